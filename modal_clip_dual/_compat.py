@@ -1,0 +1,114 @@
+"""The one place that knows which modAL and which scikit-learn are installed.
+
+modAL has had no release since 2023.  Two of its calls no longer work with today's
+libraries, and `mend_modal` repairs exactly those, each only where it is broken:
+
+- ``check_X_y(..., force_all_finite=...)`` in ``teach`` and ``fit``: scikit-learn 1.8
+  removed that argument in favour of ``ensure_all_finite``.
+- ``DataFrame.append`` when ``teach`` adds rows of a DataFrame: pandas 2 removed it in
+  favour of ``pandas.concat``.
+
+modAL 0.4.1 and 0.4.2 also disagree on what a query strategy returns; `format_query`
+gives the form that the installed one expects.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import lru_cache, wraps
+from importlib.abc import MetaPathFinder
+from inspect import signature
+
+
+@lru_cache(maxsize=None)
+def query_returns_metrics() -> bool:
+    """Whether the installed modAL expects (indices, metrics) from a query strategy."""
+    from modAL.models.base import BaseLearner
+
+    return "return_metrics" in signature(BaseLearner.query).parameters
+
+
+def format_query(indices, metrics):
+    """Return what a query strategy of the installed modAL returns.
+
+    modAL 0.4.2 takes ``(indices, metrics)``; modAL 0.4.1 takes the indices alone and
+    would pass a tuple through as if it held the instances.
+    """
+    return (indices, metrics) if query_returns_metrics() else indices
+
+
+def _mend_check_X_y(module) -> None:
+    check_X_y = module.__dict__.get("check_X_y")
+    if check_X_y is None or "force_all_finite" in signature(check_X_y).parameters:
+        return
+
+    @wraps(check_X_y)
+    def renamed(*args, force_all_finite=True, **kwargs):
+        return check_X_y(*args, ensure_all_finite=force_all_finite, **kwargs)
+
+    module.check_X_y = renamed
+
+
+def _mend_data_vstack(module) -> None:
+    import pandas as pd
+
+    data_vstack = module.__dict__.get("data_vstack")
+    if data_vstack is None or hasattr(pd.DataFrame, "append") or hasattr(data_vstack, "__wrapped__"):
+        return
+
+    @wraps(data_vstack)
+    def concatenating(blocks):
+        if all(isinstance(block, pd.DataFrame) for block in blocks):
+            return pd.concat(blocks)
+        return data_vstack(blocks)
+
+    module.data_vstack = concatenating
+
+
+# modAL's modules copy both names by ``from ... import``, so each copy has to be mended.
+_MENDERS = {
+    "modAL.utils.data": (_mend_data_vstack,),
+    "modAL.utils": (_mend_data_vstack,),
+    "modAL.batch": (_mend_data_vstack,),
+    "modAL.expected_error": (_mend_data_vstack,),
+    "modAL.models.base": (_mend_check_X_y, _mend_data_vstack),
+    "modAL.models.learners": (_mend_check_X_y, _mend_data_vstack),
+}
+
+
+class _MendOnImport(MetaPathFinder):
+    """Mends a module of modAL right after it has been imported."""
+
+    def find_spec(self, fullname, path, target=None):
+        if fullname not in _MENDERS:
+            return None
+        for finder in sys.meta_path:
+            if finder is self or not hasattr(finder, "find_spec"):
+                continue
+            spec = finder.find_spec(fullname, path, target)
+            if spec is not None:
+                break
+        else:
+            return None
+        execute = spec.loader.exec_module
+
+        def execute_and_mend(module):
+            execute(module)
+            for mend in _MENDERS[fullname]:
+                mend(module)
+
+        spec.loader.exec_module = execute_and_mend
+        return spec
+
+
+def mend_modal() -> None:
+    """Repair modAL for the installed scikit-learn and pandas, now or when it is imported.
+
+    modAL itself is not imported here: that costs seconds, and the user may never need it.
+    """
+    for name, menders in _MENDERS.items():
+        if name in sys.modules:
+            for mend in menders:
+                mend(sys.modules[name])
+    if not any(isinstance(finder, _MendOnImport) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _MendOnImport())

@@ -1,0 +1,758 @@
+"""DualPromptClassifier, the scikit-learn estimator."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from numbers import Integral, Real
+from typing import TYPE_CHECKING
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import NotFittedError
+from sklearn.utils import check_array, column_or_1d
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from .data.images import as_array, kind_of
+
+if TYPE_CHECKING:
+    from .nn.backbone import Backbone
+
+# Arguments of the net that have an argument of their own here, or that the method fixes.
+_OWN_NET_PARAMS = ("lr", "max_epochs", "batch_size", "device", "verbose", "classes")
+_PREDICTION_BATCH = 16384  # rows; two (rows, C) float32 matrices are alive at a time
+
+
+class DualPromptClassifier(ClassifierMixin, BaseEstimator):
+    """Classify images with a frozen CLIP and two learnable text prompts.
+
+    The positive prompt classifies.  The negative prompt is trained in reverse, so that
+    comparing the two gives, for every image and class, the probability that this label
+    is right: the clean probability of [1]_, Eq. 3.  Ranking a pool by it decides what to
+    label next; see `negative_prompt_sampling`.
+
+    Every method takes ``X`` in one of three forms, told apart by shape and type: image
+    embeddings of this CLIP, (n, D) numbers; images, (n, H, W) or (n, H, W, 3) of uint8;
+    or file paths, a 1-d array, a list, or a DataFrame with one column.  Images and files
+    are encoded once per process, with the preprocessing that belongs to the weights.
+
+    Parameters
+    ----------
+    class_names : list of str or dict of {label: str}, default=None
+        What the classes are called in a prompt; underscores are read as spaces.  With a
+        list, labels are either positions in it (integers) or the names themselves.  With
+        None the classes are the labels that ``fit`` is given and each label is its own
+        name; an active learner should be told all classes instead, since the first
+        labels seldom contain every one.
+    model_name : str, default="ViT-B-16"
+        open_clip's name of the model; ``"local-dir:FOLDER"`` and ``"hf-hub:ORG/REPO"``
+        too.  ``"demo"`` is the small CLIP that ships with this package.
+    pretrained : str or None, default="openai"
+        open_clip's tag of the weights, or a checkpoint file; ``"bundled"`` for the demo
+        model.
+    n_context : int, default=16
+        Context vectors per prompt (M).
+    negative_weight : float, default=1.0
+        Weight lambda of L2, the loss of the negative prompt.  0 is a plain CoOp learner:
+        its clean probabilities carry no information.
+    complement : {"uniform", "all", "hard"}, default="uniform"
+        Which wrong labels L2 sees: one drawn at random per sample and step, as in [1]_;
+        all of them; or all, weighted by how likely the positive prompt finds them.
+    detach_positive : bool, default=False
+        Keep the gradient of L2 from the positive prompt.
+    template : str or list of str, default="a photo of a {}."
+        Hand-written prompt of `zero_shot_proba`; of several, the embeddings are averaged.
+    lr : float, default=0.01
+        Initial learning rate; it decays to 0 along a cosine, step by step.
+    max_epochs : int, default=20
+        Passes over the labelled samples.
+    batch_size : int, default=16
+        Samples per step.
+    momentum : float, default=0.9
+        Of SGD.
+    weight_decay : float, default=5e-4
+        Of SGD.
+    encode_batch_size : int, default=256
+        Images per forward pass of the image tower.
+    device : str, default="auto"
+        A torch device; ``"auto"`` takes CUDA where there is one.
+    precision : str, default="auto"
+        open_clip's name of the towers' precision; ``"auto"`` is float32 on the CPU and
+        bfloat16 (or float16) on a GPU.  Logits and probabilities are always float32.
+    net_params : dict, default=None
+        Further arguments of the `skorch.NeuralNetClassifier`, for instance
+        ``{"optimizer": torch.optim.AdamW, "callbacks": [...]}``.
+    verbose : int, default=1
+        0: silent.  1: a progress bar when encoding images takes more than a few seconds.
+        2: also skorch's line per epoch.
+    random_state : int, RandomState instance or None, default=None
+        Decides the initial contexts, the order of the samples and the drawn complements.
+        The global generators are left alone, with None too.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (C,)
+        All labels, sorted, also those of which no sample was seen.
+    net_ : skorch.NeuralNetClassifier
+        The trained net; ``net_.module_`` holds the two contexts.
+    history_ : skorch.history.History
+        Loss per epoch and step.
+    n_features_in_ : int
+        Width D of the embeddings, if ``fit`` was given embeddings.
+    feature_names_in_ : ndarray of shape (D,)
+        Column names, if ``fit`` was given a DataFrame of embeddings.
+
+    See Also
+    --------
+    negative_prompt_sampling : Query strategy for modAL that ranks by the clean logits.
+
+    Notes
+    -----
+    The loss of the negative prompt is printed with a wrong sign in [1]_ (Eq. 5); see
+    `modal_clip_dual.nn.losses.negative_prompt_loss`.
+
+    References
+    ----------
+    .. [1] "Explicit Uncertainty Modeling for Active CLIP Adaptation with Dual Prompt
+       Tuning", arXiv:2602.04340.
+
+    Examples
+    --------
+    >>> from modal_clip_dual import DualPromptClassifier
+    >>> from modal_clip_dual.data import load_digits_images
+    >>> digits = load_digits_images()
+    >>> X, y = digits.images, digits.target
+    >>> clf = DualPromptClassifier(
+    ...     digits.class_names, model_name="demo", pretrained="bundled", random_state=0
+    ... )
+    >>> clf = clf.fit(X[:60], y[:60])
+    >>> clf.predict_proba(X[60:]).shape
+    (1737, 10)
+    >>> bool(clf.score(X[60:], y[60:]) > 0.5)
+    True
+    """
+
+    _parameter_constraints: dict = {
+        "class_names": [list, tuple, np.ndarray, Mapping, None],
+        "model_name": [str],
+        "pretrained": [str, None],
+        "n_context": [Interval(Integral, 1, None, closed="left")],
+        "negative_weight": [Interval(Real, 0, None, closed="left")],
+        "complement": [StrOptions({"uniform", "all", "hard"})],
+        "detach_positive": ["boolean"],
+        "template": [str, list, tuple],
+        "lr": [Interval(Real, 0, None, closed="neither")],
+        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "momentum": [Interval(Real, 0, 1, closed="left")],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "encode_batch_size": [Interval(Integral, 1, None, closed="left")],
+        "device": [str],
+        "precision": [StrOptions({"auto", "fp32", "fp16", "bf16", "pure_fp16", "pure_bf16"})],
+        "net_params": [dict, None],
+        "verbose": ["verbose"],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        class_names=None,
+        *,
+        model_name="ViT-B-16",
+        pretrained="openai",
+        n_context=16,
+        negative_weight=1.0,
+        complement="uniform",
+        detach_positive=False,
+        template="a photo of a {}.",
+        lr=0.01,
+        max_epochs=20,
+        batch_size=16,
+        momentum=0.9,
+        weight_decay=5e-4,
+        encode_batch_size=256,
+        device="auto",
+        precision="auto",
+        net_params=None,
+        verbose=1,
+        random_state=None,
+    ):
+        self.class_names = class_names
+        self.model_name = model_name
+        self.pretrained = pretrained
+        self.n_context = n_context
+        self.negative_weight = negative_weight
+        self.complement = complement
+        self.detach_positive = detach_positive
+        self.template = template
+        self.lr = lr
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.momentum = momentum
+        self.weight_decay = weight_decay
+        self.encode_batch_size = encode_batch_size
+        self.device = device
+        self.precision = precision
+        self.net_params = net_params
+        self.verbose = verbose
+        self.random_state = random_state
+
+    # ---------------------------------------------------------------- training
+
+    def fit(self, X, y):
+        """Train both prompts from new random contexts.
+
+        Parameters
+        ----------
+        X : array-like
+            Embeddings (n, D), images (n, H, W[, 3]) of uint8, or n file paths.
+        y : array-like of shape (n,)
+            Labels.  Not every class needs one.
+
+        Returns
+        -------
+        self : DualPromptClassifier
+
+        Raises
+        ------
+        ValueError
+            If a parameter or X or y does not fit, before any training; an estimator that
+            was fitted before stays as it was.
+        FileNotFoundError
+            If X names a file that does not exist.
+        """
+        self._validate_params()
+        classes, names, target = _resolve_labels(self.class_names, _check_y(y))
+        return self._train(X, target, classes, names, continued=False)
+
+    def partial_fit(self, X, y, classes=None):
+        """Train the present prompts further: ``max_epochs`` on the given samples alone.
+
+        The learning rate starts anew and momentum from zero.  An estimator that was never
+        fitted starts from random contexts, as in `fit`.
+
+        Parameters
+        ----------
+        X : array-like
+            Embeddings (n, D), images (n, H, W[, 3]) of uint8, or n file paths.
+        y : array-like of shape (n,)
+            Labels.
+        classes : array-like of shape (C,), default=None
+            All labels; needed at the first call if ``class_names`` is None.
+
+        Returns
+        -------
+        self : DualPromptClassifier
+
+        Raises
+        ------
+        ValueError
+            As `fit`; and if ``classes`` differs from the classes known so far.
+        """
+        self._validate_params()
+        y = _check_y(y)
+        continued = hasattr(self, "classes_")
+        if continued:
+            target = _encode(y, self.classes_)
+            known, names = self.classes_, self._names
+        elif self.class_names is None and classes is not None:
+            known, names, _ = _resolve_labels(None, np.asarray(classes))
+            target = _encode(y, known)
+        else:
+            known, names, target = _resolve_labels(self.class_names, y)
+        if classes is not None and not np.array_equal(np.unique(classes), known):
+            raise ValueError(
+                f"classes={classes!r} differs from the classes known so far: {known.tolist()}"
+            )
+        return self._train(X, target, known, names, continued)
+
+    def _train(self, X, target, classes, names, continued):
+        from skorch.history import History
+
+        from .nn.text_prompts import PromptedTextEncoder
+
+        _check_net_params(self.net_params)
+        array, backbone = self._prepare(X)
+        if len(array) != len(target):
+            raise ValueError(
+                f"X has {len(array)} rows but y has {len(target)} labels (inconsistent numbers "
+                "of samples); expected one label per row"
+            )
+        if continued:
+            text_encoder = self.net_.module_.text_encoder
+        else:
+            text_encoder = PromptedTextEncoder(backbone, names, self.n_context)
+        embeddings = self._embed(array, backbone)
+        net = self._make_net(text_encoder, len(target), _seeds(self.random_state, 3))
+        if continued:
+            net.module_.load_state_dict(self.net_.module_.state_dict())
+        _run(net, embeddings, target)
+        if continued:  # joined afterwards: skorch's scheduler would resume where it ended
+            rows = [*self.history_, *net.history]
+            net.history = History()
+            net.history.extend({**row, "epoch": k + 1} for k, row in enumerate(rows))
+        # Set at the very end: whatever went wrong, the estimator is as it was before.
+        if kind_of(array) == "embeddings":
+            validate_data(self, X, reset=True, skip_check_array=True)
+        self.classes_ = classes
+        self.history_ = net.history
+        self._names = names
+        self._net = net
+        return self
+
+    def _make_net(self, text_encoder, n_samples, seeds):
+        """A skorch net with initialized modules, for `n_samples` training samples.
+
+        The three seeds are those of the contexts, the order and the complements.
+        """
+        import torch
+        from skorch import NeuralNetClassifier
+        from skorch.callbacks import LRScheduler
+
+        from .nn.losses import DualPromptLoss
+        from .nn.module import DualPromptModule, EmbeddingBatches
+
+        context_seed, order_seed, complement_seed = seeds
+        n_steps = self.max_epochs * math.ceil(n_samples / self.batch_size)
+        cosine = LRScheduler(
+            torch.optim.lr_scheduler.CosineAnnealingLR, step_every="batch", T_max=n_steps
+        )
+        params = {
+            "iterator_train": EmbeddingBatches,
+            "iterator_train__shuffle": True,
+            "iterator_train__generator": torch.Generator().manual_seed(order_seed),
+            "iterator_valid": EmbeddingBatches,
+            "iterator_valid__batch_size": _PREDICTION_BATCH,
+            "train_split": None,
+            "callbacks__valid_acc": None,
+            **(self.net_params or {}),
+        }
+        if "optimizer" not in params:
+            params["optimizer"] = torch.optim.SGD
+            params.setdefault("optimizer__momentum", self.momentum)
+            params.setdefault("optimizer__weight_decay", self.weight_decay)
+        if self.verbose < 2:
+            params.setdefault("callbacks__print_log", None)
+        params["callbacks"] = [("cosine_decay", cosine), *(params.get("callbacks") or [])]
+        net = NeuralNetClassifier(
+            DualPromptModule,
+            module__text_encoder=text_encoder,
+            module__negative=bool(self.negative_weight),
+            module__detach_positive=self.detach_positive,
+            module__seed=context_seed,
+            criterion=DualPromptLoss,
+            criterion__negative_weight=self.negative_weight,
+            criterion__complement=self.complement,
+            criterion__seed=complement_seed,
+            lr=self.lr,
+            max_epochs=self.max_epochs,
+            batch_size=self.batch_size,
+            classes=np.arange(len(text_encoder.names)),
+            device=str(text_encoder.backbone.device),
+            verbose=int(self.verbose >= 2),
+            predict_nonlinearity=_softmax,
+            **params,
+        )
+        return net.initialize()
+
+    # ---------------------------------------------------------------- prediction
+
+    def predict(self, X):
+        """Predict the label of each sample: the class nearest to the positive prompt.
+
+        Parameters
+        ----------
+        X : array-like
+            Embeddings (n, D), images (n, H, W[, 3]) of uint8, or n file paths.
+
+        Returns
+        -------
+        labels : ndarray of shape (n,)
+            Values of ``classes_``.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator was never fitted.
+        ValueError
+            If X is none of the three forms, not finite, or of another width.
+        """
+        positive, _ = self._logits(X)
+        return self.classes_[positive.argmax(axis=1)]
+
+    def predict_proba(self, X):
+        """Class probabilities softmax(s+ / tau) of the positive prompt.
+
+        Parameters
+        ----------
+        X : array-like
+            Embeddings (n, D), images (n, H, W[, 3]) of uint8, or n file paths.
+
+        Returns
+        -------
+        proba : ndarray of shape (n, C), float32
+            Columns in the order of ``classes_``, all C of them.
+
+        Raises
+        ------
+        NotFittedError, ValueError
+            As `predict`.
+        """
+        positive, _ = self._logits(X)
+        return _softmax_array(positive)
+
+    def clean_logits(self, X):
+        """Clean logits z = (s+ - s-) / tau, by which query strategies rank.
+
+        Parameters
+        ----------
+        X : array-like
+            Embeddings (n, D), images (n, H, W[, 3]) of uint8, or n file paths.
+
+        Returns
+        -------
+        z : ndarray of shape (n, C), float32
+            Unlike the probabilities these do not saturate: z reaches +-100.
+
+        Raises
+        ------
+        NotFittedError, ValueError
+            As `predict`.
+        """
+        _, z = self._logits(X)
+        return z
+
+    def predict_clean_proba(self, X):
+        """Clean probability p_k = sigmoid(z_k) of every label ([1]_ of the class, Eq. 3).
+
+        It ranks like the probability that label k is right, but is larger by log(C - 1)
+        in the logit where L2 sees one uniform complement; `predict_correct_proba` takes
+        that back.
+
+        Parameters
+        ----------
+        X : array-like
+            Embeddings (n, D), images (n, H, W[, 3]) of uint8, or n file paths.
+
+        Returns
+        -------
+        clean : ndarray of shape (n, C), float32
+            Each in [0, 1]; rows do not sum to one.
+
+        Raises
+        ------
+        NotFittedError, ValueError
+            As `predict`.
+        """
+        return _sigmoid(self.clean_logits(X))
+
+    def predict_correct_proba(self, X):
+        """Probability that the predicted label is right.
+
+        ``sigmoid(z - log(C - 1))`` at the predicted label z: the minimiser of L2 with
+        uniform complements is inflated by just that term.  With ``complement="hard"`` the
+        complements are the label's rivals, of which usually one matters; the term is 0.
+
+        Parameters
+        ----------
+        X : array-like
+            Embeddings (n, D), images (n, H, W[, 3]) of uint8, or n file paths.
+
+        Returns
+        -------
+        correct : ndarray of shape (n,), float32
+            Each in [0, 1].
+
+        Raises
+        ------
+        NotFittedError, ValueError
+            As `predict`.
+        """
+        positive, z = self._logits(X)
+        at_prediction = np.take_along_axis(z, positive.argmax(axis=1)[:, None], axis=1)[:, 0]
+        inflation = 0.0 if self.complement == "hard" else math.log(z.shape[1] - 1)
+        return _sigmoid(at_prediction - np.float32(inflation))
+
+    def zero_shot_proba(self, X):
+        """Class probabilities of CLIP with the hand-written ``template``; needs no `fit`.
+
+        Parameters
+        ----------
+        X : array-like
+            Embeddings (n, D), images (n, H, W[, 3]) of uint8, or n file paths.
+
+        Returns
+        -------
+        proba : ndarray of shape (n, C), float32
+            Columns in the order of ``classes_``; before `fit`, of the list ``class_names``
+            or of the sorted labels of a mapping.
+
+        Raises
+        ------
+        NotFittedError
+            If ``class_names`` is None and the estimator was never fitted.
+        ValueError
+            As `predict`; and if the template has no ``{}``.
+        """
+        import torch
+
+        from .nn.text_prompts import template_embeddings
+
+        self._validate_params()
+        if hasattr(self, "classes_"):
+            names = self._names
+        elif self.class_names is None:
+            raise NotFittedError(
+                f"This {type(self).__name__} has class_names=None and was never fitted, so it "
+                "does not know its classes yet; pass class_names"
+            )
+        else:
+            _, names, _ = _resolve_labels(self.class_names, None)
+        templates = _check_template(self.template)
+        array, backbone = self._prepare(X)
+        text = template_embeddings(backbone, names, templates)
+        image = torch.nn.functional.normalize(
+            torch.from_numpy(self._embed(array, backbone)).to(text.device), dim=-1
+        )
+        return (backbone.logit_scale * image @ text.T).softmax(dim=1).cpu().numpy()
+
+    def transform(self, X):
+        """Unit image embeddings of the frozen CLIP; needs no `fit`.
+
+        Parameters
+        ----------
+        X : array-like
+            Embeddings (n, D), images (n, H, W[, 3]) of uint8, or n file paths.
+
+        Returns
+        -------
+        embeddings : ndarray of shape (n, D), float32
+            Each of length 1.  May be passed to every method in place of X.
+
+        Raises
+        ------
+        ValueError
+            As `predict`.
+        """
+        self._validate_params()
+        array, backbone = self._prepare(X)
+        embeddings = self._embed(array, backbone)
+        length = np.linalg.norm(embeddings, axis=1, keepdims=True)
+        return embeddings / np.maximum(length, np.finfo(np.float32).tiny)
+
+    def _logits(self, X):
+        """(s+ / tau, z) of X, both (n, C) float32 arrays."""
+        check_is_fitted(self, "classes_")
+        array, backbone = self._prepare(X)
+        outputs = list(self.net_.forward_iter(self._embed(array, backbone)))
+        positive, z = (np.concatenate([part.numpy() for part in parts]) for parts in zip(*outputs))
+        return positive, z
+
+    # ---------------------------------------------------------------- input and state
+
+    def _load_backbone(self) -> Backbone:
+        from .nn.backbone import load_backbone
+
+        return load_backbone(self.model_name, self.pretrained, self.device, self.precision)
+
+    def _prepare(self, X):
+        """Return X checked, as embeddings, images or paths, and the CLIP it goes to."""
+        array = as_array(X)
+        if kind_of(array) != "embeddings":
+            return array, self._load_backbone()
+        array = check_array(X, dtype=np.float32, estimator=self, input_name="X")
+        backbone = self._load_backbone()
+        if array.shape[1] != backbone.embed_dim:
+            raise ValueError(
+                f"X has {array.shape[1]} features, but {type(self).__name__} is expecting "
+                f"{backbone.embed_dim} features as input: the width of the image embeddings of "
+                f"{backbone.name}"
+            )
+        if hasattr(self, "n_features_in_"):  # column names, where fit saw some
+            validate_data(self, X, reset=False, skip_check_array=True)
+        return array, backbone
+
+    def _embed(self, array, backbone):
+        """Embeddings (n, D) float32 of a checked X; images and files are encoded."""
+        if kind_of(array) == "embeddings":
+            return array
+        from .encoder import encode
+
+        return encode(backbone, array, self.encode_batch_size, self.verbose)
+
+    @property
+    def net_(self):
+        """The trained `skorch.NeuralNetClassifier`; rebuilt at first use after unpickling."""
+        if "_net" not in self.__dict__:
+            raise AttributeError(f"this {type(self).__name__} is not fitted yet: it has no net_")
+        if isinstance(self._net, dict):
+            import torch
+
+            from .nn.text_prompts import PromptedTextEncoder
+
+            contexts = {name: torch.from_numpy(value) for name, value in self._net.items()}
+            n_context = len(contexts["context_positive"])
+            text_encoder = PromptedTextEncoder(self._load_backbone(), self._names, n_context)
+            net = self._make_net(text_encoder, n_samples=1, seeds=(0, 0, 0))
+            net.module_.load_state_dict(contexts)
+            net.history = self.history_
+            self._net = net
+        return self._net
+
+    def __getstate__(self):
+        state = super().__getstate__().copy()
+        if not isinstance(state.get("_net", {}), dict):
+            # The contexts are all there is to keep: the backbone is loaded by name, the
+            # optimizer starts anew, and the losses of single steps would outgrow both.
+            module = state["_net"].module_
+            state["_net"] = {
+                name: value.detach().cpu().numpy() for name, value in module.state_dict().items()
+            }
+        if "history_" in state:
+            history = type(state["history_"])()
+            history.extend({**row, "batches": []} for row in state["history_"])
+            state["history_"] = history
+        return state
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        tags.input_tags.string = True
+        return tags
+
+
+# -------------------------------------------------------------------- labels and classes
+
+
+def _check_y(y):
+    if y is None:
+        raise ValueError("DualPromptClassifier requires y to be passed, but the target y is None")
+    y = column_or_1d(y, warn=True)
+    if y.dtype.kind == "f":
+        check_array(y, ensure_2d=False, dtype=None, input_name="y")
+    check_classification_targets(y)
+    return y
+
+
+def _resolve_labels(class_names, y):
+    """Return (classes, names, target) of `class_names` and labels y, None if there are none.
+
+    `classes` is sorted and ``names[k]`` is what ``classes[k]`` is called in a prompt.
+    """
+    if class_names is None:
+        classes = np.unique(y)
+        names = [str(label) for label in classes.tolist()]
+    elif isinstance(class_names, Mapping):
+        try:
+            classes = np.unique(np.array(list(class_names)))
+            names = [class_names[label] for label in classes.tolist()]
+        except (TypeError, KeyError) as error:
+            raise ValueError(
+                f"class_names has labels of several types: {list(class_names)!r}; expected all "
+                "integers or all strings"
+            ) from error
+    else:
+        names = list(class_names)
+        classes = np.arange(len(names))
+        if y is not None and y.dtype.kind in "OUST":
+            order = sorted(range(len(names)), key=lambda k: str(names[k]))
+            names = [names[k] for k in order]
+            classes = np.array(names) if all(isinstance(n, str) for n in names) else classes
+    for name in names:
+        if not isinstance(name, str) or not name.replace("_", " ").strip():
+            raise ValueError(
+                f"class_names contains {name!r}; expected a non-empty string for every class"
+            )
+    if len(names) < 2:
+        raise ValueError(
+            f"class_names names {len(names)} class(es): {names!r}; expected at least two"
+            if class_names is not None
+            else f"y contains one class only ({names!r}), and class_names is None; expected at "
+            "least two classes"
+        )
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"class_names contains {twice!r} more than once; expected distinct names")
+    return classes, names, None if y is None else _encode(y, classes)
+
+
+def _encode(y, classes):
+    """Positions of the labels y in `classes`."""
+    position = {label: k for k, label in enumerate(classes.tolist())}
+    target = np.empty(len(y), dtype=np.int64)
+    for row, label in enumerate(y.tolist()):
+        if label not in position:
+            shown = classes.tolist()
+            known = f"{shown[:10]!r}" + (f" and {len(shown) - 10} more" if len(shown) > 10 else "")
+            raise ValueError(
+                f"y[{row}] is {label!r}, which is not a label of class_names; expected one of {known}"
+            )
+        target[row] = position[label]
+    return target
+
+
+def _check_template(template):
+    templates = [template] if isinstance(template, str) else list(template)
+    for entry in templates:
+        if not isinstance(entry, str) or "{}" not in entry:
+            raise ValueError(f"template={entry!r} has no place for the class name; expected a {{}}")
+    if not templates:
+        raise ValueError("template is an empty list; expected at least one template")
+    return templates
+
+
+# -------------------------------------------------------------------- training
+
+
+def _check_net_params(net_params):
+    for name in net_params or {}:
+        if name in _OWN_NET_PARAMS:
+            raise ValueError(
+                f"net_params[{name!r}]: this is an argument of DualPromptClassifier, or follows "
+                "from one; set it there"
+            )
+        if name.partition("__")[0] in ("module", "criterion"):
+            raise ValueError(f"net_params[{name!r}]: module and criterion are those of the method")
+
+
+def _seeds(random_state, n):
+    """n seeds from a random state, without touching NumPy's global generator."""
+    if random_state is None:
+        return [int(seed) for seed in np.random.SeedSequence().generate_state(n)]
+    if isinstance(random_state, np.random.RandomState):
+        return [int(seed) for seed in random_state.randint(2**31 - 1, size=n)]
+    return [int(seed) for seed in np.random.SeedSequence(int(random_state)).generate_state(n)]
+
+
+def _run(net, embeddings, target):
+    """Train a net; unlike ``net.fit`` an interruption is an interruption."""
+    import torch
+
+    X = torch.from_numpy(np.require(embeddings, np.float32, ["C", "W"])).to(net.device)
+    y = torch.from_numpy(target).to(net.device)
+    net.notify("on_train_begin", X=X, y=y)
+    net.fit_loop(X, y)
+    net.notify("on_train_end", X=X, y=y)
+    net.module_.eval()
+    if not all(torch.isfinite(context).all() for context in net.module_.parameters()):
+        raise FloatingPointError(
+            f"training diverged: the contexts are no longer finite after {len(net.history)} "
+            "epochs; try a smaller lr"
+        )
+
+
+def _softmax(logits):
+    return logits.softmax(dim=-1)
+
+
+def _softmax_array(logits):
+    exp = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return exp / exp.sum(axis=1, keepdims=True)
+
+
+def _sigmoid(x):
+    from scipy.special import expit
+
+    return expit(x)

@@ -1,0 +1,141 @@
+"""What X may be, and how one row of it becomes an image."""
+
+from __future__ import annotations
+
+import os
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+EXPECTED = (
+    "expected image embeddings (n, D) of numbers, images (n, H, W) or (n, H, W, 3) of uint8, "
+    "or a 1-d array of file paths"
+)
+
+
+def as_array(X, name: str = "X"):
+    """Return X as an array whose kind `kind_of` tells, without copying what is one already.
+
+    A DataFrame or a 2-d array with a single column of strings is a column of paths.
+
+    Raises
+    ------
+    TypeError
+        If X is sparse, or holds something that is no number and no path.
+    ValueError
+        If X is empty, or its shape or type is none of the three kinds.
+    """
+    if hasattr(X, "toarray"):
+        raise TypeError(f"{name} is a sparse matrix, which is not supported; {EXPECTED}")
+    if type(X).__module__.partition(".")[0] == "torch":
+        X = X.detach().cpu().numpy()
+    paths = _paths_from(X, name)
+    if paths is not None:
+        return paths
+    array = X if isinstance(X, np.ndarray) else np.asarray(X)
+    if np.iscomplexobj(array):
+        raise ValueError(f"Complex data not supported: {name} has dtype {array.dtype}; {EXPECTED}")
+    if array.ndim in (3, 4):
+        _check_images(array, name)
+    elif array.ndim != 2:
+        raise ValueError(
+            f"{name} has shape {array.shape} and dtype {array.dtype}; {EXPECTED}. Reshape your "
+            "data: a single sample needs a leading axis of length 1"
+        )
+    if len(array) == 0:
+        raise ValueError(f"{name} is empty: found array with 0 sample(s), at least 1 is required")
+    return array
+
+
+def kind_of(array: np.ndarray) -> str:
+    """Tell "embeddings", "images" or "paths" of what `as_array` returned."""
+    return {1: "paths", 2: "embeddings", 3: "images", 4: "images"}[array.ndim]
+
+
+def _paths_from(X, name: str) -> np.ndarray | None:
+    """Return a 1-d object array of str if X is a column of paths, else None."""
+    column = np.asarray(X, dtype=object if isinstance(X, (list, tuple)) else None)
+    if column.dtype.kind not in "OUST":
+        return None
+    if column.ndim == 2 and column.shape[1] == 1:
+        column = column[:, 0]
+    if column.ndim != 1:
+        return None
+    is_path = [isinstance(entry, (str, os.PathLike)) for entry in column]
+    if all(is_path) and len(column):
+        return np.array([os.fspath(entry) for entry in column], dtype=object)
+    if any(is_path):
+        row = is_path.index(False)
+        raise TypeError(
+            f"{name}[{row}] is {column[row]!r} ({type(column[row]).__name__}); expected a file "
+            "path like the other rows"
+        )
+    return None
+
+
+def _check_images(array: np.ndarray, name: str) -> None:
+    if array.dtype != np.uint8:
+        low, high = (array.min(), array.max()) if array.size else (None, None)
+        raise ValueError(
+            f"{name} has shape {array.shape}, so it holds images, but dtype {array.dtype} with "
+            f"values from {low} to {high}; expected uint8 from 0 to 255, for example "
+            f"(255 * {name} / {name}.max()).astype('uint8')"
+        )
+    if 0 in array.shape[1:]:
+        raise ValueError(f"{name} has shape {array.shape}: its images have no pixels")
+    if array.ndim == 4 and array.shape[3] not in (1, 3, 4):
+        hint = "; it looks like channels first" if array.shape[1] in (1, 3, 4) else ""
+        raise ValueError(
+            f"{name} has shape {array.shape}; expected images (n, H, W) or (n, H, W, 3), "
+            f"channels last{hint}"
+        )
+
+
+def check_files(paths: np.ndarray, name: str = "X") -> None:
+    """Refuse paths of which one does not exist, before any is read.
+
+    Raises
+    ------
+    FileNotFoundError
+        Naming the first missing file, its row, and how many are missing.
+    """
+    missing = [row for row, path in enumerate(paths) if not os.path.isfile(path)]
+    if missing:
+        row = missing[0]
+        more = f" ({len(missing)} of {len(paths)} are missing)" if len(missing) > 1 else ""
+        raise FileNotFoundError(f"{name}[{row}]: there is no file {str(paths[row])!r}{more}")
+
+
+def read_image(array: np.ndarray, row: int, name: str = "X") -> Image.Image:
+    """Return one row of images or paths as an RGB image.
+
+    Raises
+    ------
+    ValueError
+        If a file cannot be read as an image; names the file and its row.
+    """
+    if kind_of(array) == "images":
+        pixels = array[row]
+        if pixels.ndim == 3 and pixels.shape[2] == 1:
+            pixels = pixels[:, :, 0]
+        return Image.fromarray(np.ascontiguousarray(pixels)).convert("RGB")
+    try:
+        with Image.open(array[row]) as image:
+            return ImageOps.exif_transpose(image).convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(
+            f"{name}[{row}]: cannot read {str(array[row])!r} as an image ({error})"
+        ) from error
+
+
+def image_key(array: np.ndarray, row: int) -> bytes:
+    """Identity of an image: its pixels, or the file's path, size and time of change."""
+    if kind_of(array) == "images":
+        pixels = np.ascontiguousarray(array[row])
+        return blake2b(pixels.data, digest_size=16, salt=repr(pixels.shape).encode()[:16]).digest()
+    path = Path(array[row])
+    stat = path.stat()
+    identity = f"{path.absolute()}\0{stat.st_size}\0{stat.st_mtime_ns}"
+    return blake2b(identity.encode("utf-8", "surrogateescape"), digest_size=16).digest()

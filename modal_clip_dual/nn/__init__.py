@@ -1,0 +1,1 @@
+"""The torch side: frozen backbone, learnable prompts, losses."""

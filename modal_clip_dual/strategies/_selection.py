@@ -1,0 +1,102 @@
+"""Selection rules that query strategies share: from scores to rows of the pool."""
+
+from __future__ import annotations
+
+from numbers import Integral
+
+import numpy as np
+
+REMAINDERS = ("per-class", "global")
+
+
+def check_n_instances(n_instances, n_pool: int) -> int:
+    """Return n_instances as an int.
+
+    Raises
+    ------
+    TypeError
+        If it is no integer.
+    ValueError
+        If the pool is empty, or n_instances is below 1 or above the size of the pool.
+    """
+    if n_pool == 0:
+        raise ValueError("X_pool is empty; expected at least one unlabelled sample")
+    if isinstance(n_instances, bool) or not isinstance(n_instances, Integral):
+        raise TypeError(
+            f"n_instances={n_instances!r} is a {type(n_instances).__name__}; expected an integer"
+        )
+    if not 1 <= n_instances <= n_pool:
+        raise ValueError(
+            f"n_instances={n_instances}; expected 1 to {n_pool}, the number of samples in X_pool"
+        )
+    return int(n_instances)
+
+
+def generator_of(random_state) -> np.random.Generator | np.random.RandomState:
+    """Return a random generator that is never NumPy's global one.
+
+    An integer always gives the same draws; None gives fresh ones.
+    """
+    if isinstance(random_state, (np.random.Generator, np.random.RandomState)):
+        return random_state
+    return np.random.default_rng(random_state)
+
+
+def ascending_order(scores, rng=None) -> np.ndarray:
+    """Rows by ascending score; ties in row order, or shuffled by `rng`."""
+    if rng is None:
+        return np.argsort(scores, kind="stable")
+    shuffled = rng.permutation(len(scores))
+    return shuffled[np.argsort(scores[shuffled], kind="stable")]
+
+
+def select_lowest(scores, n: int, rng=None) -> np.ndarray:
+    """The n rows of lowest score, lowest first."""
+    return ascending_order(scores, rng)[:n]
+
+
+def select_per_class(
+    scores, predicted, n: int, n_classes: int, remainder: str = "per-class", rng=None
+) -> np.ndarray:
+    """Select n rows with equal shares of the predicted classes (arXiv 2602.04340, Eq. 7).
+
+    Every class gives its ``n // n_classes`` rows of lowest score.  What is then missing,
+    the shortfall of classes with too few rows included, is taken
+
+    - ``"per-class"``: from each class's next row, the lowest of these rows first, at most
+      one extra per class; another pass follows only if the pool leaves no choice;
+    - ``"global"``: from all other rows, lowest score first.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n_pool,)
+        Lower is more informative.
+    predicted : ndarray of int, shape (n_pool,)
+        Predicted class of each row, 0 to n_classes - 1.
+    n : int
+        At most n_pool.
+    n_classes : int
+    remainder : {"per-class", "global"}, default="per-class"
+    rng : numpy Generator or RandomState, optional
+        Shuffles ties.
+
+    Returns
+    -------
+    rows : ndarray of int, shape (n,)
+        Distinct, by ascending score.
+    """
+    order = ascending_order(scores, rng)
+    # Position of each row in the ranking of its own class, 0 for the lowest.
+    by_class = np.argsort(predicted[order], kind="stable")
+    sizes = np.bincount(predicted, minlength=n_classes)
+    first = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[by_class] = np.arange(len(order)) - np.repeat(first, sizes)
+
+    share = n // n_classes
+    # With "per-class" the extra rows come pass by pass: pass 0 holds every class's row
+    # number `share`, pass 1 the next.  `order` is by score, so a stable sort by pass
+    # leaves each pass sorted by score.
+    turn = np.maximum(rank - share + 1, 0) if remainder == "per-class" else rank >= share
+    chosen = np.argsort(turn, kind="stable")[:n]
+    return order[np.sort(chosen)]

@@ -1,0 +1,205 @@
+"""Negative-prompt sampling, the query strategy of arXiv 2602.04340."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.special import expit, log_softmax
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import _num_samples
+
+from .._compat import format_query
+from ._ask import ask
+from ._selection import (
+    REMAINDERS,
+    check_n_instances,
+    generator_of,
+    select_lowest,
+    select_per_class,
+)
+
+SCORES = ("clean", "normalized", "margin")
+
+
+def _check_option(name, value, allowed):
+    if value not in allowed:
+        raise ValueError(f"{name}={value!r}; expected one of {allowed}")
+
+
+def _proba_and_logits(classifier, X):
+    """Class probabilities and clean logits of X, both (n, C).
+
+    A classifier that was never fitted has no negative prompt yet.  Its zero-shot
+    probabilities stand in: the log odds of each class against the others, which is what
+    the clean logit estimates.
+    """
+    try:
+        return ask(classifier, X, "predict_proba"), ask(classifier, X, "clean_logits")
+    except NotFittedError:
+        proba = np.asarray(ask(classifier, X, "zero_shot_proba"), dtype=np.float64)
+    # Not 1 - p for the likeliest class: that is 0 for the most confident samples.
+    rows, best = np.arange(len(proba)), proba.argmax(axis=1)
+    rest = proba.copy()
+    rest[rows, best] = 0
+    others = proba.sum(axis=1, keepdims=True) - proba
+    others[rows, best] = rest.sum(axis=1)
+    tiny = np.finfo(np.float64).tiny
+    return proba, np.log(np.maximum(proba, tiny)) - np.log(np.maximum(others, tiny))
+
+
+def _confidence(logits, predicted, score):
+    """Confidence (n,) in the predicted class, free of saturation, and its uncertainty (n,)."""
+    rows = np.arange(len(logits))
+    logits = np.asarray(logits, dtype=np.float64)
+    if score == "clean":
+        confidence = logits[rows, predicted]
+        return confidence, expit(np.log(max(logits.shape[1] - 1, 1)) - confidence)
+    if score == "normalized":
+        confidence = log_softmax(logits, axis=1)[rows, predicted]
+        return confidence, -np.expm1(confidence)
+    others = logits.copy()
+    others[rows, predicted] = -np.inf
+    confidence = logits[rows, predicted] - others.max(axis=1)
+    return confidence, expit(-confidence)
+
+
+def negative_prompt_uncertainty(classifier, X, score="clean"):
+    """Probability that the predicted label is wrong, according to the negative prompt.
+
+    A utility for modAL's `make_linear_combination`, `make_product` and
+    `make_query_strategy`, beside `modAL.uncertainty.classifier_uncertainty`.
+
+    Parameters
+    ----------
+    classifier : modAL learner, Committee, Pipeline or estimator
+        Must lead to an estimator with ``predict_proba`` and ``clean_logits``; one that was
+        never fitted needs ``zero_shot_proba``.  A Committee's members are averaged.
+    X : array-like of n samples
+        Whatever that estimator takes.
+    score : {"clean", "normalized", "margin"}, default="clean"
+        What ranks, from the clean logits z at the predicted class y^:
+        ``sigmoid(log(C - 1) - z)``, the complement of the calibrated clean probability;
+        ``1 - softmax(z)`` over the classes; or ``sigmoid(-margin)``, the margin being z
+        minus the largest z of another class.
+
+    Returns
+    -------
+    uncertainty : ndarray of shape (n,), float64
+        In [0, 1], higher is more informative.
+
+    Raises
+    ------
+    TypeError
+        If the classifier has not the methods.
+    ValueError
+        If score is not one of the three.
+
+    See Also
+    --------
+    negative_prompt_sampling : The strategy; it ranks by z itself.
+
+    References
+    ----------
+    .. [1] "Explicit Uncertainty Modeling for Active CLIP Adaptation with Dual Prompt
+       Tuning", arXiv:2602.04340, Eq. 3.
+
+    Examples
+    --------
+    >>> from modal_clip_dual import DualPromptClassifier, negative_prompt_uncertainty
+    >>> from modal_clip_dual.data import load_digits_images
+    >>> digits = load_digits_images()
+    >>> clf = DualPromptClassifier(digits.class_names, model_name="demo", pretrained="bundled")
+    >>> negative_prompt_uncertainty(clf, digits.images[:5]).shape
+    (5,)
+    """
+    _check_option("score", score, SCORES)
+    proba, logits = _proba_and_logits(classifier, X)
+    return _confidence(logits, proba.argmax(axis=1), score)[1]
+
+
+def negative_prompt_sampling(
+    classifier,
+    X_pool,
+    n_instances=1,
+    random_tie_break=False,
+    *,
+    class_balanced=True,
+    score="clean",
+    remainder="per-class",
+    random_state=None,
+):
+    """Query the samples whose predicted label is least likely to be right, class by class.
+
+    The pool is grouped by predicted class and ranked within each group by the clean logit
+    of that class.  Each group gives the same number of samples, its lowest; a remainder
+    is taken from the groups' next ones ([1]_, Sec. 3).
+
+    Parameters
+    ----------
+    classifier : modAL learner, Committee, Pipeline or estimator
+        As for `negative_prompt_uncertainty`.  One that was never fitted answers from its
+        zero-shot probabilities.
+    X_pool : array-like of n_pool samples
+        The unlabelled pool.
+    n_instances : int, default=1
+        Samples to query, 1 to n_pool.
+    random_tie_break : bool, default=False
+        Shuffle samples of equal score instead of keeping their order in the pool.
+    class_balanced : bool, default=True
+        False ranks the whole pool at once.
+    score : {"clean", "normalized", "margin"}, default="clean"
+        What ranks; see `negative_prompt_uncertainty`.
+    remainder : {"per-class", "global"}, default="per-class"
+        Where the samples come from that do not divide evenly among the classes: at most
+        one more from each class, or the lowest of the rest of the pool.
+    random_state : int, Generator, RandomState or None, default=None
+        Of ``random_tie_break``.
+
+    Returns
+    -------
+    indices : ndarray of int, shape (n_instances,)
+        Distinct rows of X_pool, most informative first.
+    metrics : ndarray of shape (n_instances,)
+        Their uncertainty; returned with modAL 0.4.2 or later, which expects it.
+
+    Raises
+    ------
+    TypeError
+        If n_instances is no integer, or the classifier has not the methods.
+    ValueError
+        If the pool is empty, n_instances does not fit it, or an option is unknown.
+
+    See Also
+    --------
+    random_sampling : The baseline that every strategy has to beat.
+
+    References
+    ----------
+    .. [1] "Explicit Uncertainty Modeling for Active CLIP Adaptation with Dual Prompt
+       Tuning", arXiv:2602.04340.
+
+    Examples
+    --------
+    >>> from modAL.models import ActiveLearner
+    >>> from modal_clip_dual import DualPromptClassifier, negative_prompt_sampling
+    >>> from modal_clip_dual.data import load_digits_images
+    >>> digits = load_digits_images()
+    >>> clf = DualPromptClassifier(digits.class_names, model_name="demo", pretrained="bundled")
+    >>> learner = ActiveLearner(clf, query_strategy=negative_prompt_sampling)
+    >>> rows, images = learner.query(digits.images, n_instances=20)
+    >>> len(set(rows)), images.shape
+    (20, (20, 8, 8))
+    """
+    n_instances = check_n_instances(n_instances, _num_samples(X_pool))
+    _check_option("score", score, SCORES)
+    _check_option("remainder", remainder, REMAINDERS)
+    rng = generator_of(random_state) if random_tie_break else None
+    proba, logits = _proba_and_logits(classifier, X_pool)
+    predicted = proba.argmax(axis=1)
+    confidence, uncertainty = _confidence(logits, predicted, score)
+    if class_balanced:
+        rows = select_per_class(
+            confidence, predicted, n_instances, proba.shape[1], remainder, rng
+        )
+    else:
+        rows = select_lowest(confidence, n_instances, rng)
+    return format_query(rows, uncertainty[rows])

@@ -1,0 +1,58 @@
+"""Random sampling, the baseline."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.utils.validation import _num_samples
+
+from .._compat import format_query
+from ._selection import check_n_instances, generator_of
+
+
+def random_sampling(
+    classifier, X_pool, n_instances=1, random_tie_break=False, *, random_state=None
+):
+    """Query samples uniformly at random, without looking at them.
+
+    Parameters
+    ----------
+    classifier : object
+        Not used.
+    X_pool : array-like of n_pool samples
+        The unlabelled pool.
+    n_instances : int, default=1
+        Samples to query, 1 to n_pool.
+    random_tie_break : bool, default=False
+        Not used: there is no score that could tie.
+    random_state : int, Generator, RandomState or None, default=None
+        An integer draws the same rows at every call; pass a generator for a loop.
+
+    Returns
+    -------
+    indices : ndarray of int, shape (n_instances,)
+        Distinct rows of X_pool.
+    metrics : ndarray of shape (n_instances,)
+        Zeros; returned with modAL 0.4.2 or later, which expects metrics.
+
+    Raises
+    ------
+    TypeError
+        If n_instances is no integer.
+    ValueError
+        If the pool is empty or n_instances does not fit it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from modAL.models import ActiveLearner
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from modal_clip_dual import random_sampling
+    >>> learner = ActiveLearner(LogisticRegression(), query_strategy=random_sampling)
+    >>> rows, samples = learner.query(np.zeros((10, 3)), n_instances=4)
+    >>> len(set(rows)), samples.shape
+    (4, (4, 3))
+    """
+    n_pool = _num_samples(X_pool)
+    n_instances = check_n_instances(n_instances, n_pool)
+    rows = generator_of(random_state).permutation(n_pool)[:n_instances]
+    return format_query(rows, np.zeros(n_instances))

@@ -1,0 +1,117 @@
+"""Fixtures: the bundled CLIP on digits, and small random CLIPs of every kind of text tower."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+
+def pytest_collection_modifyitems(items):
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU"))
+
+
+TINY = {
+    "embed_dim": 32,
+    "vision_cfg": {"image_size": 32, "patch_size": 8, "width": 64, "layers": 2, "head_width": 32},
+    "text_cfg": {"context_length": 40, "vocab_size": 49408, "width": 64, "heads": 4, "layers": 3},
+}
+
+
+def tiny_config(kind="clip", embed_dim=32):
+    """open_clip configuration of a small model: "clip", "custom", "siglip" or "coca"."""
+    config = json.loads(json.dumps(TINY)) | {"embed_dim": embed_dim}
+    if kind != "clip":
+        config["custom_text"] = True
+    if kind == "siglip":
+        config["text_cfg"] |= {"no_causal_mask": True, "pool_type": "last", "proj_bias": True}
+        config["init_logit_bias"] = -10
+    if kind == "coca":
+        config["text_cfg"] |= {"embed_cls": True, "output_tokens": True}
+        config["vision_cfg"] |= {"attentional_pool": True, "output_tokens": True}
+        config["multimodal_cfg"] = config["text_cfg"] | {"layers": 2}
+        del config["multimodal_cfg"]["embed_cls"], config["multimodal_cfg"]["output_tokens"]
+    return config
+
+
+def write_checkpoint(folder, kind="clip", seed=0):
+    """Write a small random model as open_clip's ``local-dir:`` expects it; return the folder."""
+    import open_clip
+
+    config = tiny_config(kind)
+    classes = {"coca": open_clip.CoCa, "clip": open_clip.CLIP}
+    arguments = {key: value for key, value in config.items() if key != "custom_text"}
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = classes.get(kind, open_clip.CustomTextCLIP)(**arguments)
+        # Far from the initial values, where many terms are too small to be seen.
+        for parameter in model.parameters():
+            parameter.data += torch.randn_like(parameter) * 0.05
+        model.logit_scale.data.fill_(np.log(50.0))
+    folder.mkdir(parents=True, exist_ok=True)
+    written = {"model_cfg": config, "preprocess_cfg": {"mean": [0.4] * 3, "std": [0.3] * 3}}
+    (folder / "open_clip_config.json").write_text(json.dumps(written))
+    torch.save(model.state_dict(), folder / "open_clip_pytorch_model.bin")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory):
+    """Folder of a small random checkpoint per kind of text tower."""
+    root = tmp_path_factory.mktemp("checkpoints")
+    return {k: write_checkpoint(root / k, k) for k in ("clip", "custom", "siglip", "coca")}
+
+
+@pytest.fixture(scope="session")
+def tiny(checkpoints):
+    """Function that loads the small model of a kind on the CPU."""
+    from modal_clip_dual.nn.backbone import load_backbone
+
+    return lambda kind="clip": load_backbone(f"local-dir:{checkpoints[kind]}", None, "cpu")
+
+
+@pytest.fixture(scope="session")
+def demo():
+    """The bundled CLIP on the CPU."""
+    from modal_clip_dual.nn.backbone import load_backbone
+
+    return load_backbone("demo", "bundled", "cpu")
+
+
+@pytest.fixture(scope="session")
+def digits():
+    from modal_clip_dual.data import load_digits_images
+
+    return load_digits_images()
+
+
+@pytest.fixture(scope="session")
+def embeddings(digits):
+    """Unit embeddings of all digits under the bundled CLIP, (1797, 128)."""
+    return make_classifier(digits).transform(digits.images)
+
+
+def make_classifier(digits, **params):
+    from modal_clip_dual import DualPromptClassifier
+
+    params = {"max_epochs": 5, "device": "cpu", "random_state": 0} | params
+    return DualPromptClassifier(
+        digits.class_names, model_name="demo", pretrained="bundled", **params
+    )
+
+
+@pytest.fixture(scope="session")
+def classifier(digits):
+    """Function that makes an unfitted classifier of digits on the bundled CLIP."""
+    return lambda **params: make_classifier(digits, **params)
+
+
+@pytest.fixture(scope="session")
+def fitted(digits, embeddings):
+    """A classifier trained on 60 digits: not to be changed."""
+    rows = np.random.default_rng(0).permutation(1797)[:60]
+    return make_classifier(digits, max_epochs=20).fit(embeddings[rows], digits.target[rows])

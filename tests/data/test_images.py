@@ -1,0 +1,148 @@
+"""What X may be, and reading it."""
+
+import os
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from modal_clip_dual.data.images import as_array, check_files, image_key, kind_of, read_image
+from PIL import Image
+
+
+@pytest.mark.parametrize(
+    ("X", "kind", "shape"),
+    [
+        (np.zeros((4, 8)), "embeddings", (4, 8)),
+        (np.zeros((4, 8), dtype=np.int64), "embeddings", (4, 8)),
+        ([[1.0, 2.0], [3.0, 4.0]], "embeddings", (2, 2)),
+        (pd.DataFrame(np.zeros((4, 8))), "embeddings", (4, 8)),
+        (torch.zeros(4, 8, requires_grad=True), "embeddings", (4, 8)),
+        (np.zeros((4, 6, 5), dtype=np.uint8), "images", (4, 6, 5)),
+        (np.zeros((4, 6, 5, 3), dtype=np.uint8), "images", (4, 6, 5, 3)),
+        (np.zeros((4, 6, 5, 1), dtype=np.uint8), "images", (4, 6, 5, 1)),
+        (torch.zeros(4, 6, 5, dtype=torch.uint8), "images", (4, 6, 5)),
+        (["a.png", "b.png"], "paths", (2,)),
+        (np.array(["a.png", "b.png"]), "paths", (2,)),
+        (np.array(["a.png", "b.png"], dtype=object), "paths", (2,)),
+        (np.array([["a.png"], ["b.png"]]), "paths", (2,)),
+        (pd.DataFrame({"path": ["a.png", "b.png"]}), "paths", (2,)),
+        (pd.Series(["a.png", "b.png"]), "paths", (2,)),
+        (pd.Series(["a.png", "b.png"], dtype="string"), "paths", (2,)),
+    ],
+)
+def test_kinds(X, kind, shape):
+    array = as_array(X)
+    assert kind_of(array) == kind
+    assert array.shape == shape
+
+
+def test_path_objects(tmp_path):
+    array = as_array([tmp_path / "a.png", "b.png"])
+    assert array.tolist() == [str(tmp_path / "a.png"), "b.png"]
+
+
+def test_nothing_is_copied():
+    for X in (np.zeros((4, 8), dtype=np.float32), np.zeros((4, 6, 5), dtype=np.uint8)):
+        assert as_array(X) is X
+
+
+@pytest.mark.parametrize(
+    ("X", "error", "message"),
+    [
+        (np.zeros((0, 8, 8), dtype=np.uint8), ValueError, r"X is empty.*0 sample\(s\)"),
+        (np.zeros(5), ValueError, r"shape \(5,\).*expected image embeddings"),
+        (np.zeros((2, 3, 4, 5, 6)), ValueError, r"shape \(2, 3, 4, 5, 6\)"),
+        (np.full((2, 8, 8), 0.5), ValueError, r"dtype float64 with values from 0.5 to 0.5.*uint8"),
+        (np.zeros((2, 3, 8, 8), dtype=np.uint8), ValueError, r"looks like channels first"),
+        (np.zeros((2, 8, 8, 2), dtype=np.uint8), ValueError, r"channels last$"),
+        (np.zeros((2, 0, 8), dtype=np.uint8), ValueError, r"no pixels"),
+        (["a.png", 3], TypeError, r"X\[1\] is 3 \(int\); expected a file path"),
+        (np.array([None, None]), ValueError, r"shape \(2,\) and dtype object"),
+        (np.zeros((2, 2), dtype=complex), ValueError, r"Complex data not supported"),
+    ],
+)
+def test_refused(X, error, message):
+    with pytest.raises(error, match=message):
+        as_array(X)
+
+
+def test_sparse_is_refused():
+    from scipy.sparse import csr_matrix
+
+    with pytest.raises(TypeError, match="X is a sparse matrix"):
+        as_array(csr_matrix((3, 3)))
+
+
+def test_name_of_the_argument_is_in_the_message():
+    with pytest.raises(ValueError, match="X_pool has shape"):
+        as_array(np.zeros(3), name="X_pool")
+
+
+def test_missing_file_is_named_with_its_row(tmp_path):
+    present = tmp_path / "a.png"
+    present.touch()
+    paths = as_array([str(present), str(tmp_path / "b.png"), str(tmp_path / "c.png")])
+    with pytest.raises(FileNotFoundError, match=r"X\[1\].*b\.png.*2 of 3 are missing"):
+        check_files(paths)
+    with pytest.raises(FileNotFoundError, match=r"X\[0\]"):
+        check_files(as_array([str(tmp_path)]))  # a folder is no file
+
+
+@pytest.mark.parametrize("content", [b"", b"not an image", b"\x89PNG\r\n\x1a\nbroken"])
+def test_unreadable_file_is_named_with_its_row(tmp_path, content):
+    (tmp_path / "bad.png").write_bytes(content)
+    with pytest.raises(ValueError, match=r"X\[0\]: cannot read .*bad\.png"):
+        read_image(as_array([str(tmp_path / "bad.png")]), 0)
+
+
+def test_truncated_file_is_refused(tmp_path):
+    path = tmp_path / "cut.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(ValueError, match=r"X\[0\]: cannot read .*cut\.png"):
+        read_image(as_array([str(path)]), 0)
+
+
+def test_grey_colour_and_files_agree(tmp_path):
+    grey = np.random.default_rng(0).integers(0, 255, (2, 6, 5), dtype=np.uint8)
+    colour = np.repeat(grey[..., None], 3, axis=3)
+    paths = [tmp_path / f"{k}.png" for k in range(2)]
+    for path, pixels in zip(paths, grey):
+        Image.fromarray(pixels).save(path)
+    for form in (grey, grey[..., None], colour, grey[:, ::1], [str(p) for p in paths]):
+        image = read_image(as_array(form), 1)
+        assert image.mode == "RGB"
+        np.testing.assert_array_equal(np.asarray(image), colour[1])
+
+
+def test_exif_rotation_is_applied(tmp_path):
+    image = Image.fromarray(np.zeros((6, 4, 3), dtype=np.uint8))
+    exif = image.getexif()
+    exif[0x0112] = 6  # rotate by 90 degrees to show
+    image.save(tmp_path / "turned.jpg", exif=exif)
+    assert read_image(as_array([str(tmp_path / "turned.jpg")]), 0).size == (6, 4)
+
+
+def test_key_is_the_identity_of_an_image(tmp_path):
+    images = np.zeros((3, 4, 4), dtype=np.uint8)
+    images[2] = 1
+    assert image_key(images, 0) == image_key(images, 1) != image_key(images, 2)
+    assert image_key(images, 0) != image_key(images.reshape(3, 2, 8), 0)
+    strided = np.zeros((3, 8, 4), dtype=np.uint8)[:, ::2]
+    assert image_key(strided, 0) == image_key(images, 0)
+    path = tmp_path / "a.png"
+    path.write_bytes(b"1")
+    paths = as_array([str(path)])
+    key = image_key(paths, 0)
+    assert image_key(as_array([os.path.relpath(path)]), 0) == key or os.path.isabs(str(path))
+    path.write_bytes(b"12")
+    assert image_key(paths, 0) != key
+
+
+def test_list_of_images_without_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        array = as_array([np.zeros((4, 4), dtype=np.uint8)] * 3)
+    assert kind_of(array) == "images"

@@ -1,0 +1,135 @@
+"""The trainable module and its batches."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from modal_clip_dual.nn.module import DualPromptModule, EmbeddingBatches
+from modal_clip_dual.nn.text_prompts import PromptedTextEncoder
+from skorch.dataset import Dataset
+
+
+@pytest.fixture
+def encoder(tiny):
+    return PromptedTextEncoder(tiny(), ["cat", "dog", "bird"], n_context=4)
+
+
+def unit(n, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return F.normalize(torch.randn(n, 32, generator=generator), dim=-1)
+
+
+def test_forward_is_the_formula(encoder):
+    module = DualPromptModule(encoder).eval()
+    image = unit(5)
+    positive, z = module(image * 3)  # length must not matter
+    text = encoder(torch.stack([module.context_positive, module.context_negative])).detach()
+    tau = 1 / encoder.backbone.logit_scale
+    s_pos, s_neg = image @ text[0].T, image @ text[1].T
+    torch.testing.assert_close(positive, s_pos / tau, atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(z, (s_pos - s_neg) / tau, atol=1e-4, rtol=1e-5)
+
+
+def test_only_the_contexts_are_parameters(encoder):
+    module = DualPromptModule(encoder)
+    assert set(module.state_dict()) == {"context_positive", "context_negative"}
+    positive, z = module(unit(5))
+    (positive.sum() + z.sum()).backward()
+    assert module.context_positive.grad.abs().sum() > 0
+    assert all(p.grad is None for p in encoder.backbone.model.parameters())
+
+
+def test_initial_contexts(encoder):
+    big = PromptedTextEncoder(encoder.backbone, ["cat", "dog"], n_context=30)
+    module = DualPromptModule(big, seed=3)
+    contexts = torch.stack([module.context_positive, module.context_negative]).detach()
+    assert contexts.std().item() == pytest.approx(0.02, rel=0.05)
+    assert not torch.equal(*contexts)
+    again = DualPromptModule(big, seed=3)
+    assert torch.equal(module.context_negative, again.context_negative)
+    assert not torch.equal(module.context_negative, DualPromptModule(big, seed=4).context_negative)
+
+
+def gradients(encoder, **params):
+    module = DualPromptModule(encoder, **params).train()
+    _, z = module(unit(5))
+    z.square().sum().backward()
+    return module.context_positive.grad, module.context_negative.grad
+
+
+def test_detach_positive_keeps_l2_from_the_positive_prompt(encoder):
+    positive, negative = gradients(encoder)
+    assert positive.abs().sum() > 0
+    detached, same = gradients(encoder, detach_positive=True)
+    assert detached is None or detached.abs().sum() == 0
+    torch.testing.assert_close(same, negative)
+
+
+def test_without_negative_prompt_training_skips_it(encoder, monkeypatch):
+    module = DualPromptModule(encoder, negative=False)
+    seen = []
+    monkeypatch.setattr(
+        PromptedTextEncoder,
+        "__call__",
+        lambda self, contexts: seen.append(len(contexts)) or torch.ones(len(contexts), 3, 32),
+    )
+    assert module.train()(unit(2))[1] is None
+    assert module.eval()(unit(2))[1].shape == (2, 3)
+    assert seen == [1, 2]
+
+
+def test_text_is_encoded_once_while_evaluating(encoder, monkeypatch):
+    module = DualPromptModule(encoder)
+    calls = []
+    original = PromptedTextEncoder.__call__
+    monkeypatch.setattr(
+        PromptedTextEncoder,
+        "__call__",
+        lambda self, contexts: calls.append(1) or original(self, contexts),
+    )
+    module.eval()
+    first = module(unit(2))[0]
+    module(unit(3))
+    assert len(calls) == 1
+    module.train()
+    module(unit(2))
+    with torch.no_grad():
+        module.context_positive += 1
+    module.eval()
+    assert not torch.equal(module(unit(2))[0], first)
+    assert len(calls) == 3
+
+
+def batches(n=10, **params):
+    X = torch.arange(n, dtype=torch.float32)[:, None]
+    return EmbeddingBatches(Dataset(X, torch.arange(n)), **params)
+
+
+def test_batches_are_a_partition_in_order():
+    iterator = batches(batch_size=4)
+    assert len(iterator) == 3
+    rows = [y.tolist() for _, y in iterator]
+    assert rows == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert all(torch.equal(X[:, 0], y.float()) for X, y in iterator)
+
+
+def test_shuffled_batches_are_a_partition_from_the_generator_alone():
+    def orders():
+        iterator = batches(batch_size=4, shuffle=True, generator=torch.Generator().manual_seed(0))
+        return [torch.cat([y for _, y in iterator]).tolist() for _ in range(2)]
+
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    first, second = orders()
+    assert sorted(first) == sorted(second) == list(range(10))
+    assert first != second
+    assert orders() == [first, second]
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_batches_of_read_only_arrays(recwarn):
+    X = np.ones((5, 2), dtype=np.float32)
+    X.flags.writeable = False
+    parts = [X for X, _ in EmbeddingBatches(Dataset(X), batch_size=2)]
+    assert [len(part) for part in parts] == [2, 2, 1]
+    assert not recwarn.list
