@@ -39,13 +39,16 @@ def format_query(indices, metrics):
 
 def _mend_check_X_y(module) -> None:
     check_X_y = module.__dict__.get("check_X_y")
-    if check_X_y is None or "force_all_finite" in signature(check_X_y).parameters:
+    if check_X_y is None or hasattr(check_X_y, "mended"):
+        return
+    if "force_all_finite" in signature(check_X_y).parameters:
         return
 
     @wraps(check_X_y)
     def renamed(*args, force_all_finite=True, **kwargs):
         return check_X_y(*args, ensure_all_finite=force_all_finite, **kwargs)
 
+    renamed.mended = True
     module.check_X_y = renamed
 
 
@@ -53,7 +56,7 @@ def _mend_data_vstack(module) -> None:
     import pandas as pd
 
     data_vstack = module.__dict__.get("data_vstack")
-    if data_vstack is None or hasattr(pd.DataFrame, "append") or hasattr(data_vstack, "__wrapped__"):
+    if data_vstack is None or hasattr(data_vstack, "mended") or hasattr(pd.DataFrame, "append"):
         return
 
     @wraps(data_vstack)
@@ -62,6 +65,7 @@ def _mend_data_vstack(module) -> None:
             return pd.concat(blocks)
         return data_vstack(blocks)
 
+    concatenating.mended = True
     module.data_vstack = concatenating
 
 

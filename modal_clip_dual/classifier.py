@@ -8,7 +8,7 @@ from numbers import Integral, Real
 from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import check_array, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -25,7 +25,7 @@ _OWN_NET_PARAMS = ("lr", "max_epochs", "batch_size", "device", "verbose", "class
 _PREDICTION_BATCH = 16384  # rows; two (rows, C) float32 matrices are alive at a time
 
 
-class DualPromptClassifier(ClassifierMixin, BaseEstimator):
+class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     """Classify images with a frozen CLIP and two learnable text prompts.
 
     The positive prompt classifies.  The negative prompt is trained in reverse, so that
@@ -498,6 +498,7 @@ class DualPromptClassifier(ClassifierMixin, BaseEstimator):
         """
         import torch
 
+        from .nn.module import as_tensor
         from .nn.text_prompts import template_embeddings
 
         self._validate_params()
@@ -513,9 +514,8 @@ class DualPromptClassifier(ClassifierMixin, BaseEstimator):
         templates = _check_template(self.template)
         array, backbone = self._prepare(X)
         text = template_embeddings(backbone, names, templates)
-        image = torch.nn.functional.normalize(
-            torch.from_numpy(self._embed(array, backbone)).to(text.device), dim=-1
-        )
+        image = as_tensor(self._embed(array, backbone)).to(text.device)
+        image = torch.nn.functional.normalize(image, dim=-1)
         return (backbone.logit_scale * image @ text.T).softmax(dim=1).cpu().numpy()
 
     def transform(self, X):
@@ -620,6 +620,7 @@ class DualPromptClassifier(ClassifierMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         tags.input_tags.string = True
+        tags.transformer_tags.preserves_dtype = []  # always float32
         return tags
 
 
@@ -730,7 +731,9 @@ def _run(net, embeddings, target):
     """Train a net; unlike ``net.fit`` an interruption is an interruption."""
     import torch
 
-    X = torch.from_numpy(np.require(embeddings, np.float32, ["C", "W"])).to(net.device)
+    from .nn.module import as_tensor
+
+    X = as_tensor(embeddings).to(net.device)
     y = torch.from_numpy(target).to(net.device)
     net.notify("on_train_begin", X=X, y=y)
     net.fit_loop(X, y)

@@ -83,6 +83,16 @@ class DualPromptModule(nn.Module):
         return positive, reference - image @ text[1].T
 
 
+def as_tensor(embeddings: np.ndarray | torch.Tensor) -> torch.Tensor:
+    """A float32 tensor of embeddings, copied only if torch could not share the memory.
+
+    torch warns of arrays that may not be written, such as memory-mapped ones.
+    """
+    if isinstance(embeddings, torch.Tensor):
+        return embeddings
+    return torch.from_numpy(np.require(embeddings, np.float32, ["C", "W"]))
+
+
 class EmbeddingBatches:
     """Batches of tensors cut by slicing: what a DataLoader does, without its work per row.
 
@@ -109,7 +119,5 @@ class EmbeddingBatches:
         else:
             for start in range(0, n, self.batch_size):
                 rows = slice(start, start + self.batch_size)
-                X = self.X[rows]
-                if isinstance(X, np.ndarray):  # torch warns of memory that it may not write
-                    X = torch.from_numpy(np.require(X, np.float32, ["C", "W"]))
+                X = as_tensor(self.X[rows])
                 yield X, torch.empty(0) if self.y is None else self.y[rows]

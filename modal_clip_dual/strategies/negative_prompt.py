@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import expit, log_softmax
+from scipy.special import expit, logsumexp
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import _num_samples
 
@@ -50,15 +50,14 @@ def _confidence(logits, predicted, score):
     """Confidence (n,) in the predicted class, free of saturation, and its uncertainty (n,)."""
     rows = np.arange(len(logits))
     logits = np.asarray(logits, dtype=np.float64)
+    confidence = logits[rows, predicted]
     if score == "clean":
-        confidence = logits[rows, predicted]
         return confidence, expit(np.log(max(logits.shape[1] - 1, 1)) - confidence)
-    if score == "normalized":
-        confidence = log_softmax(logits, axis=1)[rows, predicted]
-        return confidence, -np.expm1(confidence)
     others = logits.copy()
     others[rows, predicted] = -np.inf
-    confidence = logits[rows, predicted] - others.max(axis=1)
+    # The log odds of softmax(z) rank like softmax(z), which is 1 from odds of e^37 on.
+    reduce = logsumexp if score == "normalized" else np.max
+    confidence = confidence - reduce(others, axis=1)
     return confidence, expit(-confidence)
 
 

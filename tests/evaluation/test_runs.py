@@ -1,0 +1,82 @@
+import numpy as np
+import pandas as pd
+import pytest
+from modal_clip_dual import negative_prompt_sampling, random_sampling
+from modal_clip_dual.evaluation import auroc_of_correctness, run_active_learning
+from modal_clip_dual.evaluation.plots import plot_learning_curves
+from sklearn.linear_model import LogisticRegression
+
+
+@pytest.fixture
+def split(embeddings, digits):
+    return embeddings[:200], digits.target[:200], embeddings[200:300], digits.target[200:300]
+
+
+def test_run(classifier, split):
+    queried = []
+
+    def spying(learner, X, n_instances):
+        queried.append(X)
+        return negative_prompt_sampling(learner, X, n_instances)
+
+    seen = []
+    records = run_active_learning(
+        classifier(max_epochs=2), spying, *split, n_instances=10, n_rounds=3, on_round=seen.append
+    )
+    assert seen == records
+    assert [r["round"] for r in records] == [1, 2, 3]
+    assert [r["n_labels"] for r in records] == [10, 20, 30]
+    assert [len(X) for X in queried] == [190, 180]
+    assert {"accuracy", "auroc_clean", "auroc_max_proba", "ece_correct"} <= set(records[0])
+
+
+def test_measurements(classifier, split):
+    X, y, X_test, y_test = split
+    record = run_active_learning(
+        classifier(), random_sampling, *split, n_instances=20, n_rounds=1, first_rows=np.arange(20)
+    )[0]
+    clf = classifier().fit(X[:20], y[:20])
+    correct = clf.predict(X_test) == y_test
+    assert record["accuracy"] == pytest.approx(clf.score(X_test, y_test))
+    score = clf.clean_logits(X_test)[np.arange(100), clf.predict(X_test)]
+    assert record["auroc_clean"] == pytest.approx(auroc_of_correctness(score, correct))
+    proba = clf.predict_proba(X_test).max(1)
+    assert record["auroc_max_proba"] == pytest.approx(auroc_of_correctness(proba, correct))
+
+
+def test_first_round_follows_the_seed_and_is_shared(classifier, split):
+    first = [
+        run_active_learning(
+            classifier(max_epochs=1), strategy, *split, n_instances=10, n_rounds=1, random_state=seed
+        )[0]["accuracy"]
+        for strategy, seed in [(random_sampling, 0), (negative_prompt_sampling, 0)]
+    ]
+    assert first[0] == first[1]
+
+
+def test_other_classifiers(split):
+    clf = LogisticRegression(max_iter=500)
+    records = run_active_learning(clf, random_sampling, *split, n_instances=40, n_rounds=2)
+    assert records[1]["accuracy"] > 0.5
+    assert "auroc_clean" not in records[0]
+
+
+def test_budget_beyond_the_pool(classifier, split):
+    with pytest.raises(ValueError, match="n_rounds=21 of n_instances=10.*pool has 200"):
+        run_active_learning(classifier(), random_sampling, *split, n_instances=10, n_rounds=21)
+
+
+def test_learning_curves():
+    frame = pd.DataFrame(
+        {
+            "strategy": ["a"] * 4 + ["b"] * 2,
+            "seed": [0, 0, 1, 1, 0, 0],
+            "n_labels": [10, 20] * 3,
+            "accuracy": [0.4, 0.6, 0.6, 0.8, 0.1, 0.2],
+        }
+    )
+    ax = plot_learning_curves(frame)
+    lines = {line.get_label(): line.get_ydata().tolist() for line in ax.get_lines()}
+    assert lines["a"] == pytest.approx([0.5, 0.7])
+    assert lines["b"] == pytest.approx([0.1, 0.2])
+    assert plot_learning_curves(frame, ax=ax) is ax

@@ -1,0 +1,77 @@
+"""scikit-learn's own checks on DualPromptClassifier, fed with embeddings."""
+
+from functools import lru_cache
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from conftest import tiny_config
+from modal_clip_dual import DualPromptClassifier
+from modal_clip_dual.data.images import as_array
+from modal_clip_dual.nn.backbone import Backbone
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+
+@lru_cache(maxsize=None)
+def backbone_of_width(width):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = tiny_config(embed_dim=width)
+        config["text_cfg"] |= {"layers": 1, "width": 32}
+        model = open_clip.CLIP(**config)
+        for parameter in model.parameters():
+            parameter.data += torch.randn_like(parameter) * 0.05
+    tokenizer = open_clip.SimpleTokenizer(context_length=40)
+    return Backbone(model, None, tokenizer, width, (f"width-{width}", None, "cpu", "fp32"))
+
+
+class AnyWidth(DualPromptClassifier):
+    """DualPromptClassifier on a CLIP as wide as the data.
+
+    The checks come with tables of 1 to 20 columns; a CLIP's embeddings have its own width
+    and no other.  Nothing but the choice of the CLIP is replaced.
+    """
+
+    def _prepare(self, X):
+        shape = as_array(X).shape
+        self._width = getattr(self, "n_features_in_", None) or shape[1] or 2
+        try:
+            return super()._prepare(X)
+        finally:
+            del self._width
+
+    def _load_backbone(self):
+        width = getattr(self, "_width", None) or self.n_features_in_
+        return backbone_of_width(int(width))
+
+    def __sklearn_tags__(self):
+        # Skips one assertion, 83% accuracy on 2-d blobs: a random CLIP with 2-d embeddings
+        # cannot place three texts as the data want.  Accuracy is tested on digits instead.
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.poor_score = True
+        return tags
+
+
+EXPECTED_FAILURES = {
+    "check_transformers_unfitted": (
+        "transform needs no fit: it embeds images with the frozen CLIP, and a learner that was "
+        "never fitted has to be able to describe its pool"
+    ),
+}
+
+
+@parametrize_with_checks(
+    [AnyWidth(max_epochs=3, n_context=2, complement="all", random_state=0, device="cpu")],
+    expected_failed_checks=lambda estimator: EXPECTED_FAILURES,
+)
+def test_scikit_learn_checks(estimator, check):
+    check(estimator)
+
+
+def test_the_checks_ran_on_the_real_code():
+    assert set(vars(AnyWidth)) - {"__doc__", "__module__"} >= {"_prepare", "_load_backbone"}
+    X = np.random.default_rng(0).normal(size=(20, 4))
+    clf = AnyWidth(max_epochs=2, device="cpu").fit(X, np.arange(20) % 2)
+    with pytest.raises(ValueError, match="X has 3 features, but AnyWidth is expecting 4"):
+        clf.predict(X[:, :3])

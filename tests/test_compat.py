@@ -1,0 +1,161 @@
+"""modAL's loops with every installed version, arrays and DataFrames alike."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from modal_clip_dual import _compat, negative_prompt_sampling
+from modAL.disagreement import consensus_entropy_sampling, vote_entropy_sampling
+from modAL.models import ActiveLearner, Committee
+from modAL.uncertainty import entropy_sampling, margin_sampling, uncertainty_sampling
+from PIL import Image
+
+
+@pytest.fixture
+def paths(digits, tmp_path):
+    names = [str(tmp_path / f"{k}.png") for k in range(60)]
+    for name, image in zip(names, digits.images):
+        Image.fromarray(image).save(name)
+    return names
+
+
+def forms(digits, embeddings, paths):
+    return {
+        "embeddings": embeddings[:60],
+        "images": digits.images[:60],
+        "paths": np.array(paths),
+        "list of paths": list(paths),
+        "frame of paths": pd.DataFrame({"path": paths}),
+        "frame of embeddings": pd.DataFrame(embeddings[:60]).add_prefix("e"),
+    }
+
+
+def rows_of(X, rows):
+    if isinstance(X, pd.DataFrame):
+        return X.iloc[rows]
+    return [X[k] for k in rows] if isinstance(X, list) else X[rows]
+
+
+@pytest.mark.parametrize("unfitted", [False, True])
+@pytest.mark.parametrize(
+    "form",
+    ["embeddings", "images", "paths", "list of paths", "frame of paths", "frame of embeddings"],
+)
+def test_loop(classifier, digits, embeddings, paths, form, unfitted):
+    X, y = forms(digits, embeddings, paths)[form], digits.target[:60]
+    start = {} if unfitted else {"X_training": rows_of(X, range(10)), "y_training": y[:10]}
+    learner = ActiveLearner(
+        classifier(max_epochs=2), query_strategy=negative_prompt_sampling, **start
+    )
+    expected = 0 if unfitted else 10
+    for _ in range(2):
+        chosen, instances = learner.query(X, n_instances=12)
+        assert len(chosen) == len(instances) == 12
+        learner.teach(instances, y[chosen])
+        expected += 12
+    assert len(learner.X_training) == len(learner.y_training) == expected
+    assert type(learner.X_training) is type(X)
+    assert learner.predict_proba(X).shape == (60, 10)
+    assert 0 <= learner.score(X, y) <= 1
+
+
+def test_teach_on_new_samples_only_and_bootstrap(classifier, embeddings, digits):
+    learner = ActiveLearner(classifier(max_epochs=1))
+    learner.fit(embeddings[:20], digits.target[:20])
+    learner.teach(embeddings[20:30], digits.target[20:30], only_new=True)
+    learner.teach(embeddings[30:40], digits.target[30:40], bootstrap=True)
+    assert len(learner.X_training) == 40
+
+
+@pytest.mark.parametrize("strategy", [uncertainty_sampling, margin_sampling, entropy_sampling])
+def test_modals_own_strategies(fitted, embeddings, strategy):
+    chosen, _ = ActiveLearner(fitted, query_strategy=strategy).query(embeddings, n_instances=9)
+    assert len(set(chosen.tolist())) == 9
+
+
+@pytest.mark.parametrize(
+    "strategy", [vote_entropy_sampling, consensus_entropy_sampling, negative_prompt_sampling]
+)
+def test_committee(classifier, embeddings, digits, strategy):
+    learners = [
+        ActiveLearner(
+            classifier(max_epochs=1, random_state=seed),
+            X_training=embeddings[:20],
+            y_training=digits.target[:20],
+        )
+        for seed in range(2)
+    ]
+    committee = Committee(learners, query_strategy=strategy)
+    chosen, instances = committee.query(embeddings, n_instances=10)
+    committee.teach(instances, digits.target[chosen])
+    assert len(set(chosen.tolist())) == 10
+    assert committee.predict_proba(embeddings).shape == (1797, 10)
+    np.testing.assert_array_equal(committee.classes_, np.arange(10))
+
+
+def test_query_format(monkeypatch):
+    rows, metrics = np.arange(2), np.zeros(2)
+    monkeypatch.setattr(_compat, "query_returns_metrics", lambda: True)
+    assert _compat.format_query(rows, metrics) == (rows, metrics)
+    monkeypatch.setattr(_compat, "query_returns_metrics", lambda: False)
+    assert _compat.format_query(rows, metrics) is rows
+
+
+IMPORTS = {
+    "ours first": "import modal_clip_dual; from modAL.models import ActiveLearner",
+    "modAL first": "from modAL.models import ActiveLearner; import modal_clip_dual",
+    "a part of modAL first": (
+        "import modAL.utils.data; import modal_clip_dual; from modAL.models import ActiveLearner"
+    ),
+}
+
+
+@pytest.mark.parametrize("order", IMPORTS)
+def test_teach_works_whatever_is_imported_first(order):
+    code = f"""
+import numpy as np, pandas as pd
+{IMPORTS[order]}
+from sklearn.linear_model import LogisticRegression
+for X in (np.eye(6), pd.DataFrame(np.eye(6))):
+    y = np.arange(6) % 2
+    learner = ActiveLearner(LogisticRegression(), X_training=X[:4], y_training=y[:4])
+    learner.teach(X[4:], y[4:])
+    learner.fit(X, y)
+    try:
+        learner.teach(X * np.nan, y)
+    except ValueError as error:
+        assert "NaN" in str(error)
+    else:
+        raise AssertionError("NaN was taken")
+    learner.force_all_finite = False
+    try:
+        learner.teach(X * np.nan, y)  # LogisticRegression refuses, modAL must not
+    except ValueError as error:
+        assert "LogisticRegression does not accept missing values" in str(error)
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=300)
+
+
+def test_only_broken_calls_are_replaced_and_only_once():
+    import modAL.models.base
+    import modAL.models.learners
+    import modAL.utils.data
+    from sklearn.utils import check_X_y
+
+    def state():
+        names = [(modAL.models.base, "check_X_y"), (modAL.models.learners, "check_X_y")]
+        names += [(modAL.utils.data, "data_vstack"), (modAL.models.base, "data_vstack")]
+        return {(m.__name__, name): getattr(m, name) for m, name in names if hasattr(m, name)}
+
+    before = state()
+    _compat.mend_modal()
+    assert state() == before
+    broken = {
+        "check_X_y": "force_all_finite" not in _compat.signature(check_X_y).parameters,
+        "data_vstack": not hasattr(pd.DataFrame, "append"),
+    }
+    for (_, name), function in before.items():
+        assert hasattr(function, "mended") == broken[name]
+        assert not hasattr(getattr(function, "__wrapped__", None), "mended")

@@ -1,0 +1,80 @@
+"""The command line."""
+
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+from modal_clip_dual.__main__ import build_parser, demo_table, main
+
+
+def test_demo(tmp_path, capsys):
+    figure, csv = tmp_path / "curves.png", tmp_path / "runs.csv"
+    arguments = ["demo", "--rounds", "2", "--seeds", "1", "--device", "cpu"]
+    assert main([*arguments, "--figure", str(figure), "--csv", str(csv)]) == 0
+    output = capsys.readouterr().out
+    assert output.count("round 1") == output.count("round 2") == 3
+    assert "| negative-prompt |" in output
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    frame = pd.read_csv(csv)
+    assert len(frame) == 6
+    first = frame[frame["round"] == 1]["accuracy"]
+    assert first.nunique() == 1  # every strategy starts from the same labels
+    assert first.iloc[0] > 0.4
+
+
+def test_table():
+    frame = pd.DataFrame(
+        {
+            "strategy": ["a"] * 4,
+            "seed": [0, 0, 1, 1],
+            "round": [1, 2, 1, 2],
+            "n_labels": [12, 24, 12, 24],
+            "accuracy": [0.5, 0.7, 0.6, 0.7],
+            "auroc_clean": [0.1, 0.8, 0.1, 0.8],
+            "auroc_max_proba": [0.1, 0.9, 0.1, 0.9],
+        }
+    )
+    row = [cell.strip() for cell in demo_table(frame).splitlines()[2].strip("|").split("|")]
+    assert row == ["a", "55.0 +- 7.1", "70.0 +- 0.0", "80.0 +- 0.0", "90.0 +- 0.0"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["demo", "--rounds", "0"], "not a whole number of at least 1"),
+        (["demo", "--budget", "2"], "not between 0 and 1"),
+        (["demo", "--strategies", "best"], "invalid choice: 'best'"),
+        (["dem"], "invalid choice"),
+        ([], "COMMAND"),
+    ],
+)
+def test_wrong_arguments(arguments, message, capsys):
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--rounds", "200"], "more than the pool of 1198 images"),
+        (["--figure", "no/such/folder/a.png"], "there is no folder"),
+    ],
+)
+def test_refused_before_any_work(arguments, message, capsys):
+    assert main(["demo", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.out == ""
+
+
+def test_help_and_version():
+    for name in (["-m", "modal_clip_dual"],):
+        done = subprocess.run(
+            [sys.executable, *name, "demo", "--help"], capture_output=True, text=True, check=True
+        )
+        assert "handwritten digits" in done.stdout
+        assert "--strategies" in done.stdout
+    help_text = build_parser().format_help()
+    assert "demo" in help_text
