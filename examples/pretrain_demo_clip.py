@@ -37,7 +37,7 @@ FONTS = [
     *(f"DejaVuSansMono{style}" for style in ("", "-Bold", "-Oblique", "-BoldOblique")),
     *(f"DejaVuSerif{style}" for style in ("", "-Bold", "-Italic", "-BoldItalic")),
     *(f"STIXGeneral{style}" for style in ("", "Bol", "Italic", "BolIta")),
-    "cmr10", "cmb10", "cmss10", "cmtt10", "cmti10",
+    "cmr10", "cmb10", "cmss10", "cmtt10", "cmti10",  # the last from matplotlib 3.11 on
 ]  # fmt: skip
 DIGIT_WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 # Short and long ones: the learnable contexts of prompt tuning put the class name at
@@ -70,9 +70,14 @@ def names_of(character: str) -> list[str]:
 def draw_glyphs() -> torch.Tensor:
     """Draw every character in every font: (fonts, characters, CANVAS, CANVAS), ink = 1."""
     folder = Path(get_data_path()) / "fonts" / "ttf"
-    glyphs = np.zeros((len(FONTS), len(CHARACTERS), CANVAS, CANVAS), dtype=np.float32)
-    for i, name in enumerate(FONTS):
-        font = ImageFont.truetype(str(folder / f"{name}.ttf"), size=44)
+    files = [folder / f"{name}.ttf" for name in FONTS]
+    missing = [file.name for file in files if not file.is_file()]
+    if missing:
+        print(f"this matplotlib ships no {', '.join(missing)}: weights will differ from the bundled ones")
+    files = [file for file in files if file.is_file()]
+    glyphs = np.zeros((len(files), len(CHARACTERS), CANVAS, CANVAS), dtype=np.float32)
+    for i, file in enumerate(files):
+        font = ImageFont.truetype(str(file), size=44)
         for j, character in enumerate(CHARACTERS):
             image = Image.new("L", (CANVAS, CANVAS))
             # Centred on its own ink, so that size and place come from the distortion alone.
@@ -181,7 +186,7 @@ def train(n_images: int, batch_size: int, lr: float, seed: int) -> tuple[CLIP, t
     start = time.perf_counter()
     model.train()
     for step in range(n_steps):
-        fonts = torch.randint(len(FONTS), (batch_size,), generator=generator)
+        fonts = torch.randint(len(glyphs), (batch_size,), generator=generator)
         target = torch.randint(len(CHARACTERS), (batch_size,), generator=generator)
         # Full distortion from the start keeps the loss at log(62): all texts collapse
         # onto one before an image says anything.  So it grows over the first 30%.

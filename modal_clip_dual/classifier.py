@@ -74,6 +74,9 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         Of SGD.
     weight_decay : float, default=5e-4
         Of SGD.
+    gradient_clip_value : float or None, default=5.0
+        Largest norm of the gradient of a context, each clipped on its own.  With few
+        labels single steps are large enough to ruin a prompt; None takes them as they are.
     encode_batch_size : int, default=256
         Images per forward pass of the image tower.
     device : str, default="auto"
@@ -148,6 +151,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "momentum": [Interval(Real, 0, 1, closed="left")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "gradient_clip_value": [Interval(Real, 0, None, closed="neither"), None],
         "encode_batch_size": [Interval(Integral, 1, None, closed="left")],
         "device": [str],
         "precision": [StrOptions({"auto", "fp32", "fp16", "bf16", "pure_fp16", "pure_bf16"})],
@@ -172,6 +176,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         batch_size=16,
         momentum=0.9,
         weight_decay=5e-4,
+        gradient_clip_value=5.0,
         encode_batch_size=256,
         device="auto",
         precision="auto",
@@ -192,6 +197,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         self.batch_size = batch_size
         self.momentum = momentum
         self.weight_decay = weight_decay
+        self.gradient_clip_value = gradient_clip_value
         self.encode_batch_size = encode_batch_size
         self.device = device
         self.precision = precision
@@ -312,7 +318,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         from skorch.callbacks import LRScheduler
 
         from .nn.losses import DualPromptLoss
-        from .nn.module import DualPromptModule, EmbeddingBatches
+        from .nn.module import ClipEachGradient, DualPromptModule, EmbeddingBatches
 
         context_seed, order_seed, complement_seed = seeds
         n_steps = self.max_epochs * math.ceil(n_samples / self.batch_size)
@@ -335,7 +341,10 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             params.setdefault("optimizer__weight_decay", self.weight_decay)
         if self.verbose < 2:
             params.setdefault("callbacks__print_log", None)
-        params["callbacks"] = [("cosine_decay", cosine), *(params.get("callbacks") or [])]
+        callbacks = [("cosine_decay", cosine)]
+        if self.gradient_clip_value is not None:
+            callbacks.append(("clipping", ClipEachGradient(self.gradient_clip_value)))
+        params["callbacks"] = [*callbacks, *(params.get("callbacks") or [])]
         net = NeuralNetClassifier(
             DualPromptModule,
             module__text_encoder=text_encoder,

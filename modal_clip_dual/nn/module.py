@@ -7,6 +7,7 @@ import math
 import numpy as np
 import torch
 import torch.nn.functional as F
+from skorch.callbacks import Callback
 from torch import nn
 
 from .text_prompts import PromptedTextEncoder
@@ -81,6 +82,22 @@ class DualPromptModule(nn.Module):
             return positive, None
         reference = positive.detach() if self.training and self.detach_positive else positive
         return positive, reference - image @ text[1].T
+
+
+class ClipEachGradient(Callback):
+    """Clip the norm of each parameter's gradient on its own.
+
+    skorch's GradientNormClipping clips them together, by which the negative prompt's
+    gradient would reach into the positive prompt's steps.
+    """
+
+    def __init__(self, gradient_clip_value: float):
+        self.gradient_clip_value = gradient_clip_value
+
+    def on_grad_computed(self, net, named_parameters, **kwargs):
+        for _, parameter in named_parameters:
+            if parameter.grad is not None:
+                nn.utils.clip_grad_norm_(parameter, self.gradient_clip_value)
 
 
 def as_tensor(embeddings: np.ndarray | torch.Tensor) -> torch.Tensor:
