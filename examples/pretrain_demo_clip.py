@@ -73,7 +73,7 @@ def draw_glyphs() -> torch.Tensor:
     files = [folder / f"{name}.ttf" for name in FONTS]
     missing = [file.name for file in files if not file.is_file()]
     if missing:
-        print(f"this matplotlib ships no {', '.join(missing)}: weights will differ from the bundled ones")
+        print(f"no {', '.join(missing)} in this matplotlib: weights will differ from the bundled")
     files = [file for file in files if file.is_file()]
     glyphs = np.zeros((len(files), len(CHARACTERS), CANVAS, CANVAS), dtype=np.float32)
     for i, file in enumerate(files):

@@ -43,8 +43,10 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="example: modal-clip-dual demo --rounds 3 --seeds 1 --strategies negative-prompt",
     )
     add = demo.add_argument
-    add("--rounds", type=_positive_int, default=6, help="rounds, the random first one included (default: 6)")
-    add("--seeds", type=_positive_int, default=3, help="repetitions: split, first round, prompts (default: 3)")
+    add("--rounds", type=_positive_int, default=6,
+        help="rounds, the random first one included (default: 6)")  # fmt: skip
+    add("--seeds", type=_positive_int, default=3,
+        help="repetitions, each with its own split, first round and prompts (default: 3)")  # fmt: skip
     add("--budget", type=_fraction, default=0.01, metavar="FRACTION",
         help="labels per round, as a fraction of the pool (default: 0.01)")  # fmt: skip
     add("--strategies", nargs="+", choices=STRATEGIES, default=list(STRATEGIES), metavar="NAME",
@@ -58,7 +60,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--device", default="auto", help='torch device (default: auto: "cuda" if there is one)')
     add("--figure", type=Path, default=Path("demo-learning-curves.png"), metavar="FILE",
         help="where to save the learning curves (default: %(default)s)")  # fmt: skip
-    add("--csv", type=Path, default=None, metavar="FILE", help="also write every round of every run here")
+    add("--csv", type=Path, default=None, metavar="FILE",
+        help="also write every round of every run here")  # fmt: skip
     return parser
 
 

@@ -15,12 +15,12 @@ gives the form that the installed one expects.
 from __future__ import annotations
 
 import sys
-from functools import lru_cache, wraps
+from functools import cache, wraps
 from importlib.abc import MetaPathFinder
 from inspect import signature
 
 
-@lru_cache(maxsize=None)
+@cache
 def query_returns_metrics() -> bool:
     """Whether the installed modAL expects (indices, metrics) from a query strategy."""
     from modAL.models.base import BaseLearner

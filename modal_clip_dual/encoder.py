@@ -48,7 +48,7 @@ def encode(
         check_files(array)
     cache = backbone.embedding_cache
     keys = [image_key(array, row) for row in range(len(array))]
-    first_row = {}
+    first_row: dict[bytes, int] = {}
     for row, key in enumerate(keys):
         if key not in cache:
             first_row.setdefault(key, row)

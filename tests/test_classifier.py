@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from modal_clip_dual import DualPromptClassifier
 from PIL import Image
 from scipy.special import expit, softmax
 from sklearn.base import clone
@@ -18,6 +17,8 @@ from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
+
+from modal_clip_dual import DualPromptClassifier
 
 METHODS = [
     "predict",
@@ -365,7 +366,9 @@ def test_names_as_labels_are_sorted(classifier, embeddings, digits):
     assert (by_name.predict(embeddings) == names[by_number.predict(embeddings)]).mean() > 0.99
 
 
-@pytest.mark.parametrize("labels", [list("jihgfedcba"), list(range(-5, 5)), [10**15 + k for k in range(10)]])
+@pytest.mark.parametrize(
+    "labels", [list("jihgfedcba"), list(range(-5, 5)), [10**15 + k for k in range(10)]]
+)
 def test_mapping_of_labels(digits, embeddings, labels):
     class_names = dict(zip(labels, digits.class_names))
     y = [labels[k] for k in digits.target[:60]]

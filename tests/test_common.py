@@ -1,19 +1,20 @@
 """scikit-learn's own checks on DualPromptClassifier, fed with embeddings."""
 
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 import open_clip
 import pytest
 import torch
 from conftest import tiny_config
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
 from modal_clip_dual import DualPromptClassifier
 from modal_clip_dual.data.images import as_array
 from modal_clip_dual.nn.backbone import Backbone
-from sklearn.utils.estimator_checks import parametrize_with_checks
 
 
-@lru_cache(maxsize=None)
+@cache
 def backbone_of_width(width):
     with torch.random.fork_rng():
         torch.manual_seed(0)

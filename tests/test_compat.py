@@ -6,11 +6,12 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from modal_clip_dual import _compat, negative_prompt_sampling
 from modAL.disagreement import consensus_entropy_sampling, vote_entropy_sampling
 from modAL.models import ActiveLearner, Committee
 from modAL.uncertainty import entropy_sampling, margin_sampling, uncertainty_sampling
 from PIL import Image
+
+from modal_clip_dual import _compat, negative_prompt_sampling
 
 
 @pytest.fixture

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
+
 from modal_clip_dual import encoder
 from modal_clip_dual.encoder import encode
-from PIL import Image
 
 
 @pytest.fixture

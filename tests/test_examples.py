@@ -41,6 +41,7 @@ def test_pretraining_script_is_deterministic_and_writes_what_the_package_reads(
     pretrain, tmp_path, monkeypatch
 ):
     import torch
+
     from modal_clip_dual.nn import backbone
 
     folders = []

@@ -3,8 +3,9 @@
 import subprocess
 import sys
 
-import modal_clip_dual
 import pytest
+
+import modal_clip_dual
 
 HEAVY = ("torch", "open_clip", "skorch", "modAL", "sklearn", "pandas", "numpy", "matplotlib")
 

@@ -5,6 +5,7 @@ import sys
 
 import pandas as pd
 import pytest
+
 from modal_clip_dual.__main__ import build_parser, demo_table, main
 
 

@@ -261,18 +261,18 @@ def load_backbone(
         If the model, the tag or the device is not known.
     """
     check_model_name(model_name, pretrained)
-    device = resolve_device(device)
-    precision = resolve_precision(precision, device)
-    recipe = (model_name, pretrained, str(device), precision)
+    on = resolve_device(device)
+    precision = resolve_precision(precision, on)
+    recipe = (model_name, pretrained, str(on), precision)
     key = (*recipe, *_file_states(model_name, pretrained))
     with _lock:
         if key not in _loaded:
             with _own_random_state():
                 if model_name == DEMO_MODEL:
-                    parts = _load_demo(device, precision)
+                    parts = _load_demo(on, precision)
                 else:
-                    parts = _load_from_open_clip(model_name, pretrained, device, precision)
-            _loaded[key] = Backbone(*parts, recipe)
+                    parts = _load_from_open_clip(model_name, pretrained, on, precision)
+            _loaded[key] = Backbone(*parts, recipe=recipe)
         return _loaded[key]
 
 

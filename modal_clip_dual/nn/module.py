@@ -60,14 +60,13 @@ class DualPromptModule(nn.Module):
     def text_embeddings(self) -> torch.Tensor:
         """Unit text embeddings (2, C, D), positive prompt first; kept while evaluating."""
         if self.training:
-            contexts = [self.context_positive]
-            if self.negative:
-                contexts.append(self.context_negative)
-            return self.text_encoder(torch.stack(contexts))
+            if not self.negative:
+                return self.text_encoder(self.context_positive[None])
+            return self.text_encoder(torch.stack([self.context_positive, self.context_negative]))
         if self._text_embeddings is None:
             with torch.no_grad():
-                contexts = torch.stack([self.context_positive, self.context_negative])
-                self._text_embeddings = self.text_encoder(contexts)
+                both = torch.stack([self.context_positive, self.context_negative])
+                self._text_embeddings = self.text_encoder(both)
         return self._text_embeddings
 
     def forward(self, embeddings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:

@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from modal_clip_dual.data.images import as_array, check_files, image_key, kind_of, read_image
 from PIL import Image
+
+from modal_clip_dual.data.images import as_array, check_files, image_key, kind_of, read_image
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from modal_clip_dual.evaluation import auroc_of_correctness, expected_calibration_error
 
 

@@ -1,10 +1,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.linear_model import LogisticRegression
+
 from modal_clip_dual import negative_prompt_sampling, random_sampling
 from modal_clip_dual.evaluation import auroc_of_correctness, run_active_learning
 from modal_clip_dual.evaluation.plots import plot_learning_curves
-from sklearn.linear_model import LogisticRegression
 
 
 @pytest.fixture

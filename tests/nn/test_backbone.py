@@ -8,6 +8,7 @@ import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
+
 from modal_clip_dual.nn import backbone as module
 from modal_clip_dual.nn.backbone import load_backbone, resolve_device, resolve_precision
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from modal_clip_dual.nn.losses import DualPromptLoss, negative_prompt_loss
 
 

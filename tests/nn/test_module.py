@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from skorch.dataset import Dataset
+
 from modal_clip_dual.nn.module import DualPromptModule, EmbeddingBatches
 from modal_clip_dual.nn.text_prompts import PromptedTextEncoder
-from skorch.dataset import Dataset
 
 
 @pytest.fixture

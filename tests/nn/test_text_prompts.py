@@ -6,6 +6,7 @@ import pickle
 import pytest
 import torch
 import torch.nn.functional as F
+
 from modal_clip_dual.nn.text_prompts import PromptedTextEncoder, clean_name, template_embeddings
 
 KINDS = ["clip", "custom", "siglip", "coca"]

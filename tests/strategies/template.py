@@ -4,8 +4,9 @@ from inspect import signature
 
 import numpy as np
 import pytest
-from modal_clip_dual._compat import query_returns_metrics
 from modAL.models import ActiveLearner
+
+from modal_clip_dual._compat import query_returns_metrics
 
 
 class StrategyTemplate:

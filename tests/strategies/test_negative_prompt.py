@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from modal_clip_dual import negative_prompt_sampling, negative_prompt_uncertainty
 from modAL.models import ActiveLearner, Committee
 from modAL.uncertainty import classifier_uncertainty
 from modAL.utils.combination import make_linear_combination, make_product, make_query_strategy
@@ -14,6 +13,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from template import StrategyTemplate
 from test_selection import literal
+
+from modal_clip_dual import negative_prompt_sampling, negative_prompt_uncertainty
 
 
 class Given:

@@ -1,6 +1,7 @@
 import numpy as np
-from modal_clip_dual import random_sampling
 from template import StrategyTemplate
+
+from modal_clip_dual import random_sampling
 
 
 class TestRandomSampling(StrategyTemplate):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from modal_clip_dual.strategies._selection import (
     check_n_instances,
     generator_of,
