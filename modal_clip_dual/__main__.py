@@ -55,7 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="what negative-prompt ranks by (default: clean, the paper's)")  # fmt: skip
     add("--complement", choices=("uniform", "all", "hard"), default="uniform",
         help="wrong labels that train the negative prompt (default: uniform, the paper's)")  # fmt: skip
-    add("--negative-weight", type=float, default=1.0, metavar="LAMBDA",
+    add("--negative-weight", type=_weight, default=1.0, metavar="LAMBDA",
         help="weight of the negative prompt's loss; 0 is plain CoOp (default: 1)")  # fmt: skip
     add("--device", default="auto", help='torch device (default: auto: "cuda" if there is one)')
     add("--figure", type=Path, default=Path("demo-learning-curves.png"), metavar="FILE",
@@ -79,12 +79,22 @@ def _fraction(text: str) -> float:
     return value
 
 
+def _weight(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number of at least 0")
+    return value
+
+
 def run_demo(args: argparse.Namespace) -> int:
     """Run the demo; return the exit status."""
     for path in filter(None, (args.figure, args.csv)):
         if not path.absolute().parent.is_dir():
             print(f"error: there is no folder {path.absolute().parent} to write to", file=sys.stderr)
             return 2
+    if args.figure.suffix.lower() not in (".png", ".pdf", ".svg"):
+        print(f"error: --figure {args.figure}: expected .png, .pdf or .svg", file=sys.stderr)
+        return 2
     n_digits, n_test = 1797, 599
     n_pool = n_digits - n_test
     n_instances = max(1, round(args.budget * n_pool))
@@ -117,7 +127,11 @@ def run_demo(args: argparse.Namespace) -> int:
         complement=args.complement,
         device=args.device,
     )
-    zero_shot = digits.target == classifier.zero_shot_proba(digits.images).argmax(axis=1)
+    try:
+        zero_shot = digits.target == classifier.zero_shot_proba(digits.images).argmax(axis=1)
+    except ValueError as error:  # a device that this machine does not have
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     print(f"{time.perf_counter() - start:.0f} s.  Pool {n_pool}, test {n_test} images, "
           f"{n_instances} labels per round.  Zero-shot accuracy, all images: "
           f"{zero_shot.mean():.1%}", flush=True)  # fmt: skip

@@ -15,13 +15,15 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .data.images import as_array, kind_of
+from .data.images import as_array, check_files, kind_of
 
 if TYPE_CHECKING:
     from .nn.backbone import Backbone
 
 # Arguments of the net that have an argument of their own here, or that the method fixes.
-_OWN_NET_PARAMS = ("lr", "max_epochs", "batch_size", "device", "verbose", "classes")
+_OWN_NET_PARAMS = (
+    "lr", "max_epochs", "batch_size", "device", "verbose", "classes", "predict_nonlinearity",
+)  # fmt: skip
 _PREDICTION_BATCH = 16384  # rows; two (rows, C) float32 matrices are alive at a time
 
 
@@ -29,9 +31,9 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     """Classify images with a frozen CLIP and two learnable text prompts.
 
     The positive prompt classifies.  The negative prompt is trained in reverse, so that
-    comparing the two gives, for every image and class, the probability that this label
-    is right: the clean probability of [1]_, Eq. 3.  Ranking a pool by it decides what to
-    label next; see `negative_prompt_sampling`.
+    comparing the two gives, for every image and class, a score that ranks like the
+    probability that this label is right: the clean probability of [1]_, Eq. 3.  Ranking a
+    pool by it decides what to label next; see `negative_prompt_sampling`.
 
     Every method takes ``X`` in one of three forms, told apart by shape and type: image
     embeddings of this CLIP, (n, D) numbers; images, (n, H, W) or (n, H, W, 3) of uint8;
@@ -280,12 +282,13 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         from .nn.text_prompts import PromptedTextEncoder
 
         _check_net_params(self.net_params)
-        array, backbone = self._prepare(X)
-        if len(array) != len(target):
+        n_rows = len(as_array(X))
+        if n_rows != len(target):
             raise ValueError(
-                f"X has {len(array)} rows but y has {len(target)} labels (inconsistent numbers "
-                "of samples); expected one label per row"
+                f"X has {n_rows} rows but y has {len(target)} labels (inconsistent numbers of "
+                "samples); expected one label per row"
             )
+        array, backbone = self._prepare(X, refit=not continued)
         if continued:
             text_encoder = self.net_.module_.text_encoder
         else:
@@ -300,11 +303,15 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             net.history = History()
             net.history.extend({**row, "epoch": k + 1} for k, row in enumerate(rows))
         # Set at the very end: whatever went wrong, the estimator is as it was before.
+        for name in ("n_features_in_", "feature_names_in_"):
+            self.__dict__.pop(name, None)
         if kind_of(array) == "embeddings":
             validate_data(self, X, reset=True, skip_check_array=True)
         self.classes_ = classes
         self.history_ = net.history
         self._names = names
+        self._complement = self.complement
+        self._clip = (backbone.model_name, backbone.pretrained)
         self._net = net
         return self
 
@@ -481,7 +488,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         """
         positive, z = self._logits(X)
         at_prediction = np.take_along_axis(z, positive.argmax(axis=1)[:, None], axis=1)[:, 0]
-        inflation = 0.0 if self.complement == "hard" else math.log(z.shape[1] - 1)
+        inflation = 0.0 if self._complement == "hard" else math.log(z.shape[1] - 1)
         return _sigmoid(at_prediction - np.float32(inflation))
 
     def zero_shot_proba(self, X):
@@ -561,25 +568,36 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
 
     # ---------------------------------------------------------------- input and state
 
-    def _load_backbone(self) -> Backbone:
+    def _load_backbone(self, model_name, pretrained) -> Backbone:
         from .nn.backbone import load_backbone
 
-        return load_backbone(self.model_name, self.pretrained, self.device, self.precision)
+        return load_backbone(model_name, pretrained, self.device, self.precision)
 
-    def _prepare(self, X):
-        """Return X checked, as embeddings, images or paths, and the CLIP it goes to."""
+    def _prepare(self, X, refit=False):
+        """Return X checked, as embeddings, images or paths, and the CLIP it goes to.
+
+        That is the CLIP of the last fit, whatever the parameters say by now, or the one
+        that they name if there was none or another fit is due.  What can be seen without
+        the CLIP is checked before it is loaded.
+        """
         array = as_array(X)
+        if kind_of(array) == "paths":
+            check_files(array)
+        if kind_of(array) == "embeddings":
+            array = check_array(array, dtype=np.float32, estimator=self, input_name="X")
+        if refit or "_net" not in self.__dict__:
+            backbone = self._load_backbone(self.model_name, self.pretrained)
+        else:
+            backbone = self.net_.module_.text_encoder.backbone
         if kind_of(array) != "embeddings":
-            return array, self._load_backbone()
-        array = check_array(X, dtype=np.float32, estimator=self, input_name="X")
-        backbone = self._load_backbone()
+            return array, backbone
         if array.shape[1] != backbone.embed_dim:
             raise ValueError(
                 f"X has {array.shape[1]} features, but {type(self).__name__} is expecting "
                 f"{backbone.embed_dim} features as input: the width of the image embeddings of "
                 f"{backbone.name}"
             )
-        if hasattr(self, "n_features_in_"):  # column names, where fit saw some
+        if hasattr(self, "n_features_in_") and not refit:  # column names, where fit saw some
             validate_data(self, X, reset=False, skip_check_array=True)
         return array, backbone
 
@@ -603,7 +621,8 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
 
             contexts = {name: torch.from_numpy(value) for name, value in self._net.items()}
             n_context = len(contexts["context_positive"])
-            text_encoder = PromptedTextEncoder(self._load_backbone(), self._names, n_context)
+            backbone = self._load_backbone(*self._clip)
+            text_encoder = PromptedTextEncoder(backbone, self._names, n_context)
             net = self._make_net(text_encoder, n_samples=1, seeds=(0, 0, 0))
             net.module_.load_state_dict(contexts)
             net.history = self.history_
@@ -642,7 +661,13 @@ def _check_y(y):
     y = column_or_1d(y, warn=True)
     if y.dtype.kind == "f":
         check_array(y, ensure_2d=False, dtype=None, input_name="y")
-    check_classification_targets(y)
+    if y.dtype == object and any(label is None for label in y):
+        row = next(row for row, label in enumerate(y) if label is None)
+        raise ValueError(f"y[{row}] is None; expected a label for every sample")
+    try:
+        check_classification_targets(y)
+    except TypeError as error:
+        raise ValueError(f"y has labels that cannot be sorted ({error}); expected one type") from error
     return y
 
 
@@ -658,6 +683,8 @@ def _resolve_labels(class_names, y):
         try:
             classes = np.unique(np.array(list(class_names)))
             names = [class_names[label] for label in classes.tolist()]
+            if len(classes) != len(class_names):
+                raise TypeError("labels that became equal")
         except (TypeError, KeyError) as error:
             raise ValueError(
                 f"class_names has labels of several types: {list(class_names)!r}; expected all "
@@ -706,8 +733,12 @@ def _encode(y, classes):
 def _check_template(template):
     templates = [template] if isinstance(template, str) else list(template)
     for entry in templates:
-        if not isinstance(entry, str) or "{}" not in entry:
-            raise ValueError(f"template={entry!r} has no place for the class name; expected a {{}}")
+        try:
+            takes_name = isinstance(entry, str) and entry.format("a") != entry.format("b")
+        except (IndexError, KeyError, ValueError):
+            takes_name = False
+        if not takes_name:
+            raise ValueError(f"template={entry!r}; expected a string with one {{}} for the class name")
     if not templates:
         raise ValueError("template is an empty list; expected at least one template")
     return templates
@@ -725,6 +756,9 @@ def _check_net_params(net_params):
             )
         if name.partition("__")[0] in ("module", "criterion"):
             raise ValueError(f"net_params[{name!r}]: module and criterion are those of the method")
+    callbacks = (net_params or {}).get("callbacks")
+    if not isinstance(callbacks, (list, tuple, type(None))):
+        raise ValueError(f"net_params['callbacks']={callbacks!r}; expected a list of callbacks")
 
 
 def _seeds(random_state, n):
@@ -745,7 +779,11 @@ def _run(net, embeddings, target):
     X = as_tensor(embeddings).to(net.device)
     y = torch.from_numpy(target).to(net.device)
     net.notify("on_train_begin", X=X, y=y)
-    net.fit_loop(X, y)
+    try:
+        net.fit_loop(X, y)
+    except KeyboardInterrupt as error:
+        if not _is_early_stopping(error):
+            raise
     net.notify("on_train_end", X=X, y=y)
     net.module_.eval()
     if not all(torch.isfinite(context).all() for context in net.module_.parameters()):
@@ -753,6 +791,16 @@ def _run(net, embeddings, target):
             f"training diverged: the contexts are no longer finite after {len(net.history)} "
             "epochs; try a smaller lr"
         )
+
+
+def _is_early_stopping(error):
+    """Whether skorch's EarlyStopping ended training; like Ctrl-C it raises KeyboardInterrupt."""
+    from skorch.callbacks import EarlyStopping
+
+    innermost = error.__traceback__
+    while innermost.tb_next is not None:
+        innermost = innermost.tb_next
+    return isinstance(innermost.tb_frame.f_locals.get("self"), EarlyStopping)
 
 
 def _softmax(logits):

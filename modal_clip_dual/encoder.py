@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from .data.images import check_files, image_key, kind_of, read_image
+from .data.images import image_key, read_image
 from .nn.backbone import Backbone
 
 # What the embeddings that a process keeps may take.  Beyond it images are encoded again
@@ -29,7 +29,7 @@ def encode(
     ----------
     backbone : Backbone
     array : ndarray
-        Images or paths, as `data.images.as_array` returns them.
+        Images, or paths of files that exist; as `data.images.as_array` returns them.
     batch_size : int, default=256
         Images per forward pass.
     verbose : int, default=1
@@ -41,11 +41,9 @@ def encode(
 
     Raises
     ------
-    FileNotFoundError, ValueError
-        If a file is missing or cannot be read.  What was encoded until then is kept.
+    ValueError
+        If a file cannot be read as an image.  What was encoded until then is kept.
     """
-    if kind_of(array) == "paths":
-        check_files(array)
     cache = backbone.embedding_cache
     keys = [image_key(array, row) for row in range(len(array))]
     first_row: dict[bytes, int] = {}

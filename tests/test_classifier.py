@@ -3,6 +3,7 @@
 import copy
 import math
 import pickle
+import signal
 
 import joblib
 import numpy as np
@@ -59,8 +60,8 @@ def test_outputs_are_the_formulas(fitted, embeddings):
     )
 
 
-def test_hard_complements_need_no_deflation(fitted, embeddings):
-    hard = copy.copy(fitted).set_params(complement="hard")
+def test_hard_complements_need_no_deflation(classifier, labelled, embeddings):
+    hard = classifier(complement="hard").fit(*labelled)
     z = hard.clean_logits(embeddings)
     at_prediction = z[np.arange(len(z)), hard.predict_proba(embeddings).argmax(1)]
     np.testing.assert_allclose(hard.predict_correct_proba(embeddings), expit(at_prediction), rtol=1e-6)
@@ -302,6 +303,7 @@ def test_images_paths_and_embeddings_agree(fitted, digits, embeddings, tmp_path)
     expected = fitted.predict_proba(embeddings[:20])
     forms = [images, colour, torch.from_numpy(images), paths, np.array(paths)]
     forms += [pd.DataFrame({"path": paths}), embeddings[:20].astype(float), embeddings[:20] * 7]
+    forms += [torch.tensor(embeddings[:20], requires_grad=True), list(images)]
     for form in forms:
         np.testing.assert_allclose(fitted.predict_proba(form), expected, atol=1e-4)
     np.testing.assert_allclose(fitted.transform(paths), embeddings[:20], atol=1e-6)
@@ -401,6 +403,8 @@ def test_classes_from_labels(digits, embeddings):
         ([0, 1, np.nan, 3], r"y contains NaN"),
         ([0.5, 1, 2, 3], r"Unknown label type"),
         (None, r"requires y to be passed"),
+        ([0, 1, None, 3], r"y\[2\] is None"),
+        ([0, "one", 2, 3], r"y has labels that cannot be sorted|y\[0\] is"),
     ],
 )
 def test_wrong_labels(classifier, embeddings, y, message):
@@ -419,6 +423,7 @@ def test_wrong_labels(classifier, embeddings, y, message):
         (["zero", "one", "zero"], r"class_names contains 'zero' more than once"),
         (["zero", "Zero"], r"'zero' and 'Zero' give the same tokens"),
         ({0: "zero", "one": "one"}, r"class_names has labels of several types"),
+        ({1: "a", "1": "b", "2": "c"}, r"class_names has labels of several types"),
         (["zero", "number " * 80], r"class name 'number .* is too long"),
         ("zero", r"'class_names' parameter"),
     ],
@@ -461,6 +466,55 @@ def test_wrong_X(fitted, embeddings, method, make, error, message):
         getattr(fitted, method)(make(embeddings[:5]))
 
 
+@pytest.mark.parametrize(
+    ("X", "y", "error"),
+    [
+        (["no/such/file.png"], [0], FileNotFoundError),
+        (np.full((2, 128), np.nan), [0, 1], ValueError),
+        (np.ones((2, 128)), [0], ValueError),
+        (np.ones((2, 128)), [0, 10], ValueError),
+        (np.ones((2, 8, 8)), [0, 1], ValueError),
+    ],
+)
+def test_wrong_input_is_refused_before_the_clip_is_loaded(classifier, monkeypatch, X, y, error):
+    def fail(*args):
+        raise AssertionError("the CLIP was loaded")
+
+    monkeypatch.setattr("modal_clip_dual.nn.backbone.load_backbone", fail)
+    with pytest.raises(error):
+        classifier().fit(X, y)
+
+
+def test_fitted_estimator_keeps_what_it_was_fitted_with(classifier, labelled, digits):
+    clf = classifier().fit(*labelled)
+    X = digits.images[:5]
+    methods = ("clean_logits", "predict_correct_proba", "transform", "zero_shot_proba")
+    before = [getattr(clf, method)(X) for method in methods]
+    clf.set_params(model_name="RN50", pretrained=None, complement="hard", n_context=3)
+    for again in (clf, pickle.loads(pickle.dumps(clf))):
+        for method, expected in zip(methods, before):
+            np.testing.assert_array_equal(getattr(again, method)(X), expected)
+
+
+def test_refit_on_images_forgets_the_columns_of_embeddings(classifier, digits, embeddings):
+    frame = pd.DataFrame(embeddings[:30]).add_prefix("e")
+    clf = classifier(max_epochs=1).fit(frame, digits.target[:30])
+    clf.fit(digits.images[:30], digits.target[:30])
+    assert not hasattr(clf, "feature_names_in_")
+    clf.predict(embeddings[:3])
+
+
+def test_validation_split_and_early_stopping_of_skorch(classifier, embeddings, digits):
+    from skorch.callbacks import EarlyStopping
+    from skorch.dataset import ValidSplit
+
+    params = {"train_split": ValidSplit(3), "callbacks": [("stop", EarlyStopping(patience=2))]}
+    clf = classifier(net_params=params, lr=1e-9, max_epochs=30)
+    clf.fit(embeddings[:60], digits.target[:60])
+    assert len(clf.history_) < 30
+    assert all(np.isfinite(row["valid_loss"]) for row in clf.history_)
+
+
 def test_wrong_X_in_fit_leaves_a_fitted_estimator_as_it_was(classifier, labelled):
     X, y = labelled
     clf = classifier().fit(X, y)
@@ -481,7 +535,7 @@ def test_interrupted_fit_leaves_the_estimator_as_it_was(classifier, labelled):
 
     class Interrupt(Callback):
         def on_epoch_end(self, net, **kwargs):
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)  # what Ctrl-C does
 
     clf = classifier()
     interrupted = clone(clf).set_params(net_params={"callbacks": [Interrupt()]})
@@ -518,6 +572,8 @@ def test_diverging_training_is_an_error(classifier, labelled):
         ({"n_context": 76}, "n_context=76 is too long"),
         ({"net_params": {"lr": 1}}, r"net_params\['lr'\].*argument of DualPromptClassifier"),
         ({"net_params": {"criterion": 1}}, r"net_params\['criterion'\]"),
+        ({"net_params": {"predict_nonlinearity": None}}, r"net_params\['predict_nonlinearity'\]"),
+        ({"net_params": {"callbacks": "disable"}}, r"expected a list of callbacks"),
         ({"net_params": {"module__seed": 1}}, r"net_params\['module__seed'\]"),
     ],
 )
@@ -526,7 +582,7 @@ def test_wrong_parameters(classifier, labelled, params, message):
         classifier(**params).fit(*labelled)
 
 
-@pytest.mark.parametrize("template", ["a photo", [], ["{}", 3]])
+@pytest.mark.parametrize("template", ["a photo", [], ["{}", 3], "{} {}", "{} {x}", "{{}}", "{"])
 def test_wrong_template(classifier, embeddings, template):
     with pytest.raises(ValueError, match="template"):
         classifier(template=template).zero_shot_proba(embeddings[:2])

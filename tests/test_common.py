@@ -34,15 +34,15 @@ class AnyWidth(DualPromptClassifier):
     and no other.  Nothing but the choice of the CLIP is replaced.
     """
 
-    def _prepare(self, X):
+    def _prepare(self, X, refit=False):
         shape = as_array(X).shape
         self._width = getattr(self, "n_features_in_", None) or shape[1] or 2
         try:
-            return super()._prepare(X)
+            return super()._prepare(X, refit)
         finally:
             del self._width
 
-    def _load_backbone(self):
+    def _load_backbone(self, model_name, pretrained):
         width = getattr(self, "_width", None) or self.n_features_in_
         return backbone_of_width(int(width))
 

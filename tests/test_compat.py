@@ -26,6 +26,7 @@ def forms(digits, embeddings, paths):
     return {
         "embeddings": embeddings[:60],
         "images": digits.images[:60],
+        "list of images": list(digits.images[:60]),
         "paths": np.array(paths),
         "list of paths": list(paths),
         "frame of paths": pd.DataFrame({"path": paths}),
@@ -42,7 +43,15 @@ def rows_of(X, rows):
 @pytest.mark.parametrize("unfitted", [False, True])
 @pytest.mark.parametrize(
     "form",
-    ["embeddings", "images", "paths", "list of paths", "frame of paths", "frame of embeddings"],
+    [
+        "embeddings",
+        "images",
+        "list of images",
+        "paths",
+        "list of paths",
+        "frame of paths",
+        "frame of embeddings",
+    ],
 )
 def test_loop(classifier, digits, embeddings, paths, form, unfitted):
     X, y = forms(digits, embeddings, paths)[form], digits.target[:60]
@@ -66,8 +75,11 @@ def test_teach_on_new_samples_only_and_bootstrap(classifier, embeddings, digits)
     learner = ActiveLearner(classifier(max_epochs=1))
     learner.fit(embeddings[:20], digits.target[:20])
     learner.teach(embeddings[20:30], digits.target[20:30], only_new=True)
+    # modAL 0.4.1 remembers such samples, 0.4.2 does not.
+    assert len(learner.X_training) in (20, 30)
+    assert len(learner.estimator.history_) == 1
     learner.teach(embeddings[30:40], digits.target[30:40], bootstrap=True)
-    assert len(learner.X_training) == 40
+    assert learner.predict_proba(embeddings[:5]).shape == (5, 10)
 
 
 @pytest.mark.parametrize("strategy", [uncertainty_sampling, margin_sampling, entropy_sampling])

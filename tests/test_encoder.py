@@ -73,14 +73,6 @@ def test_changed_file_is_encoded_again(backbone, images, tmp_path):
     assert np.abs(encode(backbone, paths) - before).max() > 1e-3
 
 
-def test_missing_file_before_any_work(backbone, images, tmp_path, encoded):
-    Image.fromarray(images[0]).save(tmp_path / "a.png")
-    paths = np.array([str(tmp_path / "a.png"), str(tmp_path / "none.png")], dtype=object)
-    with pytest.raises(FileNotFoundError, match=r"X\[1\]"):
-        encode(backbone, paths)
-    assert not encoded
-
-
 def test_work_before_a_broken_file_is_kept(backbone, images, tmp_path, encoded):
     paths = np.array([str(tmp_path / f"{k}.png") for k in range(3)], dtype=object)
     for path, image in zip(paths, images):

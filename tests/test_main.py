@@ -45,6 +45,7 @@ def test_table():
     [
         (["demo", "--rounds", "0"], "not a whole number of at least 1"),
         (["demo", "--budget", "2"], "not between 0 and 1"),
+        (["demo", "--negative-weight", "-1"], "not a number of at least 0"),
         (["demo", "--strategies", "best"], "invalid choice: 'best'"),
         (["dem"], "invalid choice"),
         ([], "COMMAND"),
@@ -61,6 +62,7 @@ def test_wrong_arguments(arguments, message, capsys):
     [
         (["--rounds", "200"], "more than the pool of 1198 images"),
         (["--figure", "no/such/folder/a.png"], "there is no folder"),
+        (["--figure", "curves.xyz"], "expected .png, .pdf or .svg"),
     ],
 )
 def test_refused_before_any_work(arguments, message, capsys):
@@ -68,6 +70,11 @@ def test_refused_before_any_work(arguments, message, capsys):
     captured = capsys.readouterr()
     assert message in captured.err
     assert captured.out == ""
+
+
+def test_device_that_is_not_there(capsys):
+    assert main(["demo", "--device", "gpu"]) == 2
+    assert "device='gpu' cannot be used" in capsys.readouterr().err
 
 
 def test_help_and_version():

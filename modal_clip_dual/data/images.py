@@ -30,11 +30,16 @@ def as_array(X, name: str = "X"):
     if hasattr(X, "toarray"):
         raise TypeError(f"{name} is a sparse matrix, which is not supported; {EXPECTED}")
     if type(X).__module__.partition(".")[0] == "torch":
-        X = X.detach().cpu().numpy()
+        X = X.detach().cpu()
+        X = (X.float() if X.is_floating_point() else X).numpy()
     paths = _paths_from(X, name)
     if paths is not None:
         return paths
     array = X if isinstance(X, np.ndarray) else np.asarray(X)
+    if isinstance(X, (list, tuple)) and array.ndim in (3, 4) and array.dtype.kind in "iu":
+        # modAL turns lists of images into nested lists of integers when it adds to them.
+        if array.size and 0 <= array.min() and array.max() <= 255:
+            array = array.astype(np.uint8)
     if np.iscomplexobj(array):
         raise ValueError(f"Complex data not supported: {name} has dtype {array.dtype}; {EXPECTED}")
     if array.ndim in (3, 4):
@@ -56,7 +61,12 @@ def kind_of(array: np.ndarray) -> str:
 
 def _paths_from(X, name: str) -> np.ndarray | None:
     """Return a 1-d object array of str if X is a column of paths, else None."""
-    column = np.asarray(X, dtype=object if isinstance(X, (list, tuple)) else None)
+    if isinstance(X, (list, tuple)):
+        if not X or not isinstance(X[0], (str, os.PathLike)):
+            return None
+        column = np.asarray(X, dtype=object)
+    else:
+        column = np.asarray(X)
     if column.dtype.kind not in "OUST":
         return None
     if column.ndim == 2 and column.shape[1] == 1:
@@ -123,11 +133,21 @@ def read_image(array: np.ndarray, row: int, name: str = "X") -> Image.Image:
         return Image.fromarray(np.ascontiguousarray(pixels)).convert("RGB")
     try:
         with Image.open(array[row]) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
+            return _eight_bit(ImageOps.exif_transpose(image)).convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(
             f"{name}[{row}]: cannot read {str(array[row])!r} as an image ({error})"
         ) from error
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """Scale 16-bit grey to 8 bits, which Pillow's own conversion would clip."""
+    if image.mode == "F" or image.mode.startswith("I"):
+        values = np.asarray(image)
+        if image.mode == "F" or values.min() < 0 or values.max() > 65535:
+            raise ValueError(f"mode {image.mode!r} with values from {values.min()} to {values.max()}")
+        return Image.fromarray((values // 257).astype(np.uint8))
+    return image
 
 
 def image_key(array: np.ndarray, row: int) -> bytes:

@@ -35,9 +35,9 @@ def run_active_learning(
         Cloned; its ``random_state``, if it has one, becomes the given one.
     query_strategy : callable
         A modAL query strategy.
-    X_pool, y_pool : array-like of n_pool samples, array-like of shape (n_pool,)
+    X_pool, y_pool : ndarray of n_pool samples, ndarray of shape (n_pool,)
         The pool, and the labels that the loop reveals.
-    X_test, y_test : array-like, array-like
+    X_test, y_test : ndarray, ndarray
         What accuracy is measured on; never trained on.
     n_instances : int
         Labels per round.

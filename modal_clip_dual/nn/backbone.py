@@ -83,7 +83,8 @@ class Backbone:
     def encode_texts(self, texts: list[str]) -> torch.Tensor:
         """Encode texts to unit embeddings (len(texts), D), float32."""
         tokens = self.tokenizer(texts).to(self.device)
-        return F.normalize(self.model.encode_text(tokens).float(), dim=-1)
+        with self.lock:
+            return F.normalize(self.model.encode_text(tokens).float(), dim=-1)
 
     def __deepcopy__(self, memo):
         return self
@@ -176,8 +177,9 @@ def check_model_name(model_name: str, pretrained: str | None) -> None:
 def _own_random_state():
     # Creating a model draws its initial weights from torch's global generator: leave the
     # user's untouched, and give a model without pre-trained weights the same ones always.
+    # Models are made on the CPU; torch.manual_seed would reseed the GPUs as well.
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)
         yield
 
 

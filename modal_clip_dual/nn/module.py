@@ -117,8 +117,12 @@ class EmbeddingBatches:
     """
 
     def __init__(self, dataset, batch_size: int, shuffle: bool = False, generator=None):
-        self.X = dataset.X
-        self.y = dataset.y
+        rows = None
+        while hasattr(dataset, "indices"):  # what skorch's train_split makes of a data set
+            rows = dataset.indices if rows is None else np.asarray(dataset.indices)[rows]
+            dataset = dataset.dataset
+        self.X = dataset.X if rows is None else dataset.X[rows]
+        self.y = dataset.y if rows is None else dataset.y[rows]
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.generator = generator

@@ -16,10 +16,29 @@ def ask(classifier, X, method: str) -> np.ndarray:
     ------
     TypeError
         If nothing inside has the method; names it.
+    ValueError
+        If the members of a Committee do not know the same classes.
     """
     members = getattr(classifier, "learner_list", None)
-    if members is not None:
-        return np.mean([ask(member, X, method) for member in members], axis=0)
+    if members is None:
+        inner, X = _find(classifier, X, method)
+        return getattr(inner, method)(X)
+    answers, classes = [], []
+    for member in members:
+        inner, transformed = _find(member, X, method)
+        answers.append(getattr(inner, method)(transformed))
+        classes.append(getattr(inner, "classes_", None))
+    for other in classes[1:]:
+        if not np.array_equal(classes[0], other):
+            raise ValueError(
+                f"the members of the Committee know different classes: {classes[0]} and {other}; "
+                "give all of them the same class_names, and fit all or none"
+            )
+    return np.mean(answers, axis=0)
+
+
+def _find(classifier, X, method):
+    """The object inside `classifier` that has the method, and X as that object sees it."""
     inner = classifier
     while not hasattr(inner, method):
         if hasattr(inner, "best_estimator_"):
@@ -28,7 +47,7 @@ def ask(classifier, X, method: str) -> np.ndarray:
             if len(inner.steps) > 1:
                 X = inner[:-1].transform(X)
             inner = inner.steps[-1][1]
-        elif hasattr(inner, "estimator"):
+        elif hasattr(inner, "estimator") and not hasattr(inner, "cv_results_"):
             inner = inner.estimator
         else:
             raise TypeError(
@@ -36,4 +55,4 @@ def ask(classifier, X, method: str) -> np.ndarray:
                 f"DualPromptClassifier; got {type(classifier).__name__}"
                 + ("" if inner is classifier else f" around {type(inner).__name__}")
             )
-    return getattr(inner, method)(X)
+    return inner, X

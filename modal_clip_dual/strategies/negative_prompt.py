@@ -29,13 +29,25 @@ def _proba_and_logits(classifier, X):
     """Class probabilities and clean logits of X, both (n, C).
 
     A classifier that was never fitted has no negative prompt yet.  Its zero-shot
-    probabilities stand in: the log odds of each class against the others, which is what
-    the clean logit estimates.
+    probabilities stand in: the clean logit estimates the log odds of a class against the
+    others, plus log(C - 1).
     """
     try:
-        return ask(classifier, X, "predict_proba"), ask(classifier, X, "clean_logits")
+        proba = ask(classifier, X, "predict_proba")
     except NotFittedError:
-        proba = np.asarray(ask(classifier, X, "zero_shot_proba"), dtype=np.float64)
+        return _zero_shot(classifier, X)
+    try:
+        return proba, ask(classifier, X, "clean_logits")
+    except NotFittedError as error:
+        raise TypeError(
+            f"{type(classifier).__name__} is fitted, but the estimator that it shows is not (it "
+            "fits copies); this query strategy needs the estimator itself, a modAL learner, a "
+            "Committee, a Pipeline or a refitted search"
+        ) from error
+
+
+def _zero_shot(classifier, X):
+    proba = np.asarray(ask(classifier, X, "zero_shot_proba"), dtype=np.float64)
     # Not 1 - p for the likeliest class: that is 0 for the most confident samples.
     rows, best = np.arange(len(proba)), proba.argmax(axis=1)
     rest = proba.copy()
@@ -43,7 +55,8 @@ def _proba_and_logits(classifier, X):
     others = proba.sum(axis=1, keepdims=True) - proba
     others[rows, best] = rest.sum(axis=1)
     tiny = np.finfo(np.float64).tiny
-    return proba, np.log(np.maximum(proba, tiny)) - np.log(np.maximum(others, tiny))
+    log_odds = np.log(np.maximum(proba, tiny)) - np.log(np.maximum(others, tiny))
+    return proba, log_odds + np.log(max(proba.shape[1] - 1, 1))
 
 
 def _confidence(logits, predicted, score):
@@ -76,7 +89,8 @@ def negative_prompt_uncertainty(classifier, X, score="clean"):
         Whatever that estimator takes.
     score : {"clean", "normalized", "margin"}, default="clean"
         What ranks, from the clean logits z at the predicted class y^:
-        ``sigmoid(log(C - 1) - z)``, the complement of the calibrated clean probability;
+        ``sigmoid(log(C - 1) - z)``, which for uniform complements is 1 minus
+        `DualPromptClassifier.predict_correct_proba`;
         ``1 - softmax(z)`` over the classes; or ``sigmoid(-margin)``, the margin being z
         minus the largest z of another class.
 

@@ -147,3 +147,29 @@ def test_list_of_images_without_warning():
         warnings.simplefilter("error")
         array = as_array([np.zeros((4, 4), dtype=np.uint8)] * 3)
     assert kind_of(array) == "images"
+
+
+@pytest.mark.parametrize("shape", [(20, 20), (16, 24)])
+def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path, shape):
+    values = np.linspace(0, 65535, shape[0] * shape[1]).reshape(shape).astype(np.uint16)
+    Image.fromarray(values).save(tmp_path / "deep.png")
+    pixels = np.asarray(read_image(as_array([str(tmp_path / "deep.png")]), 0))
+    np.testing.assert_allclose(pixels[..., 0], values / 257, atol=1)
+
+
+def test_floating_point_image_is_refused_with_its_name(tmp_path):
+    Image.fromarray(np.ones((4, 4), dtype=np.float32)).save(tmp_path / "float.tiff")
+    with pytest.raises(ValueError, match=r"cannot read .*float\.tiff.*mode 'F'"):
+        read_image(as_array([str(tmp_path / "float.tiff")]), 0)
+
+
+def test_lists_of_integer_images_as_modal_makes_them():
+    images = np.random.default_rng(0).integers(0, 255, (3, 4, 4), dtype=np.uint8)
+    np.testing.assert_array_equal(as_array(images.tolist()), images)
+    assert as_array(images.tolist()).dtype == np.uint8
+    with pytest.raises(ValueError, match="expected uint8"):
+        as_array((images.astype(int) * 2).tolist())
+
+
+def test_low_precision_tensor():
+    assert as_array(torch.ones(2, 3, dtype=torch.bfloat16)).dtype == np.float32

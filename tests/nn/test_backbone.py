@@ -73,6 +73,14 @@ def test_global_random_state_is_left_alone(checkpoints):
     assert np.random.randint(1000) == 684
 
 
+def test_gpu_generators_are_left_alone(monkeypatch):
+    module._loaded.clear()
+    seeds = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeds.append)
+    load_backbone("demo", "bundled", "cpu")
+    assert not seeds
+
+
 def test_random_weights_warn_and_are_always_the_same():
     with pytest.warns(UserWarning, match="random weights"):
         first = load_backbone("RN50", None, "cpu")

@@ -131,3 +131,33 @@ def test_template_embeddings_are_the_mean_over_templates(tiny):
 def test_too_long_template_is_refused(tiny):
     with pytest.raises(ValueError, match=r"class name 'cat' in template='very"):
         template_embeddings(tiny(), ["cat", "dog"], ["very " * 60 + "{}"])
+
+
+@pytest.mark.parametrize("path", ["prefix-sharing", "full"])
+def test_low_precision_towers_give_float32_embeddings_near_the_full_ones(demo, path):
+    from modal_clip_dual.nn.backbone import load_backbone
+
+    names = ["zero", "one", "capital letter a"]
+    contexts = torch.randn(2, 16, 128, generator=torch.Generator().manual_seed(0)) * 0.02
+    half = load_backbone("demo", "bundled", "cpu", "bf16")
+    with torch.no_grad():
+        actual = PromptedTextEncoder(half, names, 16, path)(contexts)
+        expected = PromptedTextEncoder(demo, names, 16)(contexts)
+    assert actual.dtype == torch.float32
+    assert (actual * expected).sum(-1).min() > 0.999
+
+
+def test_contexts_do_not_leak_into_texts_of_other_threads(tiny):
+    from concurrent.futures import ThreadPoolExecutor
+
+    backbone = tiny("siglip")
+    encoder = PromptedTextEncoder(backbone, NAMES, 4)
+    expected = backbone.encode_texts(NAMES)
+    contexts = torch.ones(1, 4, 64) * 5
+    with ThreadPoolExecutor(2) as pool:
+        prompted = [pool.submit(encoder, contexts) for _ in range(30)]
+        plain = [pool.submit(backbone.encode_texts, NAMES) for _ in range(30)]
+        for future in plain:
+            torch.testing.assert_close(future.result(), expected)
+        first = prompted[0].result()
+        assert all(torch.equal(future.result(), first) for future in prompted)

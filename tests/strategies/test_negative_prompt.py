@@ -7,6 +7,7 @@ from modAL.uncertainty import classifier_uncertainty
 from modAL.utils.combination import make_linear_combination, make_product, make_query_strategy
 from modAL.utils.selection import multi_argmax
 from scipy.special import expit, softmax
+from sklearn.ensemble import BaggingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -238,3 +239,38 @@ def test_other_classifiers_are_refused_with_the_missing_method(wrap, embeddings,
     clf = LogisticRegression(max_iter=50).fit(embeddings[:50], digits.target[:50])
     with pytest.raises(TypeError, match=r"method clean_logits\(X\).*got .*LogisticRegression"):
         negative_prompt_sampling(wrap(clf), embeddings[:50])
+
+
+def test_unfitted_uncertainty_is_that_of_the_zero_shot_probabilities(classifier, embeddings):
+    clf = classifier()
+    best = clf.zero_shot_proba(embeddings).max(axis=1)
+    for score in ("clean", "normalized", "margin"):
+        uncertainty = negative_prompt_uncertainty(clf, embeddings, score)
+        assert ((uncertainty >= 0) & (uncertainty <= 1)).all()
+    np.testing.assert_allclose(negative_prompt_uncertainty(clf, embeddings), 1 - best, atol=1e-5)
+
+
+@pytest.mark.parametrize("wrap", ["bagging", "search without refit"])
+def test_fitted_copies_are_not_answered_from_zero_shot(classifier, embeddings, digits, wrap):
+    clf = classifier(max_epochs=1)
+    wrapper = {
+        "bagging": BaggingClassifier(clf, n_estimators=2),
+        "search without refit": GridSearchCV(clf, {"lr": [0.01]}, cv=2, refit=False),
+    }[wrap].fit(embeddings[:60], digits.target[:60])
+    with pytest.raises(TypeError, match="fits copies|got GridSearchCV"):
+        negative_prompt_sampling(wrapper, embeddings[:20])
+
+
+def test_committee_of_different_classes_is_refused(classifier, embeddings, digits):
+    X, y = embeddings[:200], digits.target[:200]
+    members = []
+    for classes in ([0, 1], [1, 2]):
+        rows = np.isin(y, classes)
+        clf = classifier(max_epochs=1).set_params(class_names=None)
+        members.append(ActiveLearner(clf, X_training=X[rows], y_training=y[rows]))
+    with pytest.raises(ValueError, match="Committee know different classes"):
+        negative_prompt_sampling(Committee(members), X)
+    half = [ActiveLearner(classifier(max_epochs=1)), members[0]]
+    half[1].estimator.set_params(class_names=digits.class_names).fit(X[:20], y[:20])
+    with pytest.raises(ValueError, match="fit all or none"):
+        negative_prompt_sampling(Committee(half), X)
