@@ -10,21 +10,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.exceptions import NotFittedError
-from sklearn.utils import check_array, column_or_1d
+from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from ._labels import check_labels, encode_labels, resolve_labels
 from .data.images import as_array, check_files, kind_of
 
 if TYPE_CHECKING:
     from .nn.backbone import Backbone
-
-# Arguments of the net that have an argument of their own here, or that the method fixes.
-_OWN_NET_PARAMS = (
-    "lr", "max_epochs", "batch_size", "device", "verbose", "classes", "predict_nonlinearity",
-)  # fmt: skip
-_PREDICTION_BATCH = 16384  # rows; two (rows, C) float32 matrices are alive at a time
 
 
 class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
@@ -232,7 +226,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             If X names a file that does not exist.
         """
         self._validate_params()
-        classes, names, target = _resolve_labels(self.class_names, _check_y(y))
+        classes, names, target = resolve_labels(self.class_names, check_labels(y))
         return self._train(X, target, classes, names, continued=False)
 
     def partial_fit(self, X, y, classes=None):
@@ -260,16 +254,16 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             As `fit`; and if ``classes`` differs from the classes known so far.
         """
         self._validate_params()
-        y = _check_y(y)
+        y = check_labels(y)
         continued = hasattr(self, "classes_")
         if continued:
-            target = _encode(y, self.classes_)
+            target = encode_labels(y, self.classes_)
             known, names = self.classes_, self._names
         elif self.class_names is None and classes is not None:
-            known, names, _ = _resolve_labels(None, np.asarray(classes))
-            target = _encode(y, known)
+            known, names, _ = resolve_labels(None, np.asarray(classes))
+            target = encode_labels(y, known)
         else:
-            known, names, target = _resolve_labels(self.class_names, y)
+            known, names, target = resolve_labels(self.class_names, y)
         if classes is not None and not np.array_equal(np.unique(classes), known):
             raise ValueError(
                 f"classes={classes!r} differs from the classes known so far: {known.tolist()}"
@@ -279,9 +273,10 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     def _train(self, X, target, classes, names, continued):
         from skorch.history import History
 
+        from .nn.net import check_net_params, train
         from .nn.text_prompts import PromptedTextEncoder
 
-        _check_net_params(self.net_params)
+        check_net_params(self.net_params)
         n_rows = len(as_array(X))
         if n_rows != len(target):
             raise ValueError(
@@ -297,7 +292,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         net = self._make_net(text_encoder, len(target), _seeds(self.random_state, 3))
         if continued:
             net.module_.load_state_dict(self.net_.module_.state_dict())
-        _run(net, embeddings, target)
+        train(net, embeddings, target)
         if continued:  # joined afterwards: skorch's scheduler would resume where it ended
             rows = [*self.history_, *net.history]
             net.history = History()
@@ -316,62 +311,13 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         return self
 
     def _make_net(self, text_encoder, n_samples, seeds):
-        """A skorch net with initialized modules, for `n_samples` training samples.
+        """A skorch net with initialized modules; the seeds: contexts, order, complements."""
+        from .nn.net import make_net
 
-        The three seeds are those of the contexts, the order and the complements.
-        """
-        import torch
-        from skorch import NeuralNetClassifier
-        from skorch.callbacks import LRScheduler
-
-        from .nn.losses import DualPromptLoss
-        from .nn.module import ClipEachGradient, DualPromptModule, EmbeddingBatches
-
-        context_seed, order_seed, complement_seed = seeds
-        n_steps = self.max_epochs * math.ceil(n_samples / self.batch_size)
-        cosine = LRScheduler(
-            torch.optim.lr_scheduler.CosineAnnealingLR, step_every="batch", T_max=n_steps
-        )
-        params = {
-            "iterator_train": EmbeddingBatches,
-            "iterator_train__shuffle": True,
-            "iterator_train__generator": torch.Generator().manual_seed(order_seed),
-            "iterator_valid": EmbeddingBatches,
-            "iterator_valid__batch_size": _PREDICTION_BATCH,
-            "train_split": None,
-            "callbacks__valid_acc": None,
-            **(self.net_params or {}),
-        }
-        if "optimizer" not in params:
-            params["optimizer"] = torch.optim.SGD
-            params.setdefault("optimizer__momentum", self.momentum)
-            params.setdefault("optimizer__weight_decay", self.weight_decay)
-        if self.verbose < 2:
-            params.setdefault("callbacks__print_log", None)
-        callbacks = [("cosine_decay", cosine)]
-        if self.gradient_clip_value is not None:
-            callbacks.append(("clipping", ClipEachGradient(self.gradient_clip_value)))
-        params["callbacks"] = [*callbacks, *(params.get("callbacks") or [])]
-        net = NeuralNetClassifier(
-            DualPromptModule,
-            module__text_encoder=text_encoder,
-            module__negative=bool(self.negative_weight),
-            module__detach_positive=self.detach_positive,
-            module__seed=context_seed,
-            criterion=DualPromptLoss,
-            criterion__negative_weight=self.negative_weight,
-            criterion__complement=self.complement,
-            criterion__seed=complement_seed,
-            lr=self.lr,
-            max_epochs=self.max_epochs,
-            batch_size=self.batch_size,
-            classes=np.arange(len(text_encoder.names)),
-            device=str(text_encoder.backbone.device),
-            verbose=int(self.verbose >= 2),
-            predict_nonlinearity=_softmax,
-            **params,
-        )
-        return net.initialize()
+        names = ("negative_weight", "complement", "detach_positive", "lr", "max_epochs", "batch_size")
+        names += ("momentum", "weight_decay", "gradient_clip_value", "net_params", "verbose")
+        params = {name: getattr(self, name) for name in names}
+        return make_net(text_encoder, n_samples, seeds, **params)
 
     # ---------------------------------------------------------------- prediction
 
@@ -526,7 +472,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
                 "does not know its classes yet; pass class_names"
             )
         else:
-            _, names, _ = _resolve_labels(self.class_names, None)
+            _, names, _ = resolve_labels(self.class_names, None)
         templates = _check_template(self.template)
         array, backbone = self._prepare(X)
         text = template_embeddings(backbone, names, templates)
@@ -652,84 +598,6 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         return tags
 
 
-# -------------------------------------------------------------------- labels and classes
-
-
-def _check_y(y):
-    if y is None:
-        raise ValueError("DualPromptClassifier requires y to be passed, but the target y is None")
-    y = column_or_1d(y, warn=True)
-    if y.dtype.kind == "f":
-        check_array(y, ensure_2d=False, dtype=None, input_name="y")
-    if y.dtype == object and any(label is None for label in y):
-        row = next(row for row, label in enumerate(y) if label is None)
-        raise ValueError(f"y[{row}] is None; expected a label for every sample")
-    try:
-        check_classification_targets(y)
-    except TypeError as error:
-        raise ValueError(f"y has labels that cannot be sorted ({error}); expected one type") from error
-    return y
-
-
-def _resolve_labels(class_names, y):
-    """Return (classes, names, target) of `class_names` and labels y, None if there are none.
-
-    `classes` is sorted and ``names[k]`` is what ``classes[k]`` is called in a prompt.
-    """
-    if class_names is None:
-        classes = np.unique(y)
-        names = [str(label) for label in classes.tolist()]
-    elif isinstance(class_names, Mapping):
-        try:
-            classes = np.unique(np.array(list(class_names)))
-            names = [class_names[label] for label in classes.tolist()]
-            if len(classes) != len(class_names):
-                raise TypeError("labels that became equal")
-        except (TypeError, KeyError) as error:
-            raise ValueError(
-                f"class_names has labels of several types: {list(class_names)!r}; expected all "
-                "integers or all strings"
-            ) from error
-    else:
-        names = list(class_names)
-        classes = np.arange(len(names))
-        if y is not None and y.dtype.kind in "OUST":
-            order = sorted(range(len(names)), key=lambda k: str(names[k]))
-            names = [names[k] for k in order]
-            classes = np.array(names) if all(isinstance(n, str) for n in names) else classes
-    for name in names:
-        if not isinstance(name, str) or not name.replace("_", " ").strip():
-            raise ValueError(
-                f"class_names contains {name!r}; expected a non-empty string for every class"
-            )
-    if len(names) < 2:
-        raise ValueError(
-            f"class_names names {len(names)} class(es): {names!r}; expected at least two"
-            if class_names is not None
-            else f"y contains one class only ({names!r}), and class_names is None; expected at "
-            "least two classes"
-        )
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"class_names contains {twice!r} more than once; expected distinct names")
-    return classes, names, None if y is None else _encode(y, classes)
-
-
-def _encode(y, classes):
-    """Positions of the labels y in `classes`."""
-    position = {label: k for k, label in enumerate(classes.tolist())}
-    target = np.empty(len(y), dtype=np.int64)
-    for row, label in enumerate(y.tolist()):
-        if label not in position:
-            shown = classes.tolist()
-            known = f"{shown[:10]!r}" + (f" and {len(shown) - 10} more" if len(shown) > 10 else "")
-            raise ValueError(
-                f"y[{row}] is {label!r}, which is not a label of class_names; expected one of {known}"
-            )
-        target[row] = position[label]
-    return target
-
-
 def _check_template(template):
     templates = [template] if isinstance(template, str) else list(template)
     for entry in templates:
@@ -744,23 +612,6 @@ def _check_template(template):
     return templates
 
 
-# -------------------------------------------------------------------- training
-
-
-def _check_net_params(net_params):
-    for name in net_params or {}:
-        if name in _OWN_NET_PARAMS:
-            raise ValueError(
-                f"net_params[{name!r}]: this is an argument of DualPromptClassifier, or follows "
-                "from one; set it there"
-            )
-        if name.partition("__")[0] in ("module", "criterion"):
-            raise ValueError(f"net_params[{name!r}]: module and criterion are those of the method")
-    callbacks = (net_params or {}).get("callbacks")
-    if not isinstance(callbacks, (list, tuple, type(None))):
-        raise ValueError(f"net_params['callbacks']={callbacks!r}; expected a list of callbacks")
-
-
 def _seeds(random_state, n):
     """n seeds from a random state, without touching NumPy's global generator."""
     if random_state is None:
@@ -768,43 +619,6 @@ def _seeds(random_state, n):
     if isinstance(random_state, np.random.RandomState):
         return [int(seed) for seed in random_state.randint(2**31 - 1, size=n)]
     return [int(seed) for seed in np.random.SeedSequence(int(random_state)).generate_state(n)]
-
-
-def _run(net, embeddings, target):
-    """Train a net; unlike ``net.fit`` an interruption is an interruption."""
-    import torch
-
-    from .nn.module import as_tensor
-
-    X = as_tensor(embeddings).to(net.device)
-    y = torch.from_numpy(target).to(net.device)
-    net.notify("on_train_begin", X=X, y=y)
-    try:
-        net.fit_loop(X, y)
-    except KeyboardInterrupt as error:
-        if not _is_early_stopping(error):
-            raise
-    net.notify("on_train_end", X=X, y=y)
-    net.module_.eval()
-    if not all(torch.isfinite(context).all() for context in net.module_.parameters()):
-        raise FloatingPointError(
-            f"training diverged: the contexts are no longer finite after {len(net.history)} "
-            "epochs; try a smaller lr"
-        )
-
-
-def _is_early_stopping(error):
-    """Whether skorch's EarlyStopping ended training; like Ctrl-C it raises KeyboardInterrupt."""
-    from skorch.callbacks import EarlyStopping
-
-    innermost = error.__traceback__
-    while innermost.tb_next is not None:
-        innermost = innermost.tb_next
-    return isinstance(innermost.tb_frame.f_locals.get("self"), EarlyStopping)
-
-
-def _softmax(logits):
-    return logits.softmax(dim=-1)
 
 
 def _softmax_array(logits):

@@ -328,7 +328,7 @@ def test_memory_mapped_embeddings_are_not_copied(fitted, embeddings, tmp_path):
 
 def test_prediction_in_batches(fitted, embeddings, monkeypatch):
     expected = fitted.clean_logits(embeddings)
-    monkeypatch.setattr("modal_clip_dual.classifier._PREDICTION_BATCH", 100)
+    monkeypatch.setattr("modal_clip_dual.nn.net.PREDICTION_BATCH", 100)
     batched = copy.deepcopy(fitted)  # its net is made anew
     assert len(batched.net_.get_iterator(batched.net_.get_dataset(embeddings))) == 18
     np.testing.assert_allclose(batched.clean_logits(embeddings), expected, atol=1e-4)

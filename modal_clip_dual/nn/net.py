@@ -1,0 +1,136 @@
+"""The skorch net: how the two prompts are trained."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from skorch import NeuralNetClassifier
+from skorch.callbacks import EarlyStopping, LRScheduler
+
+from .losses import DualPromptLoss
+from .module import ClipEachGradient, DualPromptModule, EmbeddingBatches, as_tensor
+from .text_prompts import PromptedTextEncoder
+
+# Arguments of the net that have an argument of their own in the classifier, or that the
+# method fixes.
+OWN_PARAMS = (
+    "lr", "max_epochs", "batch_size", "device", "verbose", "classes", "predict_nonlinearity",
+)  # fmt: skip
+PREDICTION_BATCH = 16384  # rows; two (rows, C) float32 matrices are alive at a time
+
+
+def check_net_params(net_params: dict | None) -> None:
+    """Refuse arguments of the net that have another place, or that the method fixes."""
+    for name in net_params or {}:
+        if name in OWN_PARAMS:
+            raise ValueError(
+                f"net_params[{name!r}]: this is an argument of DualPromptClassifier, or follows "
+                "from one; set it there"
+            )
+        if name.partition("__")[0] in ("module", "criterion"):
+            raise ValueError(f"net_params[{name!r}]: module and criterion are those of the method")
+    callbacks = (net_params or {}).get("callbacks")
+    if not isinstance(callbacks, (list, tuple, type(None))):
+        raise ValueError(f"net_params['callbacks']={callbacks!r}; expected a list of callbacks")
+
+
+def make_net(
+    text_encoder: PromptedTextEncoder,
+    n_samples: int,
+    seeds,
+    *,
+    negative_weight,
+    complement,
+    detach_positive,
+    lr,
+    max_epochs,
+    batch_size,
+    momentum,
+    weight_decay,
+    gradient_clip_value,
+    net_params,
+    verbose,
+) -> NeuralNetClassifier:
+    """A skorch net with initialized modules, to be trained on `n_samples` samples.
+
+    The three seeds are those of the contexts, the order of the samples and the drawn
+    complements; the other arguments are those of `DualPromptClassifier`.
+    """
+    context_seed, order_seed, complement_seed = seeds
+    n_steps = max_epochs * math.ceil(n_samples / batch_size)
+    cosine = LRScheduler(
+        torch.optim.lr_scheduler.CosineAnnealingLR, step_every="batch", T_max=n_steps
+    )
+    params = {
+        "iterator_train": EmbeddingBatches,
+        "iterator_train__shuffle": True,
+        "iterator_train__generator": torch.Generator().manual_seed(order_seed),
+        "iterator_valid": EmbeddingBatches,
+        "iterator_valid__batch_size": PREDICTION_BATCH,
+        "train_split": None,
+        "callbacks__valid_acc": None,
+        **(net_params or {}),
+    }
+    if "optimizer" not in params:
+        params["optimizer"] = torch.optim.SGD
+        params.setdefault("optimizer__momentum", momentum)
+        params.setdefault("optimizer__weight_decay", weight_decay)
+    if verbose < 2:
+        params.setdefault("callbacks__print_log", None)
+    callbacks = [("cosine_decay", cosine)]
+    if gradient_clip_value is not None:
+        callbacks.append(("clipping", ClipEachGradient(gradient_clip_value)))
+    params["callbacks"] = [*callbacks, *(params.get("callbacks") or [])]
+    net = NeuralNetClassifier(
+        DualPromptModule,
+        module__text_encoder=text_encoder,
+        module__negative=bool(negative_weight),
+        module__detach_positive=detach_positive,
+        module__seed=context_seed,
+        criterion=DualPromptLoss,
+        criterion__negative_weight=negative_weight,
+        criterion__complement=complement,
+        criterion__seed=complement_seed,
+        lr=lr,
+        max_epochs=max_epochs,
+        batch_size=batch_size,
+        classes=np.arange(len(text_encoder.names)),
+        device=str(text_encoder.backbone.device),
+        verbose=int(verbose >= 2),
+        predict_nonlinearity=_softmax,
+        **params,
+    )
+    return net.initialize()
+
+
+def train(net, embeddings, target):
+    """Train a net; unlike ``net.fit`` an interruption is an interruption."""
+    X = as_tensor(embeddings).to(net.device)
+    y = torch.from_numpy(target).to(net.device)
+    net.notify("on_train_begin", X=X, y=y)
+    try:
+        net.fit_loop(X, y)
+    except KeyboardInterrupt as error:
+        if not _is_early_stopping(error):
+            raise
+    net.notify("on_train_end", X=X, y=y)
+    net.module_.eval()
+    if not all(torch.isfinite(context).all() for context in net.module_.parameters()):
+        raise FloatingPointError(
+            f"training diverged: the contexts are no longer finite after {len(net.history)} "
+            "epochs; try a smaller lr"
+        )
+
+
+def _is_early_stopping(error):
+    """Whether skorch's EarlyStopping ended training; like Ctrl-C it raises KeyboardInterrupt."""
+    innermost = error.__traceback__
+    while innermost.tb_next is not None:
+        innermost = innermost.tb_next
+    return isinstance(innermost.tb_frame.f_locals.get("self"), EarlyStopping)
+
+
+def _softmax(logits):
+    return logits.softmax(dim=-1)
