@@ -8,6 +8,7 @@ from numbers import Integral, Real
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.special import expit, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import check_array
@@ -277,13 +278,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         from .nn.text_prompts import PromptedTextEncoder
 
         check_net_params(self.net_params)
-        n_rows = len(as_array(X))
-        if n_rows != len(target):
-            raise ValueError(
-                f"X has {n_rows} rows but y has {len(target)} labels (inconsistent numbers of "
-                "samples); expected one label per row"
-            )
-        array, backbone = self._prepare(X, refit=not continued)
+        array, backbone = self._prepare(X, refit=not continued, n_labels=len(target))
         if continued:
             text_encoder = self.net_.module_.text_encoder
         else:
@@ -363,7 +358,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             As `predict`.
         """
         positive, _ = self._logits(X)
-        return _softmax_array(positive)
+        return softmax(positive, axis=1)
 
     def clean_logits(self, X):
         """Clean logits z = (s+ - s-) / tau, by which query strategies rank.
@@ -408,7 +403,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         NotFittedError, ValueError
             As `predict`.
         """
-        return _sigmoid(self.clean_logits(X))
+        return expit(self.clean_logits(X))
 
     def predict_correct_proba(self, X):
         """Probability that the predicted label is right.
@@ -435,7 +430,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         positive, z = self._logits(X)
         at_prediction = np.take_along_axis(z, positive.argmax(axis=1)[:, None], axis=1)[:, 0]
         inflation = 0.0 if self._complement == "hard" else math.log(z.shape[1] - 1)
-        return _sigmoid(at_prediction - np.float32(inflation))
+        return expit(at_prediction - np.float32(inflation))
 
     def zero_shot_proba(self, X):
         """Class probabilities of CLIP with the hand-written ``template``; needs no `fit`.
@@ -519,7 +514,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
 
         return load_backbone(model_name, pretrained, self.device, self.precision)
 
-    def _prepare(self, X, refit=False):
+    def _prepare(self, X, refit=False, n_labels=None):
         """Return X checked, as embeddings, images or paths, and the CLIP it goes to.
 
         That is the CLIP of the last fit, whatever the parameters say by now, or the one
@@ -527,6 +522,11 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         the CLIP is checked before it is loaded.
         """
         array = as_array(X)
+        if n_labels is not None and len(array) != n_labels:
+            raise ValueError(
+                f"X has {len(array)} rows but y has {n_labels} labels (inconsistent numbers of "
+                "samples); expected one label per row"
+            )
         if kind_of(array) == "paths":
             check_files(array)
         if kind_of(array) == "embeddings":
@@ -619,14 +619,3 @@ def _seeds(random_state, n):
     if isinstance(random_state, np.random.RandomState):
         return [int(seed) for seed in random_state.randint(2**31 - 1, size=n)]
     return [int(seed) for seed in np.random.SeedSequence(int(random_state)).generate_state(n)]
-
-
-def _softmax_array(logits):
-    exp = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return exp / exp.sum(axis=1, keepdims=True)
-
-
-def _sigmoid(x):
-    from scipy.special import expit
-
-    return expit(x)

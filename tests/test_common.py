@@ -34,11 +34,11 @@ class AnyWidth(DualPromptClassifier):
     and no other.  Nothing but the choice of the CLIP is replaced.
     """
 
-    def _prepare(self, X, refit=False):
+    def _prepare(self, X, **kwargs):
         shape = as_array(X).shape
         self._width = getattr(self, "n_features_in_", None) or shape[1] or 2
         try:
-            return super()._prepare(X, refit)
+            return super()._prepare(X, **kwargs)
         finally:
             del self._width
 

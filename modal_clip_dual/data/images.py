@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from hashlib import blake2b
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -155,7 +154,6 @@ def image_key(array: np.ndarray, row: int) -> bytes:
     if kind_of(array) == "images":
         pixels = np.ascontiguousarray(array[row])
         return blake2b(pixels.data, digest_size=16, salt=repr(pixels.shape).encode()[:16]).digest()
-    path = Path(array[row])
-    stat = path.stat()
-    identity = f"{path.absolute()}\0{stat.st_size}\0{stat.st_mtime_ns}"
+    stat = os.stat(array[row])
+    identity = f"{os.path.abspath(array[row])}\0{stat.st_size}\0{stat.st_mtime_ns}"
     return blake2b(identity.encode("utf-8", "surrogateescape"), digest_size=16).digest()

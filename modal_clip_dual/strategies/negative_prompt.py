@@ -59,19 +59,19 @@ def _zero_shot(classifier, X):
     return proba, log_odds + np.log(max(proba.shape[1] - 1, 1))
 
 
-def _confidence(logits, predicted, score):
+def confidence(logits, predicted, score):
     """Confidence (n,) in the predicted class, free of saturation, and its uncertainty (n,)."""
     rows = np.arange(len(logits))
     logits = np.asarray(logits, dtype=np.float64)
-    confidence = logits[rows, predicted]
+    sure = logits[rows, predicted]
     if score == "clean":
-        return confidence, expit(np.log(max(logits.shape[1] - 1, 1)) - confidence)
+        return sure, expit(np.log(max(logits.shape[1] - 1, 1)) - sure)
     others = logits.copy()
     others[rows, predicted] = -np.inf
     # The log odds of softmax(z) rank like softmax(z), which is 1 from odds of e^37 on.
     reduce = logsumexp if score == "normalized" else np.max
-    confidence = confidence - reduce(others, axis=1)
-    return confidence, expit(-confidence)
+    sure = sure - reduce(others, axis=1)
+    return sure, expit(-sure)
 
 
 def negative_prompt_uncertainty(classifier, X, score="clean"):
@@ -126,7 +126,7 @@ def negative_prompt_uncertainty(classifier, X, score="clean"):
     """
     _check_option("score", score, SCORES)
     proba, logits = _proba_and_logits(classifier, X)
-    return _confidence(logits, proba.argmax(axis=1), score)[1]
+    return confidence(logits, proba.argmax(axis=1), score)[1]
 
 
 def negative_prompt_sampling(
@@ -208,11 +208,11 @@ def negative_prompt_sampling(
     rng = generator_of(random_state) if random_tie_break else None
     proba, logits = _proba_and_logits(classifier, X_pool)
     predicted = proba.argmax(axis=1)
-    confidence, uncertainty = _confidence(logits, predicted, score)
+    sure, uncertainty = confidence(logits, predicted, score)
     if class_balanced:
         rows = select_per_class(
-            confidence, predicted, n_instances, proba.shape[1], remainder, rng
+            sure, predicted, n_instances, proba.shape[1], remainder, rng
         )
     else:
-        rows = select_lowest(confidence, n_instances, rng)
+        rows = select_lowest(sure, n_instances, rng)
     return format_query(rows, uncertainty[rows])

@@ -149,7 +149,7 @@ def test_pickle_is_the_recipe(demo):
     assert pickle.loads(data) is demo
 
 
-def test_bundled_model_is_small_and_loads_fast(demo):
+def test_bundled_model_is_small(demo):
     folder = module._DEMO_FOLDER
     assert sum(path.stat().st_size for path in folder.iterdir()) < 8e6
     assert demo.model.context_length == 77
