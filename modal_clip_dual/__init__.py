@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 # Name -> module that defines it.  Resolved on first use, so that importing the package
 # costs neither torch nor open_clip, skorch, scikit-learn or modAL.
 _PUBLIC = {
+    "CLIPImageEncoder": "encoder",
     "DualPromptClassifier": "classifier",
     "negative_prompt_sampling": "strategies",
     "negative_prompt_uncertainty": "strategies",

@@ -57,6 +57,8 @@ def build_parser() -> argparse.ArgumentParser:
         help="wrong labels that train the negative prompt (default: uniform, the paper's)")  # fmt: skip
     add("--negative-weight", type=_weight, default=1.0, metavar="LAMBDA",
         help="weight of the negative prompt's loss; 0 is plain CoOp (default: 1)")  # fmt: skip
+    add("--visual-prompts", choices=("vpt-deep", "vpt-shallow", "maple"), default=None,
+        help="also train tokens in the image tower (default: text prompts alone)")  # fmt: skip
     add("--device", default="auto", help='torch device (default: auto: "cuda" if there is one)')
     add("--figure", type=Path, default=Path("demo-learning-curves.png"), metavar="FILE",
         help="where to save the learning curves (default: %(default)s)")  # fmt: skip
@@ -125,6 +127,8 @@ def run_demo(args: argparse.Namespace) -> int:
         pretrained="bundled",
         negative_weight=args.negative_weight,
         complement=args.complement,
+        visual_prompts=args.visual_prompts,
+        augment=None,  # a mirrored digit is none
         device=args.device,
     )
     try:

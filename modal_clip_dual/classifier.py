@@ -11,19 +11,28 @@ import numpy as np
 from scipy.special import expit, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.exceptions import NotFittedError
-from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from ._input import (
+    BATCH_SIZE,
+    READING_CONSTRAINTS,
+    check_cache,
+    check_input,
+    check_width,
+    disk_cache,
+    unit_rows,
+)
 from ._labels import check_labels, encode_labels, resolve_labels
-from .data.images import as_array, check_files, kind_of
+from .data.images import kind_of
+from .data.stores import EMBEDDING_BYTES, MemoryStore
 
 if TYPE_CHECKING:
     from .nn.backbone import Backbone
 
 
 class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
-    """Classify images with a frozen CLIP and two learnable text prompts.
+    """Classify images with a frozen CLIP, two learnable text prompts and maybe visual ones.
 
     The positive prompt classifies.  The negative prompt is trained in reverse, so that
     comparing the two gives, for every image and class, a score that ranks like the
@@ -33,7 +42,8 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     Every method takes ``X`` in one of three forms, told apart by shape and type: image
     embeddings of this CLIP, (n, D) numbers; images, (n, H, W) or (n, H, W, 3) of uint8;
     or file paths, a 1-d array, a list, or a DataFrame with one column.  Images and files
-    are encoded once per process, with the preprocessing that belongs to the weights.
+    are encoded once per process, with the preprocessing that belongs to the weights;
+    with visual prompts, which move the embeddings, once per fit, and X cannot be embeddings.
 
     Parameters
     ----------
@@ -58,7 +68,24 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         Which wrong labels L2 sees: one drawn at random per sample and step, as in [1]_;
         all of them; or all, weighted by how likely the positive prompt finds them.
     detach_positive : bool, default=False
-        Keep the gradient of L2 from the positive prompt.
+        Send the gradient of L2 to the negative prompt alone.
+    visual_prompts : {"vpt-deep", "vpt-shallow", "maple"} or None, default=None
+        Learnable tokens in the image tower, which must be open_clip's VisionTransformer.
+        ``"vpt-deep"``: fresh ones for every block [2]_, the paper's choice as we read it;
+        ``"vpt-shallow"``: for the first block.  ``"maple"``: contexts for the first blocks
+        of the text tower too, from which linear maps make the visual tokens [3]_.  None
+        leaves the image tower as it is.
+    n_visual_tokens : int, default=20
+        Tokens per block of VPT; MaPLe has as many as ``n_context``.
+    prompt_depth : int or None, default=None
+        Number of blocks with prompts of their own in MaPLe (J); None is 9, as in [3]_, or
+        all blocks of the shallower tower if it has fewer.
+    augment : "auto", callable or None, default="auto"
+        Random change of training images.  ``"auto"``: with visual prompts a random resized
+        crop and a horizontal flip; switch it off where a flip changes the meaning.  A
+        callable takes a PIL image and returns one, or the finished tensor, as open_clip's
+        training transforms do; what it draws from the global generators of Python, NumPy
+        and torch is decided by ``random_state``.
     template : str or list of str, default="a photo of a {}."
         Hand-written prompt of `zero_shot_proba`; of several, the embeddings are averaged.
     lr : float, default=0.01
@@ -75,7 +102,15 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         Largest norm of the gradient of a context, each clipped on its own.  With few
         labels single steps are large enough to ruin a prompt; None takes them as they are.
     encode_batch_size : int, default=256
-        Images per forward pass of the image tower.
+        Images per forward pass of the image tower, training aside.
+    n_jobs : int, "auto" or None, default="auto"
+        Worker processes that read and decode files; see `CLIPImageEncoder`.
+    cache : {"memory", "disk"} or None, default="memory"
+        Where what was made of an image is kept, so that later rounds need not read it
+        again: its embedding, or with visual prompts its pixels.  ``"memory"``: in this
+        process, up to 1 GiB.  ``"disk"``: in ``cache_folder``, for every later process.
+    cache_folder : str or path-like or None, default=None
+        Folder of ``cache="disk"``; None is ``modal_clip_dual`` in the user's cache folder.
     device : str, default="auto"
         A torch device; ``"auto"`` takes CUDA where there is one.
     precision : str, default="auto"
@@ -96,7 +131,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     classes_ : ndarray of shape (C,)
         All labels, sorted, also those of which no sample was seen.
     net_ : skorch.NeuralNetClassifier
-        The trained net; ``net_.module_`` holds the two contexts.
+        The trained net; ``net_.module_`` holds the prompts.
     history_ : skorch.history.History
         Loss per epoch and step.
     n_features_in_ : int
@@ -107,16 +142,22 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     See Also
     --------
     negative_prompt_sampling : Query strategy for modAL that ranks by the clean logits.
+    CLIPImageEncoder : Images to embeddings, as a step of its own in a pipeline.
 
     Notes
     -----
     The loss of the negative prompt is printed with a wrong sign in [1]_ (Eq. 5); see
     `modal_clip_dual.nn.losses.negative_prompt_loss`.
 
+    With ``negative_weight=0`` these are the plain learners that [1]_ compares with: CoOp
+    (no visual prompts), VPT and MaPLe.
+
     References
     ----------
     .. [1] "Explicit Uncertainty Modeling for Active CLIP Adaptation with Dual Prompt
        Tuning", arXiv:2602.04340.
+    .. [2] Jia et al., "Visual Prompt Tuning", ECCV 2022, arXiv:2203.12119.
+    .. [3] Khattak et al., "MaPLe: Multi-modal Prompt Learning", CVPR 2023, arXiv:2210.03117.
 
     Examples
     --------
@@ -136,12 +177,15 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
 
     _parameter_constraints: dict = {
         "class_names": [list, tuple, np.ndarray, Mapping, None],
-        "model_name": [str],
-        "pretrained": [str, None],
+        **READING_CONSTRAINTS,
         "n_context": [Interval(Integral, 1, None, closed="left")],
         "negative_weight": [Interval(Real, 0, None, closed="left")],
         "complement": [StrOptions({"uniform", "all", "hard"})],
         "detach_positive": ["boolean"],
+        "visual_prompts": [StrOptions({"vpt-deep", "vpt-shallow", "maple"}), None],
+        "n_visual_tokens": [Interval(Integral, 1, None, closed="left")],
+        "prompt_depth": [Interval(Integral, 1, None, closed="left"), None],
+        "augment": [StrOptions({"auto"}), callable, None],
         "template": [str, list, tuple],
         "lr": [Interval(Real, 0, None, closed="neither")],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
@@ -149,11 +193,8 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         "momentum": [Interval(Real, 0, 1, closed="left")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
         "gradient_clip_value": [Interval(Real, 0, None, closed="neither"), None],
-        "encode_batch_size": [Interval(Integral, 1, None, closed="left")],
-        "device": [str],
-        "precision": [StrOptions({"auto", "fp32", "fp16", "bf16", "pure_fp16", "pure_bf16"})],
+        "encode_batch_size": BATCH_SIZE,
         "net_params": [dict, None],
-        "verbose": ["verbose"],
         "random_state": ["random_state"],
     }
 
@@ -167,6 +208,10 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         negative_weight=1.0,
         complement="uniform",
         detach_positive=False,
+        visual_prompts=None,
+        n_visual_tokens=20,
+        prompt_depth=None,
+        augment="auto",
         template="a photo of a {}.",
         lr=0.01,
         max_epochs=20,
@@ -175,6 +220,9 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         weight_decay=5e-4,
         gradient_clip_value=5.0,
         encode_batch_size=256,
+        n_jobs="auto",
+        cache="memory",
+        cache_folder=None,
         device="auto",
         precision="auto",
         net_params=None,
@@ -188,6 +236,10 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         self.negative_weight = negative_weight
         self.complement = complement
         self.detach_positive = detach_positive
+        self.visual_prompts = visual_prompts
+        self.n_visual_tokens = n_visual_tokens
+        self.prompt_depth = prompt_depth
+        self.augment = augment
         self.template = template
         self.lr = lr
         self.max_epochs = max_epochs
@@ -196,6 +248,9 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         self.weight_decay = weight_decay
         self.gradient_clip_value = gradient_clip_value
         self.encode_batch_size = encode_batch_size
+        self.n_jobs = n_jobs
+        self.cache = cache
+        self.cache_folder = cache_folder
         self.device = device
         self.precision = precision
         self.net_params = net_params
@@ -205,7 +260,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     # ---------------------------------------------------------------- training
 
     def fit(self, X, y):
-        """Train both prompts from new random contexts.
+        """Train all prompts from new random values.
 
         Parameters
         ----------
@@ -226,7 +281,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         FileNotFoundError
             If X names a file that does not exist.
         """
-        self._validate_params()
+        self._check_params()
         classes, names, target = resolve_labels(self.class_names, check_labels(y))
         return self._train(X, target, classes, names, continued=False)
 
@@ -254,7 +309,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         ValueError
             As `fit`; and if ``classes`` differs from the classes known so far.
         """
-        self._validate_params()
+        self._check_params()
         y = check_labels(y)
         continued = hasattr(self, "classes_")
         if continued:
@@ -271,6 +326,15 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             )
         return self._train(X, target, known, names, continued)
 
+    def _check_params(self):
+        self._validate_params()
+        check_cache(self.cache, self.cache_folder, self.n_jobs)
+        if callable(self.augment) and self.visual_prompts is None:
+            raise ValueError(
+                f"augment={self.augment!r} has no effect with visual_prompts=None, where each "
+                "image is embedded once; expected 'auto' or None, or visual prompts"
+            )
+
     def _train(self, X, target, classes, names, continued):
         from skorch.history import History
 
@@ -280,20 +344,27 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         check_net_params(self.net_params)
         array, backbone = self._prepare(X, refit=not continued, n_labels=len(target))
         if continued:
-            text_encoder = self.net_.module_.text_encoder
+            text_encoder, visual = self.net_.module_.text_encoder, self._visual
         else:
+            names_ = ("visual_prompts", "n_visual_tokens", "prompt_depth")
+            visual = {name: getattr(self, name) for name in names_}
             text_encoder = PromptedTextEncoder(backbone, names, self.n_context)
-        embeddings = self._embed(array, backbone)
-        net = self._make_net(text_encoder, len(target), _seeds(self.random_state, 3))
+        net = self._make_net(text_encoder, visual, len(target), _seeds(self.random_state, 3))
+        if visual["visual_prompts"] is None:
+            inputs = self._encode(array, backbone)
+        else:
+            inputs = self._source(array, backbone)
+            if callable(self.augment):  # shows before training whether it can be used
+                next(inputs.read([np.arange(1)], seed=0))
         if continued:
             net.module_.load_state_dict(self.net_.module_.state_dict())
-        train(net, embeddings, target)
+        train(net, inputs, target)
         if continued:  # joined afterwards: skorch's scheduler would resume where it ended
             rows = [*self.history_, *net.history]
             net.history = History()
             net.history.extend({**row, "epoch": k + 1} for k, row in enumerate(rows))
         # Set at the very end: whatever went wrong, the estimator is as it was before.
-        for name in ("n_features_in_", "feature_names_in_"):
+        for name in ("n_features_in_", "feature_names_in_", "_moved_embeddings"):
             self.__dict__.pop(name, None)
         if kind_of(array) == "embeddings":
             validate_data(self, X, reset=True, skip_check_array=True)
@@ -301,18 +372,19 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         self.history_ = net.history
         self._names = names
         self._complement = self.complement
+        self._visual = visual
         self._clip = (backbone.model_name, backbone.pretrained)
         self._net = net
         return self
 
-    def _make_net(self, text_encoder, n_samples, seeds):
-        """A skorch net with initialized modules; the seeds: contexts, order, complements."""
+    def _make_net(self, text_encoder, visual, n_samples, seeds):
+        """A skorch net with initialized modules; the seeds: prompts, order, complements."""
         from .nn.net import make_net
 
         names = ("negative_weight", "complement", "detach_positive", "lr", "max_epochs", "batch_size")
         names += ("momentum", "weight_decay", "gradient_clip_value", "net_params", "verbose")
         params = {name: getattr(self, name) for name in names}
-        return make_net(text_encoder, n_samples, seeds, **params)
+        return make_net(text_encoder, n_samples, seeds, visual=visual, **params)
 
     # ---------------------------------------------------------------- prediction
 
@@ -458,7 +530,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         from .nn.module import as_tensor
         from .nn.text_prompts import template_embeddings
 
-        self._validate_params()
+        self._check_params()
         if hasattr(self, "classes_"):
             names = self._names
         elif self.class_names is None:
@@ -469,14 +541,16 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         else:
             _, names, _ = resolve_labels(self.class_names, None)
         templates = _check_template(self.template)
-        array, backbone = self._prepare(X)
+        array, backbone = self._prepare(X, frozen=True)
         text = template_embeddings(backbone, names, templates)
-        image = as_tensor(self._embed(array, backbone)).to(text.device)
+        image = as_tensor(self._encode(array, backbone)).to(text.device)
         image = torch.nn.functional.normalize(image, dim=-1)
         return (backbone.logit_scale * image @ text.T).softmax(dim=1).cpu().numpy()
 
     def transform(self, X):
-        """Unit image embeddings of the frozen CLIP; needs no `fit`.
+        """Unit image embeddings, on which the predictions rest; needs no `fit`.
+
+        Those of the frozen CLIP; after a fit with visual prompts, as these see the images.
 
         Parameters
         ----------
@@ -486,26 +560,25 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         Returns
         -------
         embeddings : ndarray of shape (n, D), float32
-            Each of length 1.  May be passed to every method in place of X.
+            Each of length 1.  Without visual prompts they may be passed to every method in
+            place of X.
 
         Raises
         ------
         ValueError
             As `predict`.
         """
-        self._validate_params()
+        self._check_params()
         array, backbone = self._prepare(X)
-        embeddings = self._embed(array, backbone)
-        length = np.linalg.norm(embeddings, axis=1, keepdims=True)
-        return embeddings / np.maximum(length, np.finfo(np.float32).tiny)
+        return unit_rows(self._embed(array, backbone))
 
     def _logits(self, X):
         """(s+ / tau, z) of X, both (n, C) float32 arrays."""
+        from .nn.net import predict_logits
+
         check_is_fitted(self, "classes_")
         array, backbone = self._prepare(X)
-        outputs = list(self.net_.forward_iter(self._embed(array, backbone)))
-        positive, z = (np.concatenate([part.numpy() for part in parts]) for parts in zip(*outputs))
-        return positive, z
+        return predict_logits(self.net_, self._embed(array, backbone))
 
     # ---------------------------------------------------------------- input and state
 
@@ -514,46 +587,85 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
 
         return load_backbone(model_name, pretrained, self.device, self.precision)
 
-    def _prepare(self, X, refit=False, n_labels=None):
+    def _prepare(self, X, refit=False, n_labels=None, frozen=False):
         """Return X checked, as embeddings, images or paths, and the CLIP it goes to.
 
         That is the CLIP of the last fit, whatever the parameters say by now, or the one
         that they name if there was none or another fit is due.  What can be seen without
-        the CLIP is checked before it is loaded.
+        the CLIP is checked before it is loaded.  ``frozen``: visual prompts play no part.
         """
-        array = as_array(X)
+        fitted = "_net" in self.__dict__ and not refit
+        array = check_input(X, self)
         if n_labels is not None and len(array) != n_labels:
             raise ValueError(
                 f"X has {len(array)} rows but y has {n_labels} labels (inconsistent numbers of "
                 "samples); expected one label per row"
             )
-        if kind_of(array) == "paths":
-            check_files(array)
-        if kind_of(array) == "embeddings":
-            array = check_array(array, dtype=np.float32, estimator=self, input_name="X")
-        if refit or "_net" not in self.__dict__:
-            backbone = self._load_backbone(self.model_name, self.pretrained)
-        else:
-            backbone = self.net_.module_.text_encoder.backbone
-        if kind_of(array) != "embeddings":
-            return array, backbone
-        if array.shape[1] != backbone.embed_dim:
+        visual_prompts = self._visual["visual_prompts"] if fitted else self.visual_prompts
+        if visual_prompts is not None and kind_of(array) == "embeddings" and not frozen:
             raise ValueError(
-                f"X has {array.shape[1]} features, but {type(self).__name__} is expecting "
-                f"{backbone.embed_dim} features as input: the width of the image embeddings of "
-                f"{backbone.name}"
+                f"X has shape {array.shape}, so it holds embeddings, which "
+                f"visual_prompts={visual_prompts!r} would have to change; expected images "
+                "(n, H, W[, 3]) of uint8 or file paths, or visual_prompts=None"
             )
-        if hasattr(self, "n_features_in_") and not refit:  # column names, where fit saw some
-            validate_data(self, X, reset=False, skip_check_array=True)
+        if fitted:
+            backbone = self.net_.module_.text_encoder.backbone
+        else:
+            backbone = self._load_backbone(self.model_name, self.pretrained)
+        if kind_of(array) == "embeddings":
+            check_width(array, backbone, self)
+            if hasattr(self, "n_features_in_") and not refit:  # column names, where fit saw some
+                validate_data(self, X, reset=False, skip_check_array=True)
         return array, backbone
 
     def _embed(self, array, backbone):
-        """Embeddings (n, D) float32 of a checked X; images and files are encoded."""
+        """Embeddings (n, D) float32 of a checked X as the classifier sees them."""
+        if "_net" not in self.__dict__ or self._visual["visual_prompts"] is None:
+            return self._encode(array, backbone)
+        from .encoder import embed, one_behind
+        from .nn.net import embed_images
+
+        if "_moved_embeddings" not in self.__dict__:  # a fit's own, never pickled
+            self._moved_embeddings = MemoryStore(EMBEDDING_BYTES)
+        source = self._source(array, backbone)
+
+        def forward(batches):
+            return one_behind(embed_images(self.net_, source.read(batches)))
+
+        store, batch_size = self._moved_embeddings, self.encode_batch_size
+        embeddings, _ = embed(source, forward, store, batch_size, self.verbose)
+        return embeddings
+
+    def _encode(self, array, backbone):
+        """Embeddings (n, D) float32 of a checked X by the frozen CLIP."""
         if kind_of(array) == "embeddings":
             return array
         from .encoder import encode
 
-        return encode(backbone, array, self.encode_batch_size, self.verbose)
+        names = ("cache", "cache_folder", "n_jobs", "device")
+        params = {name: getattr(self, name) for name in names}
+        return encode(backbone, array, self.encode_batch_size, self.verbose, **params)
+
+    def _source(self, array, backbone):
+        """The images of a checked X, to be read for the towers with visual prompts."""
+        from .data.augmentation import RandomResizedCropFlip
+        from .data.reading import ImageSource, memory_of_pixels
+        from .encoder import is_cuda
+
+        store = {"memory": memory_of_pixels, None: None}.get(self.cache)
+        if self.cache == "disk":
+            store = disk_cache(self.cache_folder, "pixels", "1", np.uint8)
+        augment = self.augment
+        if augment == "auto":
+            augment = RandomResizedCropFlip(backbone.preprocessing.size)
+        return ImageSource(
+            array,
+            backbone.preprocessing,
+            augment=augment,
+            store=store,
+            n_jobs=self.n_jobs,
+            pin=is_cuda(backbone),
+        )
 
     @property
     def net_(self):
@@ -565,20 +677,21 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
 
             from .nn.text_prompts import PromptedTextEncoder
 
-            contexts = {name: torch.from_numpy(value) for name, value in self._net.items()}
-            n_context = len(contexts["context_positive"])
+            prompts = {name: torch.from_numpy(value) for name, value in self._net.items()}
+            n_context = len(prompts["context_positive"])
             backbone = self._load_backbone(*self._clip)
             text_encoder = PromptedTextEncoder(backbone, self._names, n_context)
-            net = self._make_net(text_encoder, n_samples=1, seeds=(0, 0, 0))
-            net.module_.load_state_dict(contexts)
+            net = self._make_net(text_encoder, self._visual, n_samples=1, seeds=(0, 0, 0))
+            net.module_.load_state_dict(prompts)
             net.history = self.history_
             self._net = net
         return self._net
 
     def __getstate__(self):
         state = super().__getstate__().copy()
+        state.pop("_moved_embeddings", None)
         if not isinstance(state.get("_net", {}), dict):
-            # The contexts are all there is to keep: the backbone is loaded by name, the
+            # The prompts are all there is to keep: the backbone is loaded by name, the
             # optimizer starts anew, and the losses of single steps would outgrow both.
             module = state["_net"].module_
             state["_net"] = {

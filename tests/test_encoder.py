@@ -88,7 +88,7 @@ def test_work_before_a_broken_file_is_kept(backbone, images, tmp_path, encoded):
 def test_full_cache_warns_and_stays_right(backbone, images, monkeypatch):
     expected = encode(backbone, images)
     backbone.embedding_cache.clear()
-    monkeypatch.setattr(encoder, "CACHE_BYTES", 4 * 32 * 5)
+    monkeypatch.setattr(backbone.embedding_cache, "limit", 4 * 32 * 5)
     with pytest.warns(UserWarning, match="2 embeddings do not fit"):
         actual = encode(backbone, images, batch_size=3)
     np.testing.assert_allclose(actual, expected, atol=1e-6)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.datasets import load_digits
-from sklearn.utils import Bunch
 
 DIGIT_NAMES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 
 
-def load_digits_images() -> Bunch:
+def load_digits_images():
     """Load the 1,797 handwritten digits of scikit-learn as 8-bit grey images.
 
     The scans ship with scikit-learn; nothing is downloaded.
@@ -32,6 +30,9 @@ def load_digits_images() -> Bunch:
     >>> digits.images.shape, digits.images.dtype.name, digits.class_names[3]
     ((1797, 8, 8), 'uint8', 'three')
     """
+    from sklearn.datasets import load_digits  # not at the top: workers import this package
+    from sklearn.utils import Bunch
+
     digits = load_digits()
     images = np.round(digits.images * (255 / 16)).astype(np.uint8)
     return Bunch(images=images, target=digits.target, class_names=list(DIGIT_NAMES))

@@ -6,7 +6,12 @@ import os
 from hashlib import blake2b
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+# What files may be.  Among Pillow's other formats is EPS, for which it starts Ghostscript.
+FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+# Resizing the shorter side to what a model takes would need gigabytes beyond this.
+MOST_ELONGATED = 1000
 
 EXPECTED = (
     "expected image embeddings (n, D) of numbers, images (n, H, W) or (n, H, W, 3) of uint8, "
@@ -94,6 +99,11 @@ def _check_images(array: np.ndarray, name: str) -> None:
         )
     if 0 in array.shape[1:]:
         raise ValueError(f"{name} has shape {array.shape}: its images have no pixels")
+    if max(array.shape[1:3]) > MOST_ELONGATED * min(array.shape[1:3]):
+        raise ValueError(
+            f"{name} has shape {array.shape}: its images are too elongated; expected a longer side "
+            f"of at most {MOST_ELONGATED} times the shorter"
+        )
     if array.ndim == 4 and array.shape[3] not in (1, 3, 4):
         hint = "; it looks like channels first" if array.shape[1] in (1, 3, 4) else ""
         raise ValueError(
@@ -117,13 +127,28 @@ def check_files(paths: np.ndarray, name: str = "X") -> None:
         raise FileNotFoundError(f"{name}[{row}]: there is no file {str(paths[row])!r}{more}")
 
 
-def read_image(array: np.ndarray, row: int, name: str = "X") -> Image.Image:
+def read_image(
+    array: np.ndarray, row: int, name: str = "X", number: int | None = None
+) -> Image.Image:
     """Return one row of images or paths as an RGB image.
+
+    Transparency is dropped, as open_clip drops it, rotations that a camera noted are
+    applied, and of an animation the first picture is taken.
+
+    Parameters
+    ----------
+    array : ndarray
+        As `as_array` returns it.
+    row : int
+    name : str, default="X"
+        What messages call the array.
+    number : int, optional
+        What messages call the row, where the array is a part of another.
 
     Raises
     ------
     ValueError
-        If a file cannot be read as an image; names the file and its row.
+        If a file cannot be read as an image; names it and its row.
     """
     if kind_of(array) == "images":
         pixels = array[row]
@@ -131,12 +156,31 @@ def read_image(array: np.ndarray, row: int, name: str = "X") -> Image.Image:
             pixels = pixels[:, :, 0]
         return Image.fromarray(np.ascontiguousarray(pixels)).convert("RGB")
     try:
-        with Image.open(array[row]) as image:
-            return _eight_bit(ImageOps.exif_transpose(image)).convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        with Image.open(array[row], formats=_formats()) as image:
+            short, long = sorted(image.size)
+            if long > MOST_ELONGATED * short:
+                raise ValueError(f"{image.width} x {image.height} pixels: too elongated")
+            return _as_rgb(ImageOps.exif_transpose(image))
+    except Exception as error:  # broken files make Pillow raise nearly anything
+        number = row if number is None else number
+        hint = ""
+        if isinstance(error, UnidentifiedImageError):
+            hint = f"; expected one of {', '.join(FORMATS)}"
         raise ValueError(
-            f"{name}[{row}]: cannot read {str(array[row])!r} as an image ({error})"
+            f"{name}[{number}]: cannot read {str(array[row])!r} as an image ({error}){hint}"
         ) from error
+
+
+def _formats() -> list[str]:
+    """Those of the formats that this Pillow was built with."""
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")  # Pillow warns of the direct way
+    return _eight_bit(image).convert("RGB")
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:

@@ -7,6 +7,7 @@ import time
 import numpy as np
 from sklearn.base import clone
 
+from ..strategies.negative_prompt import confidence
 from .metrics import auroc_of_correctness, expected_calibration_error
 
 
@@ -133,10 +134,10 @@ def _measure(estimator, X, y) -> dict:
     }
     if hasattr(estimator, "clean_logits"):
         z = estimator.clean_logits(X)
-        rows = np.arange(len(z))
-        log_softmax = z - np.logaddexp.reduce(z, axis=1, keepdims=True)
-        measured["auroc_clean"] = auroc_of_correctness(z[rows, column], correct)
-        measured["auroc_normalized"] = auroc_of_correctness(log_softmax[rows, column], correct)
+        for score in ("clean", "normalized"):
+            measured[f"auroc_{score}"] = auroc_of_correctness(
+                confidence(z, column, score)[0], correct
+            )
         measured["ece_correct"] = expected_calibration_error(
             estimator.predict_correct_proba(X), correct
         )

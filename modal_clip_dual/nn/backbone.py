@@ -9,6 +9,8 @@ import threading
 import warnings
 from contextlib import contextmanager
 from difflib import get_close_matches
+from functools import cached_property
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,9 @@ import torch
 import torch.nn.functional as F
 from open_clip.factory import parse_model_name
 from open_clip.transform import PreprocessCfg, image_transform_v2
+
+from ..data.preprocessing import preprocessing_of
+from ..data.stores import EMBEDDING_BYTES, MemoryStore
 
 DEMO_MODEL, DEMO_TAG = "demo", "bundled"
 _DEMO_FOLDER = Path(__file__).parents[1] / "assets" / "demo_clip"
@@ -37,6 +42,8 @@ class Backbone:
         open_clip's model in evaluation mode, no parameter requires a gradient.
     preprocess : callable
         PIL image -> float tensor (3, H, W), open_clip's own for these weights.
+    preprocessing : Preprocessing
+        The same up to the pixels, (H, W, 3) uint8; `to_input` does the rest.
     tokenizer : callable
         list of str -> token ids (n, context_length).
     embed_dim : int
@@ -51,6 +58,7 @@ class Backbone:
     def __init__(self, model, preprocess, tokenizer, embed_dim, recipe):
         self.model = model.eval().requires_grad_(False)
         self.preprocess = preprocess
+        self.preprocessing = preprocess and preprocessing_of(preprocess)
         self.tokenizer = tokenizer
         self.embed_dim = embed_dim
         self.recipe = recipe
@@ -59,7 +67,7 @@ class Backbone:
         self.logit_scale = float(model.logit_scale.detach().float().exp().max())
         # Held while a forward of the model is instrumented (see nn.text_prompts).
         self.lock = threading.RLock()
-        self.embedding_cache: dict[bytes, np.ndarray] = {}
+        self.embedding_cache = MemoryStore(EMBEDDING_BYTES)
         self.text_cache: dict[tuple, torch.Tensor] = {}
 
     @property
@@ -72,12 +80,49 @@ class Backbone:
         """How messages call this model."""
         return f"model_name={self.model_name!r}, pretrained={self.pretrained!r}"
 
-    @torch.inference_mode()
-    def encode_images(self, batch: torch.Tensor) -> torch.Tensor:
-        """Encode preprocessed images (n, 3, H, W) to unit embeddings (n, D), float32."""
+    def to_input(self, pixels: torch.Tensor) -> torch.Tensor:
+        """What the image tower takes: on its device, normalised, in its precision.
+
+        Parameters
+        ----------
+        pixels : torch.Tensor
+            (n, H, W, 3) uint8, as ``preprocessing`` gives them; or (n, 3, H, W) floats
+            that are normalised already.
+        """
         dtype = open_clip.get_input_dtype(self.precision) or torch.float32
-        batch = batch.to(self.device, dtype, non_blocking=True)
-        return F.normalize(self.model.encode_image(batch).float(), dim=-1)
+        pixels = pixels.to(self.device, non_blocking=True)
+        if pixels.dtype != torch.uint8:
+            return pixels.to(dtype)
+        pixels = pixels.permute(0, 3, 1, 2).float() / 255
+        return ((pixels - self._mean) / self._std).to(dtype)
+
+    @cached_property
+    def _mean(self) -> torch.Tensor:
+        return torch.tensor(self.preprocessing.mean, device=self.device)[:, None, None]
+
+    @cached_property
+    def _std(self) -> torch.Tensor:
+        return torch.tensor(self.preprocessing.std, device=self.device)[:, None, None]
+
+    @torch.inference_mode()
+    def encode_images(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Encode images, as `to_input` takes them, to unit embeddings (n, D), float32."""
+        return F.normalize(self.model.encode_image(self.to_input(pixels)).float(), dim=-1)
+
+    @cached_property
+    def image_fingerprint(self) -> str:
+        """Hexadecimal digest of all that an image's embedding depends on, the image aside.
+
+        Computed from the weights themselves, so that a file which was replaced, or a tag
+        that means something else by now, is another model.
+        """
+        tower = self.model.visual
+        parts = ("embeddings-1", self.precision, self.preprocessing.fingerprint, str(tower))
+        digest = blake2b("\0".join(parts).encode(), digest_size=16)
+        for name, value in tower.state_dict().items():
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+            digest.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()
 
     @torch.inference_mode()
     def encode_texts(self, texts: list[str]) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""The trainable module: two prompts over frozen embeddings, and its batches."""
+"""The trainable module: two text prompts, and maybe tokens in the image tower; its batches."""
 
 from __future__ import annotations
 
@@ -11,15 +11,21 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from .text_prompts import PromptedTextEncoder
+from .visual_prompts import (
+    CoupledTokens,
+    PromptedImageEncoder,
+    VisualTokens,
+    resolve_prompt_depth,
+)
 
 CONTEXT_STD = 0.02
 
 
 class DualPromptModule(nn.Module):
-    """A positive and a negative prompt that classify frozen image embeddings.
+    """A positive and a negative prompt that classify images.
 
-    Only the two contexts are parameters; the text tower is reached through
-    ``text_encoder`` and is neither trained nor part of the state dict.
+    Only prompts are parameters; the towers are reached through ``text_encoder`` and
+    ``image_encoder`` and are neither trained nor part of the state dict.
 
     Parameters
     ----------
@@ -29,8 +35,15 @@ class DualPromptModule(nn.Module):
         values that it was drawn with.
     detach_positive : bool, default=False
         Send the gradient of L2 to the negative prompt alone.
+    visual_prompts : {"vpt-deep", "vpt-shallow", "maple"} or None, default=None
+        Learnable tokens of the image tower; None takes frozen embeddings.
+    n_visual_tokens : int, default=20
+        VPT's tokens per block.
+    prompt_depth : int or None, default=None
+        MaPLe's J; see `visual_prompts.resolve_prompt_depth`.
     seed : int, default=0
-        Seed of the two initial contexts, drawn from N(0, 0.02^2).
+        Seed of everything that is drawn: the two contexts from N(0, 0.02^2), then deep
+        contexts alike, then what moves the image tower.
     """
 
     def __init__(
@@ -38,18 +51,39 @@ class DualPromptModule(nn.Module):
         text_encoder: PromptedTextEncoder,
         negative: bool = True,
         detach_positive: bool = False,
+        visual_prompts: str | None = None,
+        n_visual_tokens: int = 20,
+        prompt_depth: int | None = None,
         seed: int = 0,
     ):
         super().__init__()
         self.text_encoder = text_encoder
         self.negative = negative
         self.detach_positive = detach_positive
+        self.visual_prompts = visual_prompts
         generator = torch.Generator().manual_seed(seed)
         shape = (2, text_encoder.n_context, text_encoder.width)
         positive, negative_context = torch.randn(shape, generator=generator) * CONTEXT_STD
         self.context_positive = nn.Parameter(positive.clone())
         self.context_negative = nn.Parameter(negative_context.clone())
+        self.visual: VisualTokens | CoupledTokens | None = None
+        if visual_prompts is not None:
+            self.image_encoder = PromptedImageEncoder(text_encoder.backbone)
+            self._draw_visual(n_visual_tokens, prompt_depth, generator)
         self._text_embeddings: torch.Tensor | None = None
+
+    def _draw_visual(self, n_tokens, prompt_depth, generator):
+        encoder, text = self.image_encoder, self.text_encoder
+        if self.visual_prompts != "maple":
+            depth = 1 if self.visual_prompts == "vpt-shallow" else encoder.n_blocks
+            self.visual = VisualTokens(encoder, depth, n_tokens, generator)
+            return
+        depth = resolve_prompt_depth(prompt_depth, encoder.n_blocks, text.n_blocks)
+        shape = (2, depth - 1, text.n_context, text.width)
+        positive, negative = torch.randn(shape, generator=generator) * CONTEXT_STD
+        self.deep_positive = nn.Parameter(positive.clone())
+        self.deep_negative = nn.Parameter(negative.clone())
+        self.visual = CoupledTokens(depth, text.width, encoder.width, generator)
 
     def train(self, mode: bool = True) -> DualPromptModule:
         # Training moves the contexts, so what was computed from them no longer holds.
@@ -60,27 +94,45 @@ class DualPromptModule(nn.Module):
     def text_embeddings(self) -> torch.Tensor:
         """Unit text embeddings (2, C, D), positive prompt first; kept while evaluating."""
         if self.training:
-            if not self.negative:
-                return self.text_encoder(self.context_positive[None])
-            return self.text_encoder(torch.stack([self.context_positive, self.context_negative]))
+            return self._encode_text(("positive", "negative") if self.negative else ("positive",))
         if self._text_embeddings is None:
             with torch.no_grad():
-                both = torch.stack([self.context_positive, self.context_negative])
-                self._text_embeddings = self.text_encoder(both)
+                self._text_embeddings = self._encode_text(("positive", "negative"))
         return self._text_embeddings
 
-    def forward(self, embeddings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return s+ / tau and z = (s+ - s-) / tau, both (n, C) float32, of (n, D) embeddings.
+    def _encode_text(self, prompts: tuple[str, ...]) -> torch.Tensor:
+        contexts = torch.stack([getattr(self, f"context_{prompt}") for prompt in prompts])
+        if self.visual_prompts != "maple":
+            return self.text_encoder(contexts)
+        deep = torch.stack([getattr(self, f"deep_{prompt}") for prompt in prompts])
+        return self.text_encoder(contexts, deep)
 
-        z is None while training without a negative prompt.
+    def image_embeddings(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Unit image embeddings (n, D), float32, of what `forward` takes."""
+        if self.visual is None:
+            return F.normalize(inputs.float(), dim=-1)
+        contexts = self.context_positive[None]
+        if self.visual_prompts == "maple":
+            contexts = torch.cat([contexts, self.deep_positive])
+        return self.image_encoder(inputs, self.visual(contexts), self.visual.through_ln_pre)
+
+    def forward(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return s+ / tau and z = (s+ - s-) / tau, both (n, C) float32.
+
+        ``inputs`` are embeddings (n, D), or with visual prompts images as
+        `Backbone.to_input` takes them.  z is None while training without a negative prompt.
         """
-        image = F.normalize(embeddings.float(), dim=-1)
+        return self.logits(self.image_embeddings(inputs))
+
+    def logits(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """As `forward`, of unit image embeddings (n, D)."""
         text = self.text_embeddings() * self.text_encoder.backbone.logit_scale
         positive = image @ text[0].T
         if len(text) == 1:
             return positive, None
-        reference = positive.detach() if self.training and self.detach_positive else positive
-        return positive, reference - image @ text[1].T
+        if self.training and self.detach_positive:
+            return positive, positive.detach() - image.detach() @ text[1].T
+        return positive, positive - image @ text[1].T
 
 
 class ClipEachGradient(Callback):
@@ -109,11 +161,12 @@ def as_tensor(embeddings: np.ndarray | torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(np.require(embeddings, np.float32, ["C", "W"]))
 
 
-class EmbeddingBatches:
-    """Batches of tensors cut by slicing: what a DataLoader does, without its work per row.
+class Batches:
+    """Batches of embeddings cut by slicing, or of images as they are read.
 
-    Has the constructor that skorch expects of an iterator.  Shuffling draws from
-    ``generator`` alone.
+    What a DataLoader does, without its work per row.  Has the constructor that skorch
+    expects of an iterator.  Shuffling, and the augmentation of images that goes with it,
+    draw from ``generator`` alone.
     """
 
     def __init__(self, dataset, batch_size: int, shuffle: bool = False, generator=None):
@@ -132,12 +185,23 @@ class EmbeddingBatches:
 
     def __iter__(self):
         n = len(self.X)
+        order = torch.randperm(n, generator=self.generator) if self.shuffle else torch.arange(n)
+        batches = order.split(self.batch_size)
+        if hasattr(self.X, "read"):
+            yield from self._read(batches)
+            return
+        for k, rows in enumerate(batches):
+            if not self.shuffle:  # a slice copies nothing
+                rows = slice(k * self.batch_size, (k + 1) * self.batch_size)
+            yield as_tensor(self.X[rows]), self._labels(rows)
+
+    def _read(self, batches):
+        seed = None
         if self.shuffle:
-            order = torch.randperm(n, generator=self.generator)
-            for rows in order.split(self.batch_size):
-                yield self.X[rows], self.y[rows]
-        else:
-            for start in range(0, n, self.batch_size):
-                rows = slice(start, start + self.batch_size)
-                X = as_tensor(self.X[rows])
-                yield X, torch.empty(0) if self.y is None else self.y[rows]
+            seed = int(torch.randint(2**31, (), generator=self.generator))
+        for rows, pixels in zip(batches, self.X.read([rows.numpy() for rows in batches], seed)):
+            y = self._labels(rows)
+            yield pixels.to(y.device, non_blocking=True), y
+
+    def _labels(self, rows) -> torch.Tensor:
+        return torch.empty(0) if self.y is None else self.y[rows]

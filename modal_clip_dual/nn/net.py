@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from skorch import NeuralNetClassifier
 from skorch.callbacks import EarlyStopping, LRScheduler
 
 from .losses import DualPromptLoss
-from .module import ClipEachGradient, DualPromptModule, EmbeddingBatches, as_tensor
+from .module import Batches, ClipEachGradient, DualPromptModule, as_tensor
 from .text_prompts import PromptedTextEncoder
 
 # Arguments of the net that have an argument of their own in the classifier, or that the
@@ -44,6 +46,7 @@ def make_net(
     negative_weight,
     complement,
     detach_positive,
+    visual,
     lr,
     max_epochs,
     batch_size,
@@ -56,7 +59,8 @@ def make_net(
     """A skorch net with initialized modules, to be trained on `n_samples` samples.
 
     The three seeds are those of the contexts, the order of the samples and the drawn
-    complements; the other arguments are those of `DualPromptClassifier`.
+    complements.  ``visual`` holds ``visual_prompts``, ``n_visual_tokens`` and
+    ``prompt_depth``; the other arguments are those of `DualPromptClassifier`.
     """
     context_seed, order_seed, complement_seed = seeds
     n_steps = max_epochs * math.ceil(n_samples / batch_size)
@@ -64,10 +68,10 @@ def make_net(
         torch.optim.lr_scheduler.CosineAnnealingLR, step_every="batch", T_max=n_steps
     )
     params = {
-        "iterator_train": EmbeddingBatches,
+        "iterator_train": Batches,
         "iterator_train__shuffle": True,
         "iterator_train__generator": torch.Generator().manual_seed(order_seed),
-        "iterator_valid": EmbeddingBatches,
+        "iterator_valid": Batches,
         "iterator_valid__batch_size": PREDICTION_BATCH,
         "train_split": None,
         "callbacks__valid_acc": None,
@@ -89,6 +93,7 @@ def make_net(
         module__negative=bool(negative_weight),
         module__detach_positive=detach_positive,
         module__seed=context_seed,
+        **{f"module__{name}": value for name, value in visual.items()},
         criterion=DualPromptLoss,
         criterion__negative_weight=negative_weight,
         criterion__complement=complement,
@@ -105,9 +110,12 @@ def make_net(
     return net.initialize()
 
 
-def train(net, embeddings, target):
-    """Train a net; unlike ``net.fit`` an interruption is an interruption."""
-    X = as_tensor(embeddings).to(net.device)
+def train(net, inputs, target):
+    """Train a net on embeddings or an `ImageSource` and the positions of the labels.
+
+    Unlike in ``net.fit`` an interruption is an interruption.
+    """
+    X = inputs if hasattr(inputs, "read") else as_tensor(inputs).to(net.device)
     y = torch.from_numpy(target).to(net.device)
     net.notify("on_train_begin", X=X, y=y)
     try:
@@ -117,11 +125,32 @@ def train(net, embeddings, target):
             raise
     net.notify("on_train_end", X=X, y=y)
     net.module_.eval()
-    if not all(torch.isfinite(context).all() for context in net.module_.parameters()):
+    if not all(torch.isfinite(prompt).all() for prompt in net.module_.parameters()):
         raise FloatingPointError(
-            f"training diverged: the contexts are no longer finite after {len(net.history)} "
+            f"training diverged: the prompts are no longer finite after {len(net.history)} "
             "epochs; try a smaller lr"
         )
+
+
+def embed_images(net, batches) -> Iterator[torch.Tensor]:
+    """Unit embeddings of batches of images as the trained prompts see them."""
+    module = net.module_.eval()
+    for pixels in batches:
+        with torch.no_grad():
+            embeddings = module.image_embeddings(pixels)
+        yield embeddings
+
+
+@torch.no_grad()
+def predict_logits(net, embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(s+ / tau, z) of unit image embeddings (n, D), both (n, C) float32."""
+    module = net.module_.eval()
+    outputs = []
+    for start in range(0, len(embeddings), PREDICTION_BATCH):
+        image = as_tensor(embeddings[start : start + PREDICTION_BATCH]).to(net.device)
+        outputs.append([part.cpu().numpy() for part in module.logits(F.normalize(image, dim=-1))])
+    positive, z = (np.concatenate(parts) for parts in zip(*outputs))
+    return positive, z
 
 
 def _is_early_stopping(error):

@@ -14,6 +14,7 @@ Two exact ways to the same embeddings:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 import torch
 import torch.nn.functional as F
@@ -146,30 +147,52 @@ class PromptedTextEncoder:
         end_id = model.text_eos_id if hasattr(model, "text_eos_id") else tower.eos_id
         return (self.tokens == end_id).int().argmax(dim=1)
 
-    def __call__(self, contexts: torch.Tensor) -> torch.Tensor:
-        """Encode contexts (P, M, width) to unit embeddings (P, C, D), float32."""
+    @property
+    def n_blocks(self) -> int:
+        """Number of blocks of the text tower."""
+        return len(self.backbone.text_tower.transformer.resblocks)
+
+    def __call__(self, contexts: torch.Tensor, deep: torch.Tensor | None = None) -> torch.Tensor:
+        """Encode contexts (P, M, width) to unit embeddings (P, C, D), float32.
+
+        ``deep`` (P, J - 1, M, width): contexts that replace, in front of the second to the
+        J-th block, what the block before made of them (MaPLe).
+        """
+        if deep is None:
+            deep = contexts[:, None][:, :0]
         if self.path == "full":
-            features = torch.stack([self._encode_full(context) for context in contexts])
+            features = torch.stack([self._encode_full(*pair) for pair in zip(contexts, deep)])
         else:
-            features = self._encode_shared(contexts)
+            features = self._encode_shared(contexts, deep)
         return F.normalize(features.float(), dim=-1)
 
-    def _encode_full(self, context: torch.Tensor) -> torch.Tensor:
+    def _encode_full(self, context: torch.Tensor, deep: torch.Tensor) -> torch.Tensor:
+        tower = self.backbone.text_tower
         first, last = self.start, self.start + self.n_context
 
+        def put(x, vectors):
+            vectors = vectors.to(x.dtype).expand(len(x), -1, -1)
+            return torch.cat([x[:, :first], vectors, x[:, last:]], dim=1)
+
         def put_context(module, inputs, output):
-            vectors = context.to(output.dtype).expand(len(output), -1, -1)
-            return torch.cat([output[:, :first], vectors, output[:, last:]], dim=1)
+            return put(output, context)
 
-        # The model is shared by every estimator of the process: one hook at a time.
-        with self.backbone.lock:
-            hook = self.backbone.text_tower.token_embedding.register_forward_hook(put_context)
-            try:
-                return self.backbone.model.encode_text(self.tokens)
-            finally:
-                hook.remove()
+        def put_deep(vectors):
+            def hook(module, inputs):
+                if tower.transformer.batch_first:
+                    return (put(inputs[0], vectors), *inputs[1:])
+                return (put(inputs[0].transpose(0, 1), vectors).transpose(0, 1), *inputs[1:])
 
-    def _encode_shared(self, contexts: torch.Tensor) -> torch.Tensor:
+            return hook
+
+        # The model is shared by every estimator of the process: one set of hooks at a time.
+        with self.backbone.lock, ExitStack() as hooks:
+            hooks.callback(tower.token_embedding.register_forward_hook(put_context).remove)
+            for block, vectors in zip(tower.transformer.resblocks[1:], deep):
+                hooks.callback(block.register_forward_pre_hook(put_deep(vectors)).remove)
+            return self.backbone.model.encode_text(self.tokens)
+
+    def _encode_shared(self, contexts: torch.Tensor, deep: torch.Tensor) -> torch.Tensor:
         tower = self.backbone.text_tower
         dtype = tower.transformer.get_cast_dtype()
         position = tower.positional_embedding.to(dtype)
@@ -182,6 +205,8 @@ class PromptedTextEncoder:
         name = name.expand(len(contexts), -1, -1, -1)
         blocks = tower.transformer.resblocks
         for i, block in enumerate(blocks):
+            if 1 <= i <= deep.shape[1]:
+                prefix = torch.cat([prefix[:, : self.start], deep[:, i - 1].to(dtype)], dim=1)
             prefix, name = _shared_block(block, prefix, name, last=i + 1 == len(blocks))
         at_end = torch.arange(len(self.tokens), device=name.device)
         pooled = tower.ln_final(name[:, at_end, self._end])

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from skorch.dataset import Dataset
 
-from modal_clip_dual.nn.module import DualPromptModule, EmbeddingBatches
+from modal_clip_dual.nn.module import DualPromptModule, Batches
 from modal_clip_dual.nn.text_prompts import PromptedTextEncoder
 
 
@@ -103,7 +103,7 @@ def test_text_is_encoded_once_while_evaluating(encoder, monkeypatch):
 
 def batches(n=10, **params):
     X = torch.arange(n, dtype=torch.float32)[:, None]
-    return EmbeddingBatches(Dataset(X, torch.arange(n)), **params)
+    return Batches(Dataset(X, torch.arange(n)), **params)
 
 
 def test_batches_are_a_partition_in_order():
@@ -131,6 +131,6 @@ def test_shuffled_batches_are_a_partition_from_the_generator_alone():
 def test_batches_of_read_only_arrays(recwarn):
     X = np.ones((5, 2), dtype=np.float32)
     X.flags.writeable = False
-    parts = [X for X, _ in EmbeddingBatches(Dataset(X), batch_size=2)]
+    parts = [X for X, _ in Batches(Dataset(X), batch_size=2)]
     assert [len(part) for part in parts] == [2, 2, 1]
     assert not recwarn.list

@@ -1,0 +1,66 @@
+"""Checks of X and of what is kept of it, shared by the classifier and the image encoder."""
+
+from __future__ import annotations
+
+import os
+from numbers import Integral
+
+import numpy as np
+from sklearn.utils import check_array
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from .data.cache import DiskCache, default_cache_folder
+from .data.images import as_array, check_files, kind_of
+
+# Constraints of the parameters that say which model reads images, and how.
+READING_CONSTRAINTS: dict = {
+    "model_name": [str],
+    "pretrained": [str, None],
+    "n_jobs": [Integral, StrOptions({"auto"}), None],
+    "cache": [StrOptions({"memory", "disk"}), None],
+    "cache_folder": [str, os.PathLike, None],
+    "device": [str],
+    "precision": [StrOptions({"auto", "fp32", "fp16", "bf16", "pure_fp16", "pure_bf16"})],
+    "verbose": ["verbose"],
+}
+BATCH_SIZE = [Interval(Integral, 1, None, closed="left")]
+
+
+def check_input(X, estimator) -> np.ndarray:
+    """Return X as embeddings, images or paths of files that exist; embeddings as float32."""
+    array = as_array(X)
+    if kind_of(array) == "paths":
+        check_files(array)
+    if kind_of(array) == "embeddings":
+        array = check_array(array, dtype=np.float32, estimator=estimator, input_name="X")
+    return array
+
+
+def check_width(array: np.ndarray, backbone, estimator) -> None:
+    """Refuse embeddings of another width than the model's."""
+    if array.shape[1] != backbone.embed_dim:
+        raise ValueError(
+            f"X has {array.shape[1]} features, but {type(estimator).__name__} is expecting "
+            f"{backbone.embed_dim} features as input: the width of the image embeddings of "
+            f"{backbone.name}"
+        )
+
+
+def check_cache(cache: str | None, cache_folder, n_jobs) -> None:
+    """Refuse a folder that nothing would be written to, and a number of no workers."""
+    if cache_folder is not None and cache != "disk":
+        raise ValueError(f"cache_folder={cache_folder!r} needs cache='disk', but cache={cache!r}")
+    if n_jobs == 0:
+        raise ValueError("n_jobs=0; expected 'auto', None, or a number of workers other than 0")
+
+
+def disk_cache(cache_folder, kind: str, fingerprint: str, dtype) -> DiskCache:
+    """The file of a kind of array in the user's folder, or in the default one."""
+    folder = default_cache_folder() if cache_folder is None else cache_folder
+    return DiskCache(folder, kind, fingerprint, dtype)
+
+
+def unit_rows(embeddings: np.ndarray) -> np.ndarray:
+    """Embeddings scaled to length 1; a row of zeros stays one."""
+    length = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    return embeddings / np.maximum(length, np.finfo(np.float32).tiny)

@@ -1,0 +1,251 @@
+"""Images of X in batches: read ahead of the model, in worker processes, each file once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import blake2b
+
+import numpy as np
+from joblib import Parallel, cpu_count, delayed, effective_n_jobs
+from joblib.parallel import BACKENDS, get_active_backend
+from PIL import Image
+
+from .augmentation import RandomResizedCropFlip, augmented
+from .images import image_key, kind_of, read_image
+from .stores import MemoryStore
+
+# Fewer files than this are read sooner than worker processes start.
+FILES_FOR_WORKERS = 512
+MOST_WORKERS = 8  # of n_jobs="auto"
+CHUNK = 16  # images per task of a worker
+PIXEL_BYTES = 1 << 30
+
+# Decoded pixels depend on the file and the preprocessing alone, so all models share them.
+memory_of_pixels = MemoryStore(PIXEL_BYTES)
+
+
+class Decoded:
+    """An image as RGB pixels, for random crops: as large as crops of it can use.
+
+    The smallest crop shows 28% of a side, so beyond 4 times the model's input a larger
+    image has no detail that a crop could show.
+    """
+
+    def __init__(self, size: tuple[int, int]):
+        self.shorter_side = 4 * max(size)
+        self.fingerprint = f"decoded-1-{self.shorter_side}"
+
+    def __call__(self, image: Image.Image) -> np.ndarray:
+        """RGB image -> pixels (h, w, 3), uint8."""
+        scale = self.shorter_side / min(image.size)
+        if scale < 1:
+            smaller = [max(1, round(scale * side)) for side in image.size]
+            image = image.resize(smaller, Image.Resampling.BICUBIC)
+        return np.array(image)
+
+
+class ImageSource:
+    """The images of an X, read in batches of pixels for a model.
+
+    Parameters
+    ----------
+    array : ndarray
+        Images or paths, as `images.as_array` returns them.
+    preprocessing : Preprocessing
+        What the model wants; see `preprocessing.preprocessing_of`.
+    batch_size : int, default=256
+        Images per batch where the caller of `batches` says none.
+    augment : callable or None, default=None
+        Random change of training images; see `augmentation.augmented`.
+    store : MemoryStore, DiskCache, StackedStores or None, default=None
+        Keeps pixels by key, so that a later pass reads no file.
+    n_jobs : "auto", int or None, default="auto"
+        See `resolve_n_jobs`.
+    pin : bool, default=False
+        Put batches into page-locked memory, from which a GPU copies while it computes.
+    """
+
+    def __init__(
+        self,
+        array: np.ndarray,
+        preprocessing,
+        *,
+        batch_size: int = 256,
+        augment: Callable | None = None,
+        store=None,
+        n_jobs="auto",
+        pin: bool = False,
+    ):
+        self.array = array
+        self.preprocessing = preprocessing
+        self.batch_size = batch_size
+        self.augment = augment
+        self.store = store
+        self.n_jobs = n_jobs
+        self.pin = pin
+        self.numbers = np.arange(len(array))  # what messages call the rows
+        self._keys: dict[str, np.ndarray] = {}
+        self._threads = False
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def __getitem__(self, rows):
+        """Row of the batch that a plain DataLoader collates, or a source of these rows."""
+        if isinstance(rows, (int, np.integer)):
+            return next(self.read([np.array([rows])]))[0]
+        part = ImageSource.__new__(ImageSource)
+        rows = np.asarray(rows)
+        part.__dict__.update(self.__dict__, array=self.array[rows], numbers=self.numbers[rows])
+        part._keys = {fingerprint: keys[rows] for fingerprint, keys in self._keys.items()}
+        return part
+
+    def read(self, batches: Sequence[np.ndarray], seed: int | None = None) -> Iterator:
+        """Yield the images of each batch of rows, in order.
+
+        Memory is bounded by two windows of batches, whatever their number.
+
+        Parameters
+        ----------
+        batches : sequence of ndarray of int
+            Row numbers.
+        seed : int or None, default=None
+            Decides the augmentation, together with the row; None leaves it out.
+
+        Yields
+        ------
+        torch.Tensor
+            (b, h, w, 3) uint8; or (b, 3, h, w) float32 from an augmentation that
+            preprocesses by itself.
+
+        Raises
+        ------
+        ValueError
+            If a file cannot be read as an image; names it and its row.
+        """
+        augment = None if seed is None else self.augment
+        form = self.preprocessing if augment is None else Decoded(self.preprocessing.size)
+        n_jobs = resolve_n_jobs(self.n_jobs, self._n_to_read(batches, form))
+        # Asked here because joblib's configuration is that of the calling thread.
+        self._threads = type(get_active_backend()[0]) is BACKENDS["threading"]
+        # A callable of the user's may draw from global generators: it runs in this thread.
+        ahead = augment is None or isinstance(augment, RandomResizedCropFlip)
+
+        def read_window(window):
+            pixels = self._pixels(np.concatenate(window), form, n_jobs)
+            parts = np.split(np.arange(len(pixels)), np.cumsum([len(rows) for rows in window])[:-1])
+            parts = [[pixels[k] for k in part] for part in parts]
+            return [self._finish(*pair, augment, seed) for pair in zip(parts, window)] if ahead else parts
+
+        windows = _windows(batches, at_least=2 * CHUNK * n_jobs if n_jobs > 1 else 1)
+        with ThreadPoolExecutor(1, "reading images") as thread:
+            coming = thread.submit(read_window, windows[0]) if windows else None
+            for k, window in enumerate(windows):
+                parts = coming.result()
+                if k + 1 < len(windows):
+                    coming = thread.submit(read_window, windows[k + 1])
+                for part, rows in zip(parts, window):
+                    yield part if ahead else self._finish(part, rows, augment, seed)
+
+    def _finish(self, pixels: list[np.ndarray], rows: np.ndarray, augment, seed):
+        """A batch as a tensor, augmented if need be."""
+        import torch
+
+        if augment is not None:
+            seeds = ((seed, int(row)) for row in rows)
+            images = map(Image.fromarray, pixels)
+            pixels = [augmented(augment, *pair, self.preprocessing) for pair in zip(images, seeds)]
+        batch = torch.from_numpy(np.stack(pixels))
+        return batch.pin_memory() if self.pin else batch
+
+    def keys(self, form) -> np.ndarray:
+        """Keys of all rows in a form, (n,) of bytes; each file is looked at once."""
+        if form.fingerprint not in self._keys:
+            salt = blake2b(form.fingerprint.encode(), digest_size=16).digest()
+            keys = [
+                blake2b(image_key(self.array, row), digest_size=16, key=salt).digest()
+                for row in range(len(self.array))
+            ]
+            self._keys[form.fingerprint] = np.array(keys, dtype=object)
+        return self._keys[form.fingerprint]
+
+    def _n_to_read(self, batches, form) -> int:
+        rows = np.unique(np.concatenate(list(batches))) if len(batches) else []
+        if self.store is not None and len(rows):
+            keys = self.keys(form)[rows]
+            if hasattr(self.store, "expect"):
+                self.store.expect(keys)
+        return len(rows)
+
+    def _pixels(self, rows: np.ndarray, form, n_jobs: int) -> list[np.ndarray]:
+        """Pixels of the rows in a form, from the store or read."""
+        if self.store is None:
+            return self._read(rows, form, n_jobs)
+        keys = self.keys(form)[rows]
+        found = self.store.get(keys)
+        first: dict[bytes, int] = {}
+        for key, row in zip(keys, rows):
+            if key not in found:
+                first.setdefault(key, row)
+        if first:
+            fresh = dict(zip(first, self._read(np.array(list(first.values())), form, n_jobs)))
+            self.store.put(fresh)
+            found |= fresh
+        return [found[key] for key in keys]
+
+    def _read(self, rows: np.ndarray, form, n_jobs: int) -> list[np.ndarray]:
+        if n_jobs == 1 or len(rows) <= CHUNK:
+            return read_chunk(self.array[rows], self.numbers[rows], form)
+        # Pillow lets other threads run while it resizes, and arrays need no decoding.
+        backend = "threading" if self._threads or kind_of(self.array) == "images" else "loky"
+        chunks = np.array_split(rows, -(-len(rows) // CHUNK))
+        tasks = run_tasks(read_chunk, self.array, chunks, (form,), n_jobs, backend, self.numbers)
+        return [pixels for chunk in tasks for pixels in chunk]
+
+
+def read_chunk(array: np.ndarray, numbers: np.ndarray, form) -> list[np.ndarray]:
+    """Read images, which messages call by ``numbers``, into a form: the task of a worker."""
+    return [form(read_image(array, k, number=number)) for k, number in enumerate(numbers)]
+
+
+def run_tasks(task, array, chunks, arguments, n_jobs, backend=None, numbers=None) -> list:
+    """Results of ``task(array[rows], numbers[rows], *arguments)`` for each chunk of rows.
+
+    Computed by the workers of joblib's backend; ``numbers`` are the rows themselves if None.
+    """
+    names = chunks if numbers is None else [numbers[rows] for rows in chunks]
+    parallel = Parallel(n_jobs=n_jobs, backend=backend)
+    return parallel(
+        delayed(task)(array[rows], name, *arguments) for rows, name in zip(chunks, names)
+    )
+
+
+def _windows(batches: Sequence[np.ndarray], at_least: int) -> list[list[np.ndarray]]:
+    """Runs of batches of at least so many images each, but for the last."""
+    windows: list[list[np.ndarray]] = [[]]
+    for batch in batches:
+        if sum(map(len, windows[-1])) >= at_least:
+            windows.append([])
+        windows[-1].append(batch)
+    return windows if windows[-1] else []
+
+
+def uses_engine() -> bool:
+    """Whether joblib's active backend is one of another library: Dask, Ray, Spark."""
+    local = [BACKENDS[name] for name in ("loky", "multiprocessing", "threading", "sequential")]
+    return type(get_active_backend()[0]) not in local
+
+
+def resolve_n_jobs(n_jobs, n_files: int) -> int:
+    """Number of workers that read images.
+
+    ``"auto"``: one per core, 8 at most, where there are files enough to be worth the start
+    of processes; none inside another parallel loop.  An integer or None as in joblib.
+    """
+    if n_jobs != "auto":
+        return effective_n_jobs(n_jobs)
+    backend, configured = get_active_backend()
+    if n_files < FILES_FOR_WORKERS or backend.nesting_level:
+        return 1
+    return min(cpu_count(), MOST_WORKERS)

@@ -1,0 +1,194 @@
+"""Learnable tokens in open_clip's vision transformer: VPT, shallow and deep, and MaPLe's.
+
+The tokens stand behind [CLS] and the patches, take no position, and are left out of
+pooling.  ``tokens[i]`` enters block i in place of what block i - 1 made of its own
+(Jia et al., ECCV 2022, arXiv 2203.12119, Eq. 2 to 7): one set for the first block is
+VPT-shallow, a set for every block VPT-deep.  In MaPLe (Khattak et al., CVPR 2023, arXiv
+2210.03117) the first J blocks of both towers get fresh ones, and those of the image side
+are linear maps of the text side's contexts.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+import torch.nn.functional as F
+from open_clip.transformer import VisionTransformer
+from torch import nn
+
+from .backbone import Backbone
+
+KINDS = ("vpt-deep", "vpt-shallow", "maple")
+MAPLE_DEPTH = 9  # blocks with prompts of their own in MaPLe's experiments
+
+
+class PromptedImageEncoder:
+    """Embeds images by a frozen vision transformer with extra tokens.
+
+    Parameters
+    ----------
+    backbone : Backbone
+
+    Attributes
+    ----------
+    width : int
+        Width of the tower's tokens.
+    n_blocks : int
+        Number of its blocks.
+    patch_area : int
+        Pixels of a patch, height times width.
+
+    Raises
+    ------
+    ValueError
+        If the image tower is not open_clip's VisionTransformer; names the tower and what
+        works instead.
+    """
+
+    def __init__(self, backbone: Backbone):
+        tower = backbone.model.visual
+        if not isinstance(tower, VisionTransformer):
+            raise ValueError(
+                f"{backbone.name}: its image tower ({_describe(tower)}) takes no visual prompts; "
+                "expected a model with open_clip's VisionTransformer, such as 'ViT-B-16' or "
+                "'ViT-B-32'.  With this model, visual_prompts=None trains the text prompts alone"
+            )
+        self.backbone = backbone
+        self.width = tower.conv1.weight.shape[0]
+        self.n_blocks = len(tower.transformer.resblocks)
+        self.patch_area = math.prod(tower.conv1.kernel_size)
+
+    def __call__(
+        self, pixels: torch.Tensor, tokens: torch.Tensor, through_ln_pre: bool = False
+    ) -> torch.Tensor:
+        """Encode images to unit embeddings (n, D), float32.
+
+        Parameters
+        ----------
+        pixels : torch.Tensor
+            As `Backbone.to_input` takes them.
+        tokens : torch.Tensor of shape (J, n_tokens, width)
+            Row i enters block i.
+        through_ln_pre : bool, default=False
+            Whether the first tokens pass the normalisation in front of the first block,
+            as in MaPLe's code; VPT's are inputs of the block itself.
+        """
+        tower = self.backbone.model.visual
+        tokens = tokens.to(tower.conv1.weight.dtype)
+        first = tower.ln_pre(tokens[0]) if through_ln_pre else tokens[0]
+        # A second face of the same tower: every weight shared, only the walk through the
+        # blocks is ours.  Nothing of the shared model is touched, so threads may meet in it.
+        prompted = copy.copy(tower)
+        walk = _PromptedTransformer(tower.transformer, [first, *tokens[1:]])
+        prompted._modules = {**tower._modules, "transformer": walk}
+        features = prompted(self.backbone.to_input(pixels))
+        if isinstance(features, tuple):  # CoCa's tower gives its tokens too
+            features = features[0]
+        return F.normalize(features.float(), dim=-1)
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def __reduce__(self):
+        return PromptedImageEncoder, (self.backbone,)
+
+    def __repr__(self):
+        return f"PromptedImageEncoder({self.n_blocks} blocks, width={self.width})"
+
+
+class _PromptedTransformer(nn.Module):
+    """The blocks of an open_clip Transformer, extra tokens behind its own in the first ones."""
+
+    def __init__(self, transformer: nn.Module, tokens: list[torch.Tensor]):
+        super().__init__()
+        self.transformer = transformer
+        self.tokens = tokens
+
+    def forward(self, x: torch.Tensor, attn_mask: torch.Tensor | None = None) -> torch.Tensor:
+        batch_first = getattr(self.transformer, "batch_first", True)
+        length = x.shape[1]
+        for i, block in enumerate(self.transformer.resblocks):
+            if i < len(self.tokens):
+                fresh = self.tokens[i].to(x.dtype).expand(len(x), -1, -1)
+                x = torch.cat([x[:, :length], fresh], dim=1)
+            if batch_first:
+                x = block(x, attn_mask=attn_mask)
+            else:
+                x = block(x.transpose(0, 1), attn_mask=attn_mask).transpose(0, 1)
+        return x[:, :length]
+
+
+def _describe(tower: nn.Module) -> str:
+    trunk = getattr(tower, "trunk", None)  # open_clip's wrapper of timm's models
+    return type(tower).__name__ + (f" around {type(trunk).__name__}" if trunk is not None else "")
+
+
+class VisualTokens(nn.Module):
+    """VPT's learnable tokens, (depth, n_tokens, width), drawn from U(-a, a).
+
+    a = sqrt(6 / (3 * patch area + width)), as in the authors' code.
+    """
+
+    through_ln_pre = False
+
+    def __init__(
+        self,
+        encoder: PromptedImageEncoder,
+        depth: int,
+        n_tokens: int,
+        generator: torch.Generator,
+    ):
+        super().__init__()
+        bound = math.sqrt(6 / (3 * encoder.patch_area + encoder.width))
+        shape = (depth, n_tokens, encoder.width)
+        self.tokens = nn.Parameter((2 * torch.rand(shape, generator=generator) - 1) * bound)
+
+    def forward(self, contexts: torch.Tensor) -> torch.Tensor:
+        """The tokens; the contexts of the positive prompt play no part."""
+        return self.tokens
+
+
+class CoupledTokens(nn.Module):
+    """MaPLe's coupling: each depth has a linear map from text contexts to visual tokens.
+
+    Drawn as `torch.nn.Linear` draws its weights, from U(-b, b), b = 1 / sqrt(text width).
+    """
+
+    through_ln_pre = True
+
+    def __init__(self, depth: int, text_width: int, width: int, generator: torch.Generator):
+        super().__init__()
+        bound = 1 / math.sqrt(text_width)
+        weight = torch.rand(depth, text_width, width, generator=generator)
+        bias = torch.rand(depth, 1, width, generator=generator)
+        self.weight = nn.Parameter((2 * weight - 1) * bound)
+        self.bias = nn.Parameter((2 * bias - 1) * bound)
+
+    def forward(self, contexts: torch.Tensor) -> torch.Tensor:
+        """Tokens (J, M, width) of the positive prompt's contexts (J, M, text width)."""
+        return torch.baddbmm(self.bias, contexts, self.weight)
+
+
+def resolve_prompt_depth(
+    prompt_depth: int | None, n_image_blocks: int, n_text_blocks: int
+) -> int:
+    """MaPLe's J: the first blocks of both towers that get prompts of their own.
+
+    None is MaPLe's 9, or every block of the shallower tower if it has fewer.
+
+    Raises
+    ------
+    ValueError
+        If a tower has fewer blocks than were asked for.
+    """
+    most = min(n_image_blocks, n_text_blocks)
+    if prompt_depth is None:
+        return min(MAPLE_DEPTH, most)
+    if prompt_depth > most:
+        raise ValueError(
+            f"prompt_depth={prompt_depth}; expected at most {most}: the image tower has "
+            f"{n_image_blocks} blocks, the text tower {n_text_blocks}"
+        )
+    return prompt_depth
