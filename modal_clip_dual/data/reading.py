@@ -206,7 +206,18 @@ class ImageSource:
 
 def read_chunk(array: np.ndarray, numbers: np.ndarray, form) -> list[np.ndarray]:
     """Read images, which messages call by ``numbers``, into a form: the task of a worker."""
-    return [form(read_image(array, k, number=number)) for k, number in enumerate(numbers)]
+    pixels = []
+    for row, number in enumerate(numbers):
+        image = read_image(array, row, number=number)
+        try:
+            pixels.append(form(image))
+        except ValueError as error:
+            what = "the image" if kind_of(array) == "images" else repr(str(array[row]))
+            raise ValueError(
+                f"X[{number}]: cannot bring {what} of {image.width} x {image.height} pixels to the "
+                f"model's size ({error})"
+            ) from error
+    return pixels
 
 
 def run_tasks(task, array, chunks, arguments, n_jobs, backend=None, numbers=None) -> list:

@@ -1,5 +1,6 @@
 """What X may be, and reading it."""
 
+import gc
 import os
 import warnings
 
@@ -91,19 +92,152 @@ def test_missing_file_is_named_with_its_row(tmp_path):
         check_files(as_array([str(tmp_path)]))  # a folder is no file
 
 
+def read(path):
+    return read_image(as_array([str(path)]), 0)
+
+
+def refused(path, why=""):
+    with pytest.raises(ValueError, match=rf"X\[0\]: cannot read .*{path.name}.*{why}"):
+        read(path)
+
+
+@pytest.fixture
+def colour():
+    """An RGB image that survives 8-bit formats without loss."""
+    return np.random.default_rng(0).integers(0, 256, (24, 20, 3), dtype=np.uint8)
+
+
 @pytest.mark.parametrize("content", [b"", b"not an image", b"\x89PNG\r\n\x1a\nbroken"])
-def test_unreadable_file_is_named_with_its_row(tmp_path, content):
-    (tmp_path / "bad.png").write_bytes(content)
-    with pytest.raises(ValueError, match=r"X\[0\]: cannot read .*bad\.png"):
-        read_image(as_array([str(tmp_path / "bad.png")]), 0)
+@pytest.mark.parametrize("name", ["bad.png", "bad.jpg"])
+def test_unreadable_file_is_named_with_its_row(tmp_path, content, name):
+    (tmp_path / name).write_bytes(content)
+    refused(tmp_path / name, "expected one of PNG, JPEG")
 
 
-def test_truncated_file_is_refused(tmp_path):
-    path = tmp_path / "cut.png"
+def test_row_of_a_part_is_called_by_its_number(tmp_path):
+    (tmp_path / "bad.png").touch()
+    with pytest.raises(ValueError, match=r"X_pool\[7\]: cannot read"):
+        read_image(as_array([str(tmp_path / "bad.png")]), 0, name="X_pool", number=7)
+
+
+@pytest.mark.parametrize("name", ["cut.png", "cut.jpg", "cut.webp", "cut.gif", "cut.tiff", "cut.bmp"])
+def test_truncated_file_is_refused(tmp_path, name):
+    path = tmp_path / name
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(path)
-    path.write_bytes(path.read_bytes()[:2000])
-    with pytest.raises(ValueError, match=r"X\[0\]: cannot read .*cut\.png"):
-        read_image(as_array([str(path)]), 0)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    refused(path)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.webp", "a.bmp", "a.tiff", "a.ppm"])
+def test_lossless_formats(tmp_path, colour, name):
+    Image.fromarray(colour).save(tmp_path / name, **({"lossless": True} if "webp" in name else {}))
+    np.testing.assert_array_equal(np.asarray(read(tmp_path / name)), colour)
+
+
+def test_grey_modes(tmp_path, colour):
+    grey = colour[..., 0]
+    three = np.repeat(grey[..., None], 3, axis=2)
+    alpha = Image.fromarray(np.full_like(grey, 9))
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    Image.merge("LA", [Image.fromarray(grey), alpha]).save(tmp_path / "alpha.png")
+    for name in ("grey.png", "alpha.png"):
+        np.testing.assert_array_equal(np.asarray(read(tmp_path / name)), three)
+    Image.fromarray(grey > 127).save(tmp_path / "bit.png")
+    np.testing.assert_array_equal(np.asarray(read(tmp_path / "bit.png")), (three > 127) * 255)
+
+
+def test_transparency_is_dropped(tmp_path, colour):
+    alpha = Image.fromarray(np.zeros((24, 20), dtype=np.uint8))
+    Image.merge("RGBA", [*Image.fromarray(colour).split(), alpha]).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(np.asarray(read(tmp_path / "a.png")), colour)
+
+
+@pytest.mark.parametrize("transparency", [{}, {"transparency": 0}, {"transparency": bytes([0, 9, 255])}])
+def test_palette(tmp_path, transparency):
+    index = np.arange(12, dtype=np.uint8).reshape(3, 4) % 3
+    palette = [[200, 10, 0], [0, 100, 30], [5, 6, 250]]
+    image = Image.fromarray(index)
+    image.putpalette(sum(palette, []))
+    image.save(tmp_path / "p.png", **transparency)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_array_equal(np.asarray(read(tmp_path / "p.png")), np.array(palette)[index])
+
+
+def test_cmyk(tmp_path):
+    ink = np.zeros((16, 16, 4), dtype=np.uint8)
+    ink[:8, :, 0] = 255  # cyan above, black ink of half strength below
+    ink[8:, :, 3] = 128
+    Image.fromarray(ink, mode="CMYK").save(tmp_path / "ink.jpg", quality=100)
+    pixels = np.asarray(read(tmp_path / "ink.jpg")).astype(int)
+    assert np.abs(pixels[:8] - [0, 255, 255]).max() <= 3
+    assert np.abs(pixels[8:] - 127).max() <= 3
+
+
+def test_sixteen_bit_colour(tmp_path, colour):
+    """A PNG written by hand, since Pillow writes none: the high byte of each value is kept."""
+    import struct
+    import zlib
+
+    def chunk(kind, data):
+        crc = struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + data + crc
+
+    deep = (colour.astype(">u2") << 8).astype(">u2")
+    rows = b"".join(b"\0" + row.tobytes() for row in deep)
+    header = struct.pack(">IIBBBBB", 20, 24, 16, 2, 0, 0, 0)
+    parts = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    (tmp_path / "deep.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*p) for p in parts))
+    np.testing.assert_array_equal(np.asarray(read(tmp_path / "deep.png")), colour)
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.png", "a.webp", "a.tiff"])
+def test_first_picture_of_an_animation(tmp_path, name):
+    frames = [Image.new("RGB", (8, 6), colour) for colour in ("red", "green", "blue")]
+    lossless = {"lossless": True} if name.endswith("webp") else {}
+    frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], **lossless)
+    np.testing.assert_array_equal(np.asarray(read(tmp_path / name)), np.asarray(frames[0]))
+
+
+def test_tiny(tmp_path):
+    Image.new("RGB", (1, 1), (1, 2, 3)).save(tmp_path / "dot.png")
+    assert np.asarray(read(tmp_path / "dot.png")).tolist() == [[[1, 2, 3]]]
+
+
+def test_huge_is_refused(tmp_path):
+    """A bomb: a small file whose header claims 2.5 billion pixels."""
+    import struct
+
+    Image.new("L", (8, 8)).save(tmp_path / "bomb.bmp")
+    content = bytearray((tmp_path / "bomb.bmp").read_bytes())
+    content[18:26] = struct.pack("<ii", 50_000, 50_000)
+    (tmp_path / "bomb.bmp").write_bytes(content)
+    refused(tmp_path / "bomb.bmp", "exceeds limit")
+
+
+def test_too_elongated_is_refused(tmp_path):
+    Image.new("L", (2002, 2)).save(tmp_path / "line.png")
+    refused(tmp_path / "line.png", "2002 x 2 pixels: too elongated")
+    Image.new("L", (2000, 2)).save(tmp_path / "line.png")
+    assert read(tmp_path / "line.png").size == (2000, 2)
+    with pytest.raises(ValueError, match=r"X has shape \(1, 2, 2001\).*too elongated"):
+        as_array(np.zeros((1, 2, 2001), dtype=np.uint8))
+
+
+@pytest.mark.parametrize("name", ["a.eps", "a.ico", "a.pdf"])
+def test_other_formats_are_refused(tmp_path, name):
+    Image.new("RGB", (16, 16)).save(tmp_path / name)
+    refused(tmp_path / name, "expected one of PNG, JPEG")
+
+
+def test_files_are_closed(tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.gif", save_all=True)
+    (tmp_path / "b.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # ResourceWarning of a file that is left open
+        read(tmp_path / "a.gif")
+        refused(tmp_path / "b.png")
+        gc.collect()
 
 
 def test_grey_colour_and_files_agree(tmp_path):
@@ -123,7 +257,14 @@ def test_exif_rotation_is_applied(tmp_path):
     exif = image.getexif()
     exif[0x0112] = 6  # rotate by 90 degrees to show
     image.save(tmp_path / "turned.jpg", exif=exif)
-    assert read_image(as_array([str(tmp_path / "turned.jpg")]), 0).size == (6, 4)
+    assert read(tmp_path / "turned.jpg").size == (6, 4)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+@pytest.mark.parametrize("exif", [b"Exif\0\0", b"Exif\0\0garbage" * 3, b"Exif\0\0MM\0*\xff\xff\xff\xff"])
+def test_broken_exif_does_not_matter(tmp_path, exif):
+    Image.new("RGB", (6, 4)).save(tmp_path / "odd.jpg", exif=exif)
+    assert read(tmp_path / "odd.jpg").size == (6, 4)
 
 
 def test_key_is_the_identity_of_an_image(tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from skorch.dataset import Dataset
 
-from modal_clip_dual.nn.module import DualPromptModule, Batches
+from modal_clip_dual.nn.module import Batches, DualPromptModule
 from modal_clip_dual.nn.text_prompts import PromptedTextEncoder
 
 

@@ -176,7 +176,8 @@ def test_other_forms_of_the_tower(pixels, vision):
         torch.manual_seed(0)
         model = open_clip.CLIP(**config)
     transform = open_clip.image_transform(32, is_train=False)
-    backbone = Backbone(model, transform, open_clip.SimpleTokenizer(context_length=40), 32, ("x", None, "cpu", "fp32"))
+    tokenizer = open_clip.SimpleTokenizer(context_length=40)
+    backbone = Backbone(model, transform, tokenizer, 32, ("x", None, "cpu", "fp32"))
     encoder = PromptedImageEncoder(backbone)
     with torch.no_grad():
         expected = F.normalize(model.encode_image(backbone.to_input(pixels)), dim=-1)
