@@ -1,4 +1,4 @@
-"""scikit-learn's own checks on DualPromptClassifier, fed with embeddings."""
+"""scikit-learn's own checks on both estimators, fed with embeddings."""
 
 from functools import cache
 
@@ -9,7 +9,7 @@ import torch
 from conftest import tiny_config
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from modal_clip_dual import DualPromptClassifier
+from modal_clip_dual import CLIPImageEncoder, DualPromptClassifier
 from modal_clip_dual.data.images import as_array
 from modal_clip_dual.nn.backbone import Backbone
 
@@ -54,6 +54,22 @@ class AnyWidth(DualPromptClassifier):
         return tags
 
 
+class AnyWidthEncoder(CLIPImageEncoder):
+    """CLIPImageEncoder on a CLIP as wide as the data, as `AnyWidth`."""
+
+    def _prepare(self, X):
+        shape = as_array(X).shape
+        self._width = getattr(self, "n_features_in_", None) or shape[1] or 2
+        try:
+            return super()._prepare(X)
+        finally:
+            del self._width
+
+    def _load_backbone(self):
+        width = getattr(self, "_width", None) or getattr(self, "n_features_in_", None) or 32
+        return backbone_of_width(int(width))
+
+
 EXPECTED_FAILURES = {
     "check_transformers_unfitted": (
         "transform needs no fit: it embeds images with the frozen CLIP, and a learner that was "
@@ -70,7 +86,13 @@ def test_scikit_learn_checks(estimator, check):
     check(estimator)
 
 
+@parametrize_with_checks([AnyWidthEncoder(device="cpu")])
+def test_scikit_learn_checks_of_the_encoder(estimator, check):
+    check(estimator)
+
+
 def test_the_checks_ran_on_the_real_code():
+    assert set(vars(AnyWidthEncoder)) - {"__doc__", "__module__"} >= {"_prepare", "_load_backbone"}
     assert set(vars(AnyWidth)) - {"__doc__", "__module__"} >= {"_prepare", "_load_backbone"}
     X = np.random.default_rng(0).normal(size=(20, 4))
     clf = AnyWidth(max_epochs=2, device="cpu").fit(X, np.arange(20) % 2)

@@ -6,12 +6,19 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from modAL.batch import uncertainty_batch_sampling
 from modAL.disagreement import consensus_entropy_sampling, vote_entropy_sampling
 from modAL.models import ActiveLearner, Committee
 from modAL.uncertainty import entropy_sampling, margin_sampling, uncertainty_sampling
 from PIL import Image
+from sklearn.pipeline import make_pipeline
 
-from modal_clip_dual import _compat, negative_prompt_sampling
+from modal_clip_dual import (
+    CLIPImageEncoder,
+    _compat,
+    negative_prompt_sampling,
+    random_sampling,
+)
 
 
 @pytest.fixture
@@ -106,6 +113,41 @@ def test_committee(classifier, embeddings, digits, strategy):
     assert len(set(chosen.tolist())) == 10
     assert committee.predict_proba(embeddings).shape == (1797, 10)
     np.testing.assert_array_equal(committee.classes_, np.arange(10))
+
+
+@pytest.mark.parametrize("form", ["images", "paths"])
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        negative_prompt_sampling,
+        random_sampling,
+        entropy_sampling,
+        margin_sampling,
+        uncertainty_sampling,
+        uncertainty_batch_sampling,
+    ],
+)
+def test_pipeline_of_encoder_and_classifier(classifier, digits, paths, form, strategy):
+    """Strategies that work on the transformed pool see embeddings, the others the images."""
+    X, y = digits.images[:60], digits.target[:60]
+    X = np.array(paths) if form == "paths" else X
+    encoder = CLIPImageEncoder("demo", "bundled", device="cpu")
+    learner = ActiveLearner(
+        make_pipeline(encoder, classifier(max_epochs=2)),
+        query_strategy=strategy,
+        X_training=X[:20],
+        y_training=y[:20],
+        on_transformed=True,
+    )
+    same = ActiveLearner(
+        classifier(max_epochs=2), query_strategy=strategy, X_training=X[:20], y_training=y[:20]
+    )
+    np.testing.assert_array_equal(learner.predict_proba(X), same.predict_proba(X))
+    chosen, instances = learner.query(X[20:], n_instances=5)
+    assert len(set(chosen.tolist())) == 5
+    learner.teach(instances, y[20:][chosen])
+    assert len(learner.X_training) == 25
+    assert learner.predict_proba(X).shape == (60, 10)
 
 
 def test_query_format(monkeypatch):
