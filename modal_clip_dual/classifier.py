@@ -118,7 +118,8 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         bfloat16 (or float16) on a GPU.  Logits and probabilities are always float32.
     net_params : dict, default=None
         Further arguments of the `skorch.NeuralNetClassifier`, for instance
-        ``{"optimizer": torch.optim.AdamW, "callbacks": [...]}``.
+        ``{"optimizer": torch.optim.AdamW, "callbacks": [...]}``.  An ``iterator_train`` of
+        your own gets images as the model takes them, without ``augment``.
     verbose : int, default=1
         0: silent.  1: a progress bar when encoding images takes more than a few seconds.
         2: also skorch's line per epoch.

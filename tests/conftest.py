@@ -74,6 +74,15 @@ def tiny(checkpoints):
     return lambda kind="clip": load_backbone(f"local-dir:{checkpoints[kind]}", None, "cpu")
 
 
+@pytest.fixture
+def nothing_loaded(monkeypatch):
+    """The models that this process has loaded, none at first; forgotten afterwards."""
+    from modal_clip_dual.nn import backbone
+
+    monkeypatch.setattr(backbone, "_loaded", {})
+    return backbone._loaded
+
+
 @pytest.fixture(scope="session")
 def demo():
     """The bundled CLIP on the CPU."""

@@ -26,6 +26,20 @@ def test_readme_example(tmp_path):
     assert len([line for line in code.splitlines() if line.strip()]) <= 12
 
 
+def test_snippets_of_the_page_on_images(tmp_path):
+    from PIL import Image
+
+    (tmp_path / "my-images" / "cat").mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(tmp_path / "my-images" / "cat" / "tom.png")
+    blocks = python_blocks((ROOT / "docs/images.md").read_text(encoding="utf-8"))
+    code = "\n".join([*blocks, "print(len(paths), len(rows), embeddings.shape)"])
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "1 10 (100, 128)"
+
+
 def test_quickstart(capsys):
     runpy.run_path(str(ROOT / "examples/quickstart.py"))
     lines = capsys.readouterr().out.splitlines()

@@ -136,7 +136,9 @@ class ImageSource:
             pixels = self._pixels(np.concatenate(window), form, n_jobs)
             parts = np.split(np.arange(len(pixels)), np.cumsum([len(rows) for rows in window])[:-1])
             parts = [[pixels[k] for k in part] for part in parts]
-            return [self._finish(*pair, augment, seed) for pair in zip(parts, window)] if ahead else parts
+            if not ahead:
+                return parts
+            return [self._finish(*pair, augment, seed) for pair in zip(parts, window)]
 
         windows = _windows(batches, at_least=2 * CHUNK * n_jobs if n_jobs > 1 else 1)
         with ThreadPoolExecutor(1, "reading images") as thread:
@@ -156,18 +158,26 @@ class ImageSource:
             seeds = ((seed, int(row)) for row in rows)
             images = map(Image.fromarray, pixels)
             pixels = [augmented(augment, *pair, self.preprocessing) for pair in zip(images, seeds)]
-        batch = torch.from_numpy(np.stack(pixels))
-        return batch.pin_memory() if self.pin else batch
+        kind = torch.uint8 if pixels[0].dtype == np.uint8 else torch.float32
+        batch = torch.empty((len(pixels), *pixels[0].shape), dtype=kind, pin_memory=self.pin)
+        np.stack(pixels, out=batch.numpy())
+        return batch
 
     def keys(self, form) -> np.ndarray:
         """Keys of all rows in a form, (n,) of bytes; each file is looked at once."""
         if form.fingerprint not in self._keys:
             salt = blake2b(form.fingerprint.encode(), digest_size=16).digest()
-            keys = [
-                blake2b(image_key(self.array, row), digest_size=16, key=salt).digest()
-                for row in range(len(self.array))
-            ]
-            self._keys[form.fingerprint] = np.array(keys, dtype=object)
+
+            def key(row):
+                return blake2b(image_key(self.array, row), digest_size=16, key=salt).digest()
+
+            # Hashing pixels and asking for a file's state both let other threads run.
+            with ThreadPoolExecutor(min(cpu_count(), MOST_WORKERS)) as threads:
+                chunks = np.array_split(np.arange(len(self.array)), -(-len(self.array) // 256))
+                parts = threads.map(lambda rows: [key(row) for row in rows], chunks)
+                keys = np.empty(len(self.array), dtype=object)
+                keys[:] = [key for part in parts for key in part]
+            self._keys[form.fingerprint] = keys
         return self._keys[form.fingerprint]
 
     def _n_to_read(self, batches, form) -> int:
@@ -180,8 +190,8 @@ class ImageSource:
 
     def _pixels(self, rows: np.ndarray, form, n_jobs: int) -> list[np.ndarray]:
         """Pixels of the rows in a form, from the store or read."""
-        if self.store is None:
-            return self._read(rows, form, n_jobs)
+        if self.store is None or (kind_of(self.array) == "images" and isinstance(form, Decoded)):
+            return self._read(rows, form, n_jobs)  # the latter are in memory as they are
         keys = self.keys(form)[rows]
         found = self.store.get(keys)
         first: dict[bytes, int] = {}

@@ -93,8 +93,8 @@ class Backbone:
         pixels = pixels.to(self.device, non_blocking=True)
         if pixels.dtype != torch.uint8:
             return pixels.to(dtype)
-        pixels = pixels.permute(0, 3, 1, 2).float() / 255
-        return ((pixels - self._mean) / self._std).to(dtype)
+        pixels = pixels.permute(0, 3, 1, 2).float()  # a copy, so the rest may work in place
+        return pixels.div_(255).sub_(self._mean).div_(self._std).to(dtype)
 
     @cached_property
     def _mean(self) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import repeat
 
 import numpy as np
 import torch
@@ -186,21 +187,23 @@ class Batches:
     def __iter__(self):
         n = len(self.X)
         order = torch.randperm(n, generator=self.generator) if self.shuffle else torch.arange(n)
-        batches = order.split(self.batch_size)
         if hasattr(self.X, "read"):
-            yield from self._read(batches)
+            yield from self._read(order)
             return
-        for k, rows in enumerate(batches):
+        if isinstance(self.y, torch.Tensor):  # once an epoch rather than at every step
+            order = order.to(self.y.device)
+        for k, rows in enumerate(order.split(self.batch_size)):
             if not self.shuffle:  # a slice copies nothing
                 rows = slice(k * self.batch_size, (k + 1) * self.batch_size)
             yield as_tensor(self.X[rows]), self._labels(rows)
 
-    def _read(self, batches):
+    def _read(self, order):
         seed = None
         if self.shuffle:
             seed = int(torch.randint(2**31, (), generator=self.generator))
-        for rows, pixels in zip(batches, self.X.read([rows.numpy() for rows in batches], seed)):
-            y = self._labels(rows)
+        batches = [rows.numpy() for rows in order.split(self.batch_size)]
+        labels = repeat(torch.empty(0)) if self.y is None else self.y[order].split(self.batch_size)
+        for pixels, y in zip(self.X.read(batches, seed), labels):
             yield pixels.to(y.device, non_blocking=True), y
 
     def _labels(self, rows) -> torch.Tensor:

@@ -153,7 +153,8 @@ cache = DiskCache(sys.argv[1], "embeddings", "f00", np.float32)
 start, n = int(sys.argv[2]), int(sys.argv[3])
 print("ready", flush=True)
 for k in range(start, start + n):
-    cache.put({(10 * k + j).to_bytes(16, "big"): np.full(500, 10 * k + j, np.float32) for j in range(10)})
+    numbers = range(10 * k, 10 * k + 10)
+    cache.put({j.to_bytes(16, "big"): np.full(500, j, np.float32) for j in numbers})
 """
 
 

@@ -44,7 +44,7 @@ def test_equals_open_clip(tiny, checkpoints, kind):
     assert repr(backbone.preprocess) == repr(preprocess)
 
 
-def test_checkpoint_file_as_tag(tmp_path):
+def test_checkpoint_file_as_tag(tmp_path, nothing_loaded):
     """``pretrained=`` a file: the way users load weights of a named architecture."""
     with torch.random.fork_rng():
         torch.manual_seed(1)
@@ -54,7 +54,6 @@ def test_checkpoint_file_as_tag(tmp_path):
     expected = dict(model.named_parameters())
     for name, parameter in backbone.model.named_parameters():
         assert torch.equal(parameter, expected[name])
-    module._loaded.clear()  # 400 MB
 
 
 def test_no_parameter_needs_a_gradient(tiny):
@@ -62,8 +61,7 @@ def test_no_parameter_needs_a_gradient(tiny):
     assert not tiny().model.training
 
 
-def test_global_random_state_is_left_alone(checkpoints):
-    module._loaded.clear()
+def test_global_random_state_is_left_alone(checkpoints, nothing_loaded):
     torch.manual_seed(0)
     np.random.seed(0)
     expected = torch.get_rng_state()
@@ -73,24 +71,22 @@ def test_global_random_state_is_left_alone(checkpoints):
     assert np.random.randint(1000) == 684
 
 
-def test_gpu_generators_are_left_alone(monkeypatch):
-    module._loaded.clear()
+def test_gpu_generators_are_left_alone(monkeypatch, nothing_loaded):
     seeds = []
     monkeypatch.setattr(torch.cuda, "manual_seed_all", seeds.append)
     load_backbone("demo", "bundled", "cpu")
     assert not seeds
 
 
-def test_random_weights_warn_and_are_always_the_same():
+def test_random_weights_warn_and_are_always_the_same(nothing_loaded):
     with pytest.warns(UserWarning, match="random weights"):
         first = load_backbone("RN50", None, "cpu")
     state = {key: value.clone() for key, value in first.model.state_dict().items()}
-    module._loaded.clear()
+    nothing_loaded.clear()
     torch.manual_seed(5)
     with pytest.warns(UserWarning, match="random weights"):
         second = load_backbone("RN50", None, "cpu")
     assert all(torch.equal(state[key], value) for key, value in second.model.state_dict().items())
-    module._loaded.clear()
 
 
 @pytest.mark.parametrize(

@@ -274,7 +274,7 @@ def test_depth():
     ("model_name", "tower"),
     [("RN50", "ModifiedResNet"), ("convnext_base", "TimmModel around ConvNeXt")],
 )
-def test_other_towers_are_named_and_so_is_what_works(model_name, tower):
+def test_other_towers_are_named_and_so_is_what_works(model_name, tower, nothing_loaded):
     with pytest.warns(UserWarning, match="random weights"):
         backbone = load_backbone(model_name, None, "cpu")
     with pytest.raises(ValueError, match=rf"{model_name}.*\({tower}\).*'ViT-B-16'.*visual_prompts=None"):
