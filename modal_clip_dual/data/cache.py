@@ -60,8 +60,13 @@ class DiskCache:
             raise ValueError(f"cache_folder={str(folder)!r} cannot be created ({error})") from error
         if not writable:
             raise ValueError(f"cache_folder={str(folder)!r} cannot be written to")
-        with self._connection() as connection:
-            self._set_up(connection)
+        try:
+            with self._connection(write=True) as connection:
+                self._set_up(connection)
+        except sqlite3.OperationalError as error:
+            raise ValueError(
+                f"cache_folder: {str(self.path)!r} cannot be opened for writing ({error})"
+            ) from error
 
     def _set_up(self, connection) -> None:
         connection.execute("CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT)")
@@ -77,11 +82,14 @@ class DiskCache:
             )
 
     @contextmanager
-    def _connection(self) -> Iterator[sqlite3.Connection]:
-        connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS)
+    def _connection(self, write: bool = False) -> Iterator[sqlite3.Connection]:
+        connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)
         try:
-            with connection:  # commits, or rolls back after an error
-                yield connection
+            if write:  # taking the lock at once: two that upgrade from reading would not wait
+                connection.execute("BEGIN IMMEDIATE")
+            yield connection
+            if write:
+                connection.execute("COMMIT")
         except sqlite3.OperationalError:  # full, read-only, locked: not the file's fault
             raise
         except sqlite3.DatabaseError as error:
@@ -90,10 +98,13 @@ class DiskCache:
                 f"({error}); delete the file or use another folder"
             ) from error
         finally:
-            connection.close()
+            connection.close()  # rolls back what was not committed
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, np.ndarray]:
         """Return those that are there.
+
+        If the file cannot be read for the moment, a warning says so once and nothing is
+        there.
 
         Raises
         ------
@@ -104,15 +115,18 @@ class DiskCache:
         found: dict[bytes, np.ndarray] = {}
         if not keys:
             return found
-        with self._connection() as connection:
-            for start in range(0, len(keys), KEYS_PER_QUERY):
-                some = keys[start : start + KEYS_PER_QUERY]
-                marks = ",".join("?" * len(some))
-                query = f"SELECT key, shape, data FROM arrays WHERE key IN ({marks})"
-                for key, shape, data in connection.execute(query, some):
-                    array = self._array(shape, data)
-                    if array is not None:
-                        found[key] = array
+        try:
+            with self._connection() as connection:
+                for start in range(0, len(keys), KEYS_PER_QUERY):
+                    some = keys[start : start + KEYS_PER_QUERY]
+                    marks = ",".join("?" * len(some))
+                    query = f"SELECT key, shape, data FROM arrays WHERE key IN ({marks})"
+                    for key, shape, data in connection.execute(query, some):
+                        array = self._array(shape, data)
+                        if array is not None:
+                            found[key] = array
+        except sqlite3.OperationalError as error:
+            self._warn(f"{str(self.path)!r} cannot be read ({error}): images are read again")
         return found
 
     def _array(self, shape: str, data: bytes) -> np.ndarray | None:
@@ -140,7 +154,7 @@ class DiskCache:
             for key, array in items.items()
         ]
         try:
-            with self._connection() as connection:
+            with self._connection(write=True) as connection:
                 # A row that is not whole counts as missing, so it is replaced.
                 statement = (
                     "INSERT INTO arrays VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE SET "
@@ -149,14 +163,15 @@ class DiskCache:
                 )
                 connection.executemany(statement, rows)
         except sqlite3.OperationalError as error:
-            if not self._warned:
-                self._warned = True
-                warnings.warn(
-                    f"{str(self.path)!r} cannot be written to ({error}): what is not in the cache "
-                    "yet will be computed again by the next process",
-                    UserWarning,
-                    stacklevel=2,
-                )
+            self._warn(
+                f"{str(self.path)!r} cannot be written to ({error}): what is not in the cache yet "
+                "will be computed again by the next process"
+            )
+
+    def _warn(self, message: str) -> None:
+        if not self._warned:
+            self._warned = True
+            warnings.warn(message, UserWarning, stacklevel=3)
 
     def __repr__(self):
         return f"DiskCache({str(self.path)!r}, {self.dtype})"

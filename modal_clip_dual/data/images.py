@@ -79,7 +79,8 @@ def _paths_from(X, name: str) -> np.ndarray | None:
         return None
     is_path = [isinstance(entry, (str, os.PathLike)) for entry in column]
     if all(is_path) and len(column):
-        return np.array([os.fspath(entry) for entry in column], dtype=object)
+        # plain strings, also of NumPy's, whose repr in messages is longer
+        return np.array([str(os.fspath(entry)) for entry in column], dtype=object)
     if any(is_path):
         row = is_path.index(False)
         raise TypeError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
@@ -96,7 +97,7 @@ class ImageSource:
         if isinstance(rows, (int, np.integer)):
             return next(self.read([np.array([rows])]))[0]
         part = ImageSource.__new__(ImageSource)
-        rows = np.asarray(rows)
+        rows = np.arange(len(self))[rows]
         part.__dict__.update(self.__dict__, array=self.array[rows], numbers=self.numbers[rows])
         part._keys = {fingerprint: keys[rows] for fingerprint, keys in self._keys.items()}
         return part
@@ -236,10 +237,17 @@ def run_tasks(task, array, chunks, arguments, n_jobs, backend=None, numbers=None
     Computed by the workers of joblib's backend; ``numbers`` are the rows themselves if None.
     """
     names = chunks if numbers is None else [numbers[rows] for rows in chunks]
-    parallel = Parallel(n_jobs=n_jobs, backend=backend)
-    return parallel(
-        delayed(task)(array[rows], name, *arguments) for rows, name in zip(chunks, names)
+    return Parallel(n_jobs=n_jobs, backend=backend)(
+        delayed(task)(_absolute(array[rows]), name, *arguments)
+        for rows, name in zip(chunks, names)
     )
+
+
+def _absolute(array: np.ndarray) -> np.ndarray:
+    """Paths that mean the same in a worker, whose folder may be another by now."""
+    if kind_of(array) == "images":
+        return array
+    return np.array([os.path.abspath(path) for path in array], dtype=object)
 
 
 def _windows(batches: Sequence[np.ndarray], at_least: int) -> list[list[np.ndarray]]:

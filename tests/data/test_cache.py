@@ -195,6 +195,19 @@ def test_killed_writer_leaves_whole_transactions(cache):
     assert_same(cache.get(KEYS[:3]), vectors())
 
 
+def test_locked_file_is_waited_for_and_then_done_without(cache, monkeypatch):
+    cache.put(vectors())
+    lock = sqlite3.connect(cache.path, isolation_level=None)
+    lock.execute("BEGIN EXCLUSIVE")
+    monkeypatch.setattr("modal_clip_dual.data.cache.BUSY_SECONDS", 0.1)
+    with pytest.warns(UserWarning, match="cannot be read .*locked"):
+        assert cache.get(KEYS) == {}
+    with pytest.raises(ValueError, match="cache_folder: .*cannot be opened for writing.*locked"):
+        DiskCache(cache.path.parent, "embeddings", "f00", np.float32)
+    lock.close()
+    assert_same(cache.get(KEYS), vectors())
+
+
 def test_threads(cache):
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda key: cache.put({key: np.full(4, key[0], np.float32)}), KEYS))

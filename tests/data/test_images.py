@@ -43,6 +43,7 @@ def test_kinds(X, kind, shape):
 def test_path_objects(tmp_path):
     array = as_array([tmp_path / "a.png", "b.png"])
     assert array.tolist() == [str(tmp_path / "a.png"), "b.png"]
+    assert type(as_array(np.array(["a.png"]))[0]) is str
 
 
 def test_nothing_is_copied():

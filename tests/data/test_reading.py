@@ -124,6 +124,45 @@ def test_own_backends_are_no_engine():
             assert not uses_engine()
 
 
+def test_relative_paths_mean_the_same_in_workers(images, tmp_path, monkeypatch):
+    """The workers of one call serve the next, in whatever folder that is made."""
+    for k in range(2):
+        folder = tmp_path / str(k)
+        folder.mkdir()
+        for j in range(20):
+            Image.fromarray(images[20 * k + j]).save(folder / f"{j}.png")
+        monkeypatch.chdir(folder)
+        array = as_array([f"{j}.png" for j in range(20)])
+        pixels = next(ImageSource(array, PREPROCESSING, n_jobs=2).read([np.arange(20)]))
+        np.testing.assert_array_equal(pixels.numpy(), expected(images, range(20 * k, 20 * k + 20)))
+
+
+def test_killed_worker_is_an_error_and_the_next_call_works(paths):
+    class Kill:
+        fingerprint = "kill"
+        size = (1, 1)
+
+        def __call__(self, image):
+            os.kill(os.getpid(), 9)
+
+    with pytest.raises(RuntimeError, match="(?i)worker"):
+        list(ImageSource(paths, Kill(), n_jobs=2).read([np.arange(N)]))
+    pixels = next(ImageSource(paths, PREPROCESSING, n_jobs=2).read([np.arange(N)]))
+    assert pixels.shape == (N, 16, 16, 3)
+
+
+def test_parts_of_a_source(images):
+    source = ImageSource(images, PREPROCESSING)
+    mask = np.arange(N) % 2 == 0
+    for rows in (slice(3, 9), [4, 2], np.array([4, 2]), mask):
+        part = source[rows]
+        whole = np.arange(N)[rows]
+        assert len(part) == len(whole)
+        pixels = next(part.read([np.arange(len(part))]))
+        np.testing.assert_array_equal(pixels.numpy(), expected(images, whole))
+    np.testing.assert_array_equal(source[5].numpy(), expected(images, [5])[0])
+
+
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_broken_file_is_named_by_its_row_after_what_came_before(paths, tmp_path, n_jobs):
     (tmp_path / "bad.png").touch()
