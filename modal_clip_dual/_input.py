@@ -26,21 +26,47 @@ READING_CONSTRAINTS: dict = {
 BATCH_SIZE = [Interval(Integral, 1, None, closed="left")]
 
 
-def check_input(X, estimator) -> np.ndarray:
+def check_input(X, estimator, name: str = "X") -> np.ndarray:
     """Return X as embeddings, images or paths of files that exist; embeddings as float32."""
-    array = as_array(X)
+    array = as_array(X, name)
     if kind_of(array) == "paths":
-        check_files(array)
+        check_files(array, name)
     if kind_of(array) == "embeddings":
-        array = check_array(array, dtype=np.float32, estimator=estimator, input_name="X")
+        array = check_array(array, dtype=np.float32, estimator=estimator, input_name=name)
     return array
 
 
-def check_width(array: np.ndarray, backbone, estimator) -> None:
+def join(X: np.ndarray, X_pseudo: np.ndarray) -> np.ndarray:
+    """Labelled and pseudo-labelled samples in one array.
+
+    Raises
+    ------
+    ValueError
+        If they are not of the same form.
+    """
+    if X.shape[1:] != X_pseudo.shape[1:]:
+        raise ValueError(
+            f"X_pseudo holds {kind_of(X_pseudo)} of shape {X_pseudo.shape}, X {kind_of(X)} of shape "
+            f"{X.shape}; expected the same form, as from one pool"
+        )
+    return np.concatenate([X, X_pseudo])
+
+
+def check_n_per_class(n_per_class, least: int) -> None:
+    """Refuse what is no number of samples per class."""
+    if isinstance(n_per_class, bool) or not isinstance(n_per_class, Integral):
+        raise TypeError(
+            f"n_per_class={n_per_class!r} is a {type(n_per_class).__name__}; expected an integer"
+        )
+    if n_per_class < least:
+        raise ValueError(f"n_per_class={n_per_class}; expected at least {least}")
+
+
+def check_width(array: np.ndarray, backbone, estimator, name: str = "X") -> None:
     """Refuse embeddings of another width than the model's."""
     if array.shape[1] != backbone.embed_dim:
         raise ValueError(
-            f"X has {array.shape[1]} features, but {type(estimator).__name__} is expecting "
+            f"{name} has {array.shape[1]} features, but {type(estimator).__name__} is expecting "
             f"{backbone.embed_dim} features as input: the width of the image embeddings of "
             f"{backbone.name}"
         )

@@ -9,8 +9,8 @@ from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
 
-def check_labels(y):
-    """Return y as a 1-d array of labels.
+def check_labels(y, name="y"):
+    """Return y as a 1-d array of labels; messages call it by its name.
 
     Raises
     ------
@@ -21,14 +21,16 @@ def check_labels(y):
         raise ValueError("DualPromptClassifier requires y to be passed, but the target y is None")
     y = column_or_1d(y, warn=True)
     if y.dtype.kind == "f":
-        check_array(y, ensure_2d=False, dtype=None, input_name="y")
+        check_array(y, ensure_2d=False, dtype=None, input_name=name)
     if y.dtype == object and any(label is None for label in y):
         row = next(row for row, label in enumerate(y) if label is None)
-        raise ValueError(f"y[{row}] is None; expected a label for every sample")
+        raise ValueError(f"{name}[{row}] is None; expected a label for every sample")
     try:
         check_classification_targets(y)
     except TypeError as error:
-        raise ValueError(f"y has labels that cannot be sorted ({error}); expected one type") from error
+        raise ValueError(
+            f"{name} has labels that cannot be sorted ({error}); expected one type"
+        ) from error
     return y
 
 
@@ -76,7 +78,7 @@ def resolve_labels(class_names, y):
     return classes, names, None if y is None else encode_labels(y, classes)
 
 
-def encode_labels(y, classes):
+def encode_labels(y, classes, name="y"):
     """Positions of the labels y in `classes`; ValueError with the row of one that is not there."""
     position = {label: k for k, label in enumerate(classes.tolist())}
     target = np.empty(len(y), dtype=np.int64)
@@ -85,7 +87,8 @@ def encode_labels(y, classes):
             shown = classes.tolist()
             known = f"{shown[:10]!r}" + (f" and {len(shown) - 10} more" if len(shown) > 10 else "")
             raise ValueError(
-                f"y[{row}] is {label!r}, which is not a label of class_names; expected one of {known}"
+                f"{name}[{row}] is {label!r}, which is not a label of class_names; expected one "
+                f"of {known}"
             )
         target[row] = position[label]
     return target

@@ -12,20 +12,23 @@ from scipy.special import expit, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.exceptions import NotFittedError
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import _num_samples, check_is_fitted, validate_data
 
 from ._input import (
     BATCH_SIZE,
     READING_CONSTRAINTS,
     check_cache,
     check_input,
+    check_n_per_class,
     check_width,
     disk_cache,
+    join,
     unit_rows,
 )
 from ._labels import check_labels, encode_labels, resolve_labels
 from .data.images import kind_of
 from .data.stores import EMBEDDING_BYTES, MemoryStore
+from .strategies._selection import select_highest_per_class
 
 if TYPE_CHECKING:
     from .nn.backbone import Backbone
@@ -93,7 +96,9 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     max_epochs : int, default=20
         Passes over the labelled samples.
     batch_size : int, default=16
-        Samples per step.
+        Labelled samples per step.
+    pseudo_batch_size : int, default=64
+        Pseudo-labelled samples per step, if there are any.
     momentum : float, default=0.9
         Of SGD.
     weight_decay : float, default=5e-4
@@ -190,7 +195,8 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         "template": [str, list, tuple],
         "lr": [Interval(Real, 0, None, closed="neither")],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": BATCH_SIZE,
+        "pseudo_batch_size": BATCH_SIZE,
         "momentum": [Interval(Real, 0, 1, closed="left")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
         "gradient_clip_value": [Interval(Real, 0, None, closed="neither"), None],
@@ -217,6 +223,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         lr=0.01,
         max_epochs=20,
         batch_size=16,
+        pseudo_batch_size=64,
         momentum=0.9,
         weight_decay=5e-4,
         gradient_clip_value=5.0,
@@ -245,6 +252,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         self.lr = lr
         self.max_epochs = max_epochs
         self.batch_size = batch_size
+        self.pseudo_batch_size = pseudo_batch_size
         self.momentum = momentum
         self.weight_decay = weight_decay
         self.gradient_clip_value = gradient_clip_value
@@ -260,15 +268,26 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
 
     # ---------------------------------------------------------------- training
 
-    def fit(self, X, y):
+    def fit(self, X, y, *, X_pseudo=None, y_pseudo=None):
         """Train all prompts from new random values.
+
+        With pseudo-labels a step takes ``batch_size`` labelled and ``pseudo_batch_size``
+        pseudo-labelled samples, whose mean losses are added.  An epoch is one pass over the
+        set with more batches; the other one is cycled.  modAL passes both arguments on:
+        ``learner.teach(X, y, X_pseudo=..., y_pseudo=...)``.
 
         Parameters
         ----------
         X : array-like
-            Embeddings (n, D), images (n, H, W[, 3]) of uint8, or n file paths.
+            Embeddings (n, D), images (n, H, W[, 3]) of uint8, or n file paths.  May be empty
+            if there are pseudo-labels.
         y : array-like of shape (n,)
             Labels.  Not every class needs one.
+        X_pseudo : array-like, default=None
+            Samples with pseudo-labels, of the same form as X; may be empty.  See
+            `mine_confident`.
+        y_pseudo : array-like of shape (n_pseudo,), default=None
+            Their pseudo-labels.
 
         Returns
         -------
@@ -283,8 +302,63 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             If X names a file that does not exist.
         """
         self._check_params()
-        classes, names, target = resolve_labels(self.class_names, check_labels(y))
-        return self._train(X, target, classes, names, continued=False)
+        if (X_pseudo is None) != (y_pseudo is None):
+            missing, given = ("X_pseudo", "y_pseudo") if X_pseudo is None else ("y_pseudo", "X_pseudo")
+            raise ValueError(f"{given} was passed without {missing}; expected both or neither")
+        if X_pseudo is None or not (_num_samples(X_pseudo) or _num_samples(y_pseudo)):
+            classes, names, target = resolve_labels(self.class_names, check_labels(y))
+            return self._train(X, target, classes, names)
+        y_pseudo = check_labels(y_pseudo, "y_pseudo")
+        if X is None or not (_num_samples(X) or _num_samples(y)):
+            classes, names, target = resolve_labels(self.class_names, y_pseudo)
+            return self._train(None, target[:0], classes, names, X_pseudo, target)
+        y = check_labels(y)
+        known = y if self.class_names is not None else np.concatenate([y, y_pseudo])
+        classes, names, _ = resolve_labels(self.class_names, known)
+        target = encode_labels(y, classes), encode_labels(y_pseudo, classes, "y_pseudo")
+        return self._train(X, target[0], classes, names, X_pseudo, target[1])
+
+    def fit_unlabeled(self, X_pool, n_per_class=16):
+        """Train on pseudo-labels of zero-shot CLIP alone, without any label: round 0.
+
+        Per class the ``n_per_class`` samples of the pool that zero-shot CLIP predicts as it
+        with the highest probability are its pseudo-labelled ones ([1]_ of the class, Sec. 3).
+
+        Parameters
+        ----------
+        X_pool : array-like
+            Embeddings (n, D), images (n, H, W[, 3]) of uint8, or n file paths.
+        n_per_class : int, default=16
+            Pseudo-labels per class (K); a class with fewer predictions gives all it has.
+
+        Returns
+        -------
+        self : DualPromptClassifier
+            Its ``classes_`` are the positions in the list ``class_names``, or the labels of a
+            mapping.
+
+        Raises
+        ------
+        ValueError
+            If ``class_names`` is None, or as `fit`.
+
+        See Also
+        --------
+        mine_confident : The pseudo-labels of later rounds, by a fitted classifier.
+        """
+        self._check_params()
+        check_n_per_class(n_per_class, least=1)
+        if self.class_names is None:
+            raise ValueError(
+                "class_names is None; without labels the classes have to be named: expected a list "
+                "of names or a mapping"
+            )
+        classes, names, _ = resolve_labels(self.class_names, None)
+        array, backbone = self._prepare(X_pool, refit=True)
+        proba = self._zero_shot(array, backbone, names)
+        rows = select_highest_per_class(proba.max(axis=1), proba.argmax(axis=1), n_per_class)
+        target = proba[rows].argmax(axis=1)
+        return self._train(None, target[:0], classes, names, array[rows], target)
 
     def partial_fit(self, X, y, classes=None):
         """Train the present prompts further: ``max_epochs`` on the given samples alone.
@@ -325,7 +399,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             raise ValueError(
                 f"classes={classes!r} differs from the classes known so far: {known.tolist()}"
             )
-        return self._train(X, target, known, names, continued)
+        return self._train(X, target, known, names, continued=continued)
 
     def _check_params(self):
         self._validate_params()
@@ -336,21 +410,32 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
                 "image is embedded once; expected 'auto' or None, or visual prompts"
             )
 
-    def _train(self, X, target, classes, names, continued):
+    def _train(
+        self, X, target, classes, names, X_pseudo=None, pseudo_target=(), *, continued=False
+    ):
         from skorch.history import History
 
         from .nn.net import check_net_params, train
         from .nn.text_prompts import PromptedTextEncoder
 
-        check_net_params(self.net_params)
-        array, backbone = self._prepare(X, refit=not continued, n_labels=len(target))
+        n_labelled, n_pseudo = len(target), len(pseudo_target)
+        check_net_params(self.net_params, with_pseudo=n_pseudo > 0)
+        parts = []
+        if X is not None:
+            parts.append(self._prepare(X, refit=not continued, n_labels=n_labelled))
+        if n_pseudo:
+            parts.append(self._prepare(X_pseudo, refit=True, n_labels=n_pseudo, name="X_pseudo"))
+            target = np.concatenate([target, pseudo_target])
+        arrays, (backbone, *_) = zip(*parts)
+        array = arrays[0] if len(arrays) == 1 else join(*arrays)
         if continued:
             text_encoder, visual = self.net_.module_.text_encoder, self._visual
         else:
             names_ = ("visual_prompts", "n_visual_tokens", "prompt_depth")
             visual = {name: getattr(self, name) for name in names_}
             text_encoder = PromptedTextEncoder(backbone, names, self.n_context)
-        net = self._make_net(text_encoder, visual, len(target), _seeds(self.random_state, 3))
+        seeds = _seeds(self.random_state, 3)
+        net = self._make_net(text_encoder, visual, n_labelled, seeds, n_pseudo)
         if visual["visual_prompts"] is None:
             inputs = self._encode(array, backbone)
         else:
@@ -368,7 +453,8 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         for name in ("n_features_in_", "feature_names_in_", "_moved_embeddings"):
             self.__dict__.pop(name, None)
         if kind_of(array) == "embeddings":
-            validate_data(self, X, reset=True, skip_check_array=True)
+            table = X_pseudo if X is None else X  # has the columns' names, if there are any
+            validate_data(self, table, reset=True, skip_check_array=True)
         self.classes_ = classes
         self.history_ = net.history
         self._names = names
@@ -378,14 +464,14 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         self._net = net
         return self
 
-    def _make_net(self, text_encoder, visual, n_samples, seeds):
+    def _make_net(self, text_encoder, visual, n_samples, seeds, n_pseudo=0):
         """A skorch net with initialized modules; the seeds: prompts, order, complements."""
         from .nn.net import make_net
 
         names = ("negative_weight", "complement", "detach_positive", "lr", "max_epochs", "batch_size")
         names += ("momentum", "weight_decay", "gradient_clip_value", "net_params", "verbose")
-        params = {name: getattr(self, name) for name in names}
-        return make_net(text_encoder, n_samples, seeds, visual=visual, **params)
+        params = {name: getattr(self, name) for name in (*names, "pseudo_batch_size")}
+        return make_net(text_encoder, n_samples, seeds, n_pseudo=n_pseudo, visual=visual, **params)
 
     # ---------------------------------------------------------------- prediction
 
@@ -526,11 +612,6 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         ValueError
             As `predict`; and if the template has no ``{}``.
         """
-        import torch
-
-        from .nn.module import as_tensor
-        from .nn.text_prompts import template_embeddings
-
         self._check_params()
         if hasattr(self, "classes_"):
             names = self._names
@@ -541,9 +622,17 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             )
         else:
             _, names, _ = resolve_labels(self.class_names, None)
-        templates = _check_template(self.template)
+        _check_template(self.template)
         array, backbone = self._prepare(X, frozen=True)
-        text = template_embeddings(backbone, names, templates)
+        return self._zero_shot(array, backbone, names)
+
+    def _zero_shot(self, array, backbone, names):
+        import torch
+
+        from .nn.module import as_tensor
+        from .nn.text_prompts import template_embeddings
+
+        text = template_embeddings(backbone, names, _check_template(self.template))
         image = as_tensor(self._encode(array, backbone)).to(text.device)
         image = torch.nn.functional.normalize(image, dim=-1)
         return (backbone.logit_scale * image @ text.T).softmax(dim=1).cpu().numpy()
@@ -588,7 +677,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
 
         return load_backbone(model_name, pretrained, self.device, self.precision)
 
-    def _prepare(self, X, refit=False, n_labels=None, frozen=False):
+    def _prepare(self, X, refit=False, n_labels=None, frozen=False, name="X"):
         """Return X checked, as embeddings, images or paths, and the CLIP it goes to.
 
         That is the CLIP of the last fit, whatever the parameters say by now, or the one
@@ -596,16 +685,16 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         the CLIP is checked before it is loaded.  ``frozen``: visual prompts play no part.
         """
         fitted = "_net" in self.__dict__ and not refit
-        array = check_input(X, self)
+        array = check_input(X, self, name)
         if n_labels is not None and len(array) != n_labels:
             raise ValueError(
-                f"X has {len(array)} rows but y has {n_labels} labels (inconsistent numbers of "
-                "samples); expected one label per row"
+                f"{name} has {len(array)} rows but {name.replace('X', 'y')} has {n_labels} labels "
+                "(inconsistent numbers of samples); expected one label per row"
             )
         visual_prompts = self._visual["visual_prompts"] if fitted else self.visual_prompts
         if visual_prompts is not None and kind_of(array) == "embeddings" and not frozen:
             raise ValueError(
-                f"X has shape {array.shape}, so it holds embeddings, which "
+                f"{name} has shape {array.shape}, so it holds embeddings, which "
                 f"visual_prompts={visual_prompts!r} would have to change; expected images "
                 "(n, H, W[, 3]) of uint8 or file paths, or visual_prompts=None"
             )
@@ -614,7 +703,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         else:
             backbone = self._load_backbone(self.model_name, self.pretrained)
         if kind_of(array) == "embeddings":
-            check_width(array, backbone, self)
+            check_width(array, backbone, self, name)
             if hasattr(self, "n_features_in_") and not refit:  # column names, where fit saw some
                 validate_data(self, X, reset=False, skip_check_array=True)
         return array, backbone

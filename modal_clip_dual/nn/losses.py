@@ -15,6 +15,7 @@ def negative_prompt_loss(
     complement: str = "uniform",
     positive_logits: torch.Tensor | None = None,
     generator: torch.Generator | None = None,
+    weight: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Loss L2 that trains the negative prompt in reverse (Eq. 5).
 
@@ -36,11 +37,13 @@ def negative_prompt_loss(
         s+ / tau; needed by ``"hard"`` only.
     generator : torch.Generator, optional
         Source of the draws of ``"uniform"``, on the device of ``target``.
+    weight : torch.Tensor of shape (n,), optional
+        Weights of the samples; each counts 1 / n if None.
 
     Returns
     -------
     torch.Tensor of shape ()
-        Mean over the samples.
+        Weighted sum over the samples; their mean without weights.
     """
     n_classes = clean_logits.shape[1]
     column = target[:, None]
@@ -59,7 +62,8 @@ def negative_prompt_loss(
         is_other = (rivals.softmax(1) * F.softplus(clean_logits)).sum(1)
     else:
         raise ValueError(f"complement={complement!r}; expected one of {COMPLEMENTS}")
-    return (is_label + is_other).mean()
+    losses = is_label + is_other
+    return losses.mean() if weight is None else (weight * losses).sum()
 
 
 class DualPromptLoss(nn.Module):
@@ -82,14 +86,23 @@ class DualPromptLoss(nn.Module):
         self.seed = seed
         self._generator: torch.Generator | None = None
 
-    def forward(self, outputs, target: torch.Tensor) -> torch.Tensor:
-        """Loss of the outputs of `DualPromptModule` for labels (n,)."""
+    def forward(self, outputs, target) -> torch.Tensor:
+        """Loss of the outputs of `DualPromptModule`.
+
+        ``target`` are labels (n,), or a pair of labels and weights (n,) of the samples: with
+        labelled and pseudo-labelled ones in a batch, 1 over the number of their own kind, by
+        which the mean losses of both are added.
+        """
+        target, weight = target if isinstance(target, (tuple, list)) else (target, None)
         positive_logits, clean_logits = outputs
-        loss = F.cross_entropy(positive_logits, target)
+        if weight is None:
+            loss = F.cross_entropy(positive_logits, target)
+        else:
+            loss = (weight * F.cross_entropy(positive_logits, target, reduction="none")).sum()
         if self.negative_weight:
             if self._generator is None:
                 self._generator = torch.Generator(target.device).manual_seed(self.seed)
             loss = loss + self.negative_weight * negative_prompt_loss(
-                clean_logits, target, self.complement, positive_logits, self._generator
+                clean_logits, target, self.complement, positive_logits, self._generator, weight
             )
         return loss

@@ -208,3 +208,62 @@ class Batches:
 
     def _labels(self, rows) -> torch.Tensor:
         return torch.empty(0) if self.y is None else self.y[rows]
+
+
+class PairedBatches:
+    """Batches of labelled and of pseudo-labelled samples, joined step by step.
+
+    An epoch is one pass over the set with more batches; the other one is cycled.  Each
+    sample comes with the weight 1 over the number of its own kind in the batch.
+
+    Parameters
+    ----------
+    dataset : skorch Dataset
+        The labelled samples first.
+    batch_size : int
+        Labelled samples per step.
+    n_labelled : int
+        How many samples of the data set are labelled.
+    pseudo_batch_size : int
+        Pseudo-labelled samples per step.
+    generator : torch.Generator
+        Decides order, cycles and augmentation.
+    """
+
+    def __init__(self, dataset, batch_size, n_labelled, pseudo_batch_size, generator):
+        plain = Batches(dataset, batch_size)
+        self.X, self.y = plain.X, plain.y
+        rows = np.arange(len(plain.X))
+        while hasattr(dataset, "indices"):  # a part of the data, as skorch's train_split makes
+            rows, dataset = np.asarray(dataset.indices)[rows], dataset.dataset
+        self.sets = [
+            (torch.from_numpy(np.flatnonzero(rows < n_labelled)), batch_size),
+            (torch.from_numpy(np.flatnonzero(rows >= n_labelled)), pseudo_batch_size),
+        ]
+        self.generator = generator
+
+    def __len__(self) -> int:
+        return max(math.ceil(len(rows) / size) for rows, size in self.sets)
+
+    def __iter__(self):
+        steps = [self._cycled(rows, size) for rows, size in self.sets if len(rows)]
+        parts = list(zip(*steps))
+        batches = [torch.cat(part) for part in parts]
+        weights = [torch.cat([torch.full((len(k),), 1 / len(k)) for k in part]) for part in parts]
+        device = self.y.device
+        if hasattr(self.X, "read"):
+            seed = int(torch.randint(2**31, (), generator=self.generator))
+            inputs = self.X.read([rows.numpy() for rows in batches], seed)
+        else:
+            inputs = (self.X[rows] for rows in batches)
+        for X, rows, weight in zip(inputs, batches, weights):
+            X = X.to(device, non_blocking=True)
+            yield X, (self.y[rows], weight.to(device, non_blocking=True))
+
+    def _cycled(self, rows: torch.Tensor, size: int) -> list[torch.Tensor]:
+        """As many batches as the epoch has, from one shuffled pass after the other."""
+        batches: list[torch.Tensor] = []
+        while len(batches) < len(self):
+            order = torch.randperm(len(rows), generator=self.generator)
+            batches += rows[order].split(size)
+        return batches[: len(self)]

@@ -12,7 +12,7 @@ from skorch import NeuralNetClassifier
 from skorch.callbacks import EarlyStopping, LRScheduler
 
 from .losses import DualPromptLoss
-from .module import Batches, ClipEachGradient, DualPromptModule, as_tensor
+from .module import Batches, ClipEachGradient, DualPromptModule, PairedBatches, as_tensor
 from .text_prompts import PromptedTextEncoder
 
 # Arguments of the net that have an argument of their own in the classifier, or that the
@@ -23,9 +23,13 @@ OWN_PARAMS = (
 PREDICTION_BATCH = 16384  # rows; two (rows, C) float32 matrices are alive at a time
 
 
-def check_net_params(net_params: dict | None) -> None:
+def check_net_params(net_params: dict | None, with_pseudo: bool = False) -> None:
     """Refuse arguments of the net that have another place, or that the method fixes."""
     for name in net_params or {}:
+        if with_pseudo and name.partition("__")[0] == "iterator_train":
+            raise ValueError(
+                f"net_params[{name!r}]: with pseudo-labels the batches are those of the method"
+            )
         if name in OWN_PARAMS:
             raise ValueError(
                 f"net_params[{name!r}]: this is an argument of DualPromptClassifier, or follows "
@@ -43,6 +47,8 @@ def make_net(
     n_samples: int,
     seeds,
     *,
+    n_pseudo=0,
+    pseudo_batch_size=64,
     negative_weight,
     complement,
     detach_positive,
@@ -56,14 +62,18 @@ def make_net(
     net_params,
     verbose,
 ) -> NeuralNetClassifier:
-    """A skorch net with initialized modules, to be trained on `n_samples` samples.
+    """A skorch net with initialized modules, to be trained on `n_samples` labelled samples.
+
+    ``n_pseudo`` pseudo-labelled samples follow these.
 
     The three seeds are those of the contexts, the order of the samples and the drawn
     complements.  ``visual`` holds ``visual_prompts``, ``n_visual_tokens`` and
     ``prompt_depth``; the other arguments are those of `DualPromptClassifier`.
     """
     context_seed, order_seed, complement_seed = seeds
-    n_steps = max_epochs * math.ceil(n_samples / batch_size)
+    n_steps = max_epochs * max(
+        math.ceil(n_samples / batch_size), math.ceil(n_pseudo / pseudo_batch_size)
+    )
     cosine = LRScheduler(
         torch.optim.lr_scheduler.CosineAnnealingLR, step_every="batch", T_max=n_steps
     )
@@ -77,6 +87,11 @@ def make_net(
         "callbacks__valid_acc": None,
         **(net_params or {}),
     }
+    if n_pseudo:
+        del params["iterator_train__shuffle"]
+        params["iterator_train"] = PairedBatches
+        params["iterator_train__n_labelled"] = n_samples
+        params["iterator_train__pseudo_batch_size"] = pseudo_batch_size
     if "optimizer" not in params:
         params["optimizer"] = torch.optim.SGD
         params.setdefault("optimizer__momentum", momentum)

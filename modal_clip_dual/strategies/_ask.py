@@ -37,6 +37,13 @@ def ask(classifier, X, method: str) -> np.ndarray:
     return np.mean(answers, axis=0)
 
 
+def classes_of(classifier) -> np.ndarray:
+    """Labels of the columns of what `ask` returns, sorted."""
+    members = getattr(classifier, "learner_list", None)
+    inner, _ = _find(members[0] if members else classifier, None, "classes_")
+    return inner.classes_
+
+
 def _find(classifier, X, method):
     """The object inside `classifier` that has the method, and X as that object sees it."""
     inner = classifier
@@ -44,7 +51,7 @@ def _find(classifier, X, method):
         if hasattr(inner, "best_estimator_"):
             inner = inner.best_estimator_
         elif hasattr(inner, "steps"):
-            if len(inner.steps) > 1:
+            if len(inner.steps) > 1 and X is not None:
                 X = inner[:-1].transform(X)
             inner = inner.steps[-1][1]
         elif hasattr(inner, "estimator") and not hasattr(inner, "cv_results_"):

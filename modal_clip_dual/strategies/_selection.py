@@ -55,6 +55,18 @@ def select_lowest(scores, n: int, rng=None) -> np.ndarray:
     return ascending_order(scores, rng)[:n]
 
 
+def select_highest_per_class(scores, predicted, n_per_class: int) -> np.ndarray:
+    """The rows of highest score among those predicted as each class, class by class.
+
+    At most ``n_per_class`` of a class, highest first, ties in row order; a class with fewer
+    gives all it has.
+    """
+    order = np.argsort(-np.asarray(scores), kind="stable")
+    order = order[np.argsort(predicted[order], kind="stable")]
+    groups = np.split(order, np.flatnonzero(np.diff(predicted[order])) + 1)
+    return np.concatenate([group[:n_per_class] for group in groups])
+
+
 def select_per_class(
     scores, predicted, n: int, n_classes: int, remainder: str = "per-class", rng=None
 ) -> np.ndarray:

@@ -1,0 +1,109 @@
+"""Mining the pool for samples whose predicted label can be trusted (arXiv 2602.04340)."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import _num_samples
+
+from .._input import check_n_per_class
+from ._ask import ask, classes_of
+from ._selection import select_highest_per_class
+from .negative_prompt import SCORES, _check_option, confidence
+
+
+def mine_confident(classifier, X_pool, n_per_class=16, exclude=None, *, score="clean"):
+    """Choose pseudo-labels: per predicted class the samples whose label is likeliest right.
+
+    The counterpart of `negative_prompt_sampling`: it takes the other end of the ranking
+    ([1]_, Sec. 3).  Choose anew in every round; pseudo-labels of an earlier model are not
+    to be kept.
+
+    Parameters
+    ----------
+    classifier : modAL learner, Committee, Pipeline or estimator
+        Fitted; must lead to an estimator with ``predict_proba`` and ``clean_logits``.
+    X_pool : array-like of n_pool samples
+        The unlabelled pool.
+    n_per_class : int, default=16
+        Pseudo-labels per class (k); a class with fewer predictions gives all it has.
+    exclude : array-like of int, default=None
+        Rows of X_pool that are not to be taken, such as those that were just queried.
+    score : {"clean", "normalized", "margin"}, default="clean"
+        What ranks; see `negative_prompt_uncertainty`.
+
+    Returns
+    -------
+    indices : ndarray of int, shape (n,)
+        Rows of X_pool, class by class, most confident first.
+    labels : ndarray of shape (n,)
+        Their predicted labels.
+
+    Raises
+    ------
+    TypeError
+        If the classifier has not the methods, or an argument is no integer.
+    ValueError
+        If the pool is empty, or a row of ``exclude`` is not in it.
+    NotFittedError
+        If the classifier was never fitted; `DualPromptClassifier.fit_unlabeled` does the
+        first round.
+
+    See Also
+    --------
+    DualPromptClassifier.fit : Takes what this returns as ``X_pseudo`` and ``y_pseudo``.
+
+    References
+    ----------
+    .. [1] "Explicit Uncertainty Modeling for Active CLIP Adaptation with Dual Prompt
+       Tuning", arXiv:2602.04340.
+
+    Examples
+    --------
+    >>> from modal_clip_dual import DualPromptClassifier, mine_confident
+    >>> from modal_clip_dual.data import load_digits_images
+    >>> X, y, class_names = load_digits_images().values()
+    >>> clf = DualPromptClassifier(class_names, model_name="demo", pretrained="bundled")
+    >>> clf = clf.fit_unlabeled(X)
+    >>> rows, labels = mine_confident(clf, X, n_per_class=5, exclude=[0, 1])
+    >>> clf = clf.fit(X[:2], y[:2], X_pseudo=X[rows], y_pseudo=labels)
+    """
+    n_pool = _num_samples(X_pool)
+    if n_pool == 0:
+        raise ValueError("X_pool is empty; expected at least one unlabelled sample")
+    check_n_per_class(n_per_class, least=0)
+    _check_option("score", score, SCORES)
+    left = np.ones(n_pool, dtype=bool)
+    if exclude is not None:
+        left[_check_rows(exclude, n_pool)] = False
+    try:
+        proba = ask(classifier, X_pool, "predict_proba")
+    except NotFittedError as error:
+        raise NotFittedError(
+            f"this {type(classifier).__name__} was never fitted, so it has no label to trust; fit "
+            "it first, or without any label by fit_unlabeled(X_pool)"
+        ) from error
+    predicted = proba.argmax(axis=1)
+    sure = confidence(ask(classifier, X_pool, "clean_logits"), predicted, score)[0]
+    rows = np.flatnonzero(left)
+    if not len(rows) or not n_per_class:
+        rows = rows[:0]
+    else:
+        rows = rows[select_highest_per_class(sure[left], predicted[left], n_per_class)]
+    return rows, classes_of(classifier)[predicted[rows]]
+
+
+def _check_rows(exclude, n_pool: int) -> np.ndarray:
+    rows = np.asarray(exclude)
+    if rows.size == 0:
+        return rows.astype(np.intp).reshape(-1)
+    if rows.ndim != 1 or rows.dtype.kind not in "iu":
+        raise TypeError(
+            f"exclude has shape {rows.shape} and dtype {rows.dtype}; expected row numbers of X_pool"
+        )
+    if rows.min() < 0 or rows.max() >= n_pool:
+        raise ValueError(
+            f"exclude has rows from {rows.min()} to {rows.max()}; expected 0 to {n_pool - 1}, the rows "
+            "of X_pool"
+        )
+    return rows
