@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "CLIPImageEncoder": "encoder",
     "DualPromptClassifier": "classifier",
+    "DualPromptLearner": "active",
     "mine_confident": "strategies",
     "negative_prompt_sampling": "strategies",
     "negative_prompt_uncertainty": "strategies",

@@ -57,6 +57,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="wrong labels that train the negative prompt (default: uniform, the paper's)")  # fmt: skip
     add("--negative-weight", type=_weight, default=1.0, metavar="LAMBDA",
         help="weight of the negative prompt's loss; 0 is plain CoOp (default: 1)")  # fmt: skip
+    add("--full", action="store_true",
+        help="the paper's whole loop: a first round without labels, then pseudo-labels "
+             "(default: selection only)")  # fmt: skip
     add("--visual-prompts", choices=("vpt-deep", "vpt-shallow", "maple"), default=None,
         help="also train tokens in the image tower (default: text prompts alone)")  # fmt: skip
     add("--device", default="auto", help='torch device (default: auto: "cuda" if there is one)')
@@ -170,7 +173,8 @@ def run_demo(args: argparse.Namespace) -> int:
                 digits.target[test],
                 n_instances=n_instances,
                 n_rounds=args.rounds,
-                first_rows=np.arange(n_instances),
+                first_rows=None if args.full else np.arange(n_instances),
+                n_pseudo=16 if args.full else 0,
                 random_state=seed,
                 on_round=on_round,
             )

@@ -52,14 +52,14 @@ def join(X: np.ndarray, X_pseudo: np.ndarray) -> np.ndarray:
     return np.concatenate([X, X_pseudo])
 
 
-def check_n_per_class(n_per_class, least: int) -> None:
+def check_n_per_class(n_per_class, least: int, name: str = "n_per_class") -> None:
     """Refuse what is no number of samples per class."""
     if isinstance(n_per_class, bool) or not isinstance(n_per_class, Integral):
         raise TypeError(
-            f"n_per_class={n_per_class!r} is a {type(n_per_class).__name__}; expected an integer"
+            f"{name}={n_per_class!r} is a {type(n_per_class).__name__}; expected an integer"
         )
     if n_per_class < least:
-        raise ValueError(f"n_per_class={n_per_class}; expected at least {least}")
+        raise ValueError(f"{name}={n_per_class}; expected at least {least}")
 
 
 def check_width(array: np.ndarray, backbone, estimator, name: str = "X") -> None:

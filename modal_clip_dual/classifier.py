@@ -793,6 +793,31 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             state["history_"] = history
         return state
 
+    def _saved_prompts(self):
+        """What was fitted, as plain settings and arrays: the inverse of `_restore_prompts`."""
+        settings = {
+            "classes": self.classes_.tolist(),
+            "names": self._names,
+            "complement": self._complement,
+            "visual": self._visual,
+            "clip": list(self._clip),
+        }
+        return settings, self.__getstate__()["_net"]
+
+    def _restore_prompts(self, settings, prompts):
+        """Become the fitted estimator of `_saved_prompts`; the losses of its fit are gone."""
+        from skorch.history import History
+
+        self.classes_ = np.array(settings["classes"])
+        self.history_ = History()
+        self._names = settings["names"]
+        self._complement = settings["complement"]
+        self._visual = settings["visual"]
+        self._clip = tuple(settings["clip"])
+        self.__dict__.pop("_moved_embeddings", None)
+        self._net = dict(prompts)
+        return self
+
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True

@@ -40,6 +40,16 @@ def test_snippets_of_the_page_on_images(tmp_path):
     assert done.stdout.strip() == "1 10 (100, 128)"
 
 
+def test_snippets_of_the_page_on_the_loop(tmp_path):
+    blocks = python_blocks((ROOT / "docs/loop.md").read_text(encoding="utf-8"))
+    code = "\n".join([*blocks, "print(repr(learner)[:37], len(labelled), settings['budget'])"])
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "DualPromptLearner(round 2, 40 of 1797 40 40"
+
+
 def test_quickstart(capsys):
     runpy.run_path(str(ROOT / "examples/quickstart.py"))
     lines = capsys.readouterr().out.splitlines()

@@ -22,13 +22,16 @@ def run_active_learning(
     n_instances,
     n_rounds,
     first_rows=None,
+    n_pseudo=0,
     random_state=0,
     on_round=None,
 ):
     """Label ``n_instances`` samples of a pool per round and measure after each round.
 
     Round 1 labels ``first_rows``, or random rows; every later round queries the strategy
-    through modAL's `ActiveLearner` and re-fits on all labels so far.
+    through modAL's `ActiveLearner` and re-fits on all labels so far.  With ``n_pseudo`` the loop
+    is that of `DualPromptLearner`: a round without labels comes before, so that the strategy
+    chooses the first rows too, and every round adds pseudo-labels.
 
     Parameters
     ----------
@@ -45,7 +48,9 @@ def run_active_learning(
     n_rounds : int
         Rounds, the first included.
     first_rows : array-like of int, default=None
-        Rows of the pool that round 1 labels.
+        Rows of the pool that round 1 labels; without ``n_pseudo``.
+    n_pseudo : int, default=0
+        Pseudo-labels per class.
     random_state : int, default=0
         Of the estimator and of the random first round.
     on_round : callable, default=None
@@ -58,7 +63,8 @@ def run_active_learning(
         ``train_seconds`` (re-fitting) and ``query_seconds`` (scoring and selecting); with
         a `DualPromptClassifier` also ``auroc_clean`` (of z at the prediction),
         ``auroc_normalized`` (of its softmax over classes) and ``ece_correct`` (of
-        `DualPromptClassifier.predict_correct_proba`).
+        `DualPromptClassifier.predict_correct_proba`); and with ``n_pseudo`` ``pseudo_accuracy``,
+        ``n_pseudo`` and ``estimated_accuracy`` of `DualPromptLearner`.
 
     Raises
     ------
@@ -87,6 +93,13 @@ def run_active_learning(
             f"n_rounds={n_rounds} of n_instances={n_instances} labels need "
             f"{n_instances * n_rounds} samples, but the pool has {n_pool}"
         )
+    if n_pseudo:
+        if first_rows is not None:
+            raise ValueError("first_rows: with n_pseudo the strategy chooses the first rows")
+        return _run_full(
+            estimator, query_strategy, X_pool, y_pool, X_test, y_test, n_instances, n_rounds,
+            n_pseudo, random_state, on_round,
+        )  # fmt: skip
     if first_rows is None:
         rng = np.random.default_rng(random_state)
         first_rows = rng.permutation(n_pool)[:n_instances]
@@ -121,6 +134,37 @@ def run_active_learning(
         records.append(record)
         if on_round is not None:
             on_round(record)
+    return records
+
+
+def _run_full(
+    estimator, query_strategy, X_pool, y_pool, X_test, y_test, n_instances, n_rounds, n_pseudo,
+    random_state, on_round,
+):  # fmt: skip
+    from ..active import DualPromptLearner, Protocol
+
+    learner = DualPromptLearner(
+        clone(estimator),
+        X_pool,
+        query_strategy=query_strategy,
+        n_pseudo=n_pseudo,
+        y_pool=y_pool,
+        random_state=random_state,
+    )
+    protocol = Protocol(n_rounds, fraction=n_instances / len(y_pool))
+    records = []
+
+    def measure(row):
+        names = ("round", "n_labels", "n_pseudo", "pseudo_accuracy", "estimated_accuracy")
+        names += ("train_seconds", "query_seconds")
+        record = {name: row[name] for name in names}
+        record["pool_accuracy"] = row["accuracy"]
+        record.update(_measure(learner.estimator, X_test, y_test))
+        records.append(record)
+        if on_round is not None:
+            on_round(record)
+
+    learner.run(y_pool, protocol=protocol, on_round=measure)
     return records
 
 

@@ -1,0 +1,736 @@
+"""DualPromptLearner: the whole loop of arXiv 2602.04340 over modAL's ActiveLearner."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from inspect import signature
+from numbers import Integral
+from pathlib import Path
+
+import numpy as np
+from modAL.models import ActiveLearner
+from sklearn.metrics import cohen_kappa_score
+
+from ._compat import query_returns_metrics
+from ._input import check_n_per_class
+from ._labels import check_labels
+from ._state import read_state, write_state
+from .classifier import DualPromptClassifier
+from .data.images import as_array, check_files, image_key, kind_of
+from .strategies import mine_confident, negative_prompt_sampling
+from .strategies._selection import check_n_instances, select_highest_per_class
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How many samples are labelled when.
+
+    Parameters
+    ----------
+    n_rounds : int
+        Rounds of labelling.
+    fraction : float, default=None
+        Labels per round as a fraction of the pool.
+    per_class : int, default=None
+        Labels per round as a multiple of the number of classes; in place of ``fraction``.
+    random_first_query : bool, default=False
+        Choose the first round's samples at random.
+    reported_rounds : tuple of int, default=()
+        Rounds whose accuracy is reported; all if empty.
+    """
+
+    n_rounds: int
+    fraction: float | None = None
+    per_class: int | None = None
+    random_first_query: bool = False
+    reported_rounds: tuple[int, ...] = ()
+
+    def n_instances(self, n_pool: int, n_classes: int) -> int:
+        """Labels per round."""
+        if self.per_class is not None:
+            return self.per_class * n_classes
+        return max(1, round(self.fraction * n_pool))
+
+
+PROTOCOLS = {
+    # arXiv 2602.04340: tables at 1, 2 and 5% of the pool
+    "paper": Protocol(n_rounds=6, fraction=0.01, reported_rounds=(1, 2, 5)),
+    # PCB, CVPR 2024, arXiv 2311.11178
+    "pcb": Protocol(n_rounds=8, per_class=1, random_first_query=True),
+}
+
+
+@dataclass(frozen=True)
+class StablePredictions:
+    """Stop when the predictions for the pool no longer change from round to round.
+
+    Cohen's kappa between the predictions of successive rounds, at least ``kappa`` on the mean
+    of the last ``n_rounds`` (Bloodgood and Vijay-Shanker, CoNLL 2009).
+    """
+
+    kappa: float = 0.99
+    n_rounds: int = 3
+
+    def __call__(self, log: list[dict]) -> str | None:
+        """Say why to stop; None to go on."""
+        last = [record["kappa"] for record in log][-self.n_rounds :]
+        if len(last) < self.n_rounds or None in last or np.mean(last) < self.kappa:
+            return None
+        return f"predictions are stable: mean kappa {np.mean(last):.3f} over {self.n_rounds} rounds"
+
+
+@dataclass(frozen=True)
+class EstimatedAccuracy:
+    """Stop when the accuracy estimated from P(correct) reaches a target.
+
+    On the digits the estimate was 7 to 30 points too low (docs/results.md), so it stops late.
+    """
+
+    target: float
+
+    def __call__(self, log: list[dict]) -> str | None:
+        """Say why to stop; None to go on."""
+        if not log or log[-1]["estimated_accuracy"] is None:
+            return None
+        if log[-1]["estimated_accuracy"] < self.target:
+            return None
+        return f"estimated accuracy {log[-1]['estimated_accuracy']:.1%} has reached {self.target:.1%}"
+
+
+class DualPromptLearner(ActiveLearner):
+    """modAL's ActiveLearner with a pool, round 0 without labels, and pseudo-labels.
+
+    Given the pool, it trains on zero-shot pseudo-labels before the first query; before each
+    re-fit it mines the pool for the samples that the model which made the query is surest of,
+    and trains on labels and pseudo-labels together ([1]_, Sec. 3).  Rows are positions in
+    ``X_pool``, the same from the first round to the last.
+
+    Parameters
+    ----------
+    estimator : DualPromptClassifier
+        Trained in place, anew in every round.
+    X_pool : array-like of n_pool samples
+        Embeddings, images or paths.
+    query_strategy : callable, default=negative_prompt_sampling
+        A modAL query strategy.
+    n_pseudo : int, default=16
+        Pseudo-labels per class (K and k of the paper); 0 for none: "selection only".
+    random_first_query : bool, default=False
+        Choose the first samples at random, as methods do that need labels to start.
+    stopping : sequence of callable, default=()
+        `StablePredictions`, `EstimatedAccuracy`, or your own: called with the log, return a
+        reason to stop or None.
+    budget : int, default=None
+        Labels after which to stop.
+    y_pool : array-like of shape (n_pool,), default=None
+        The true labels, where they are known: the log then has the accuracy of the
+        pseudo-labels and of the predictions.  Never trained on.
+    path : str or path-like, default=None
+        File in which the state is saved after every query, after labels came and after every
+        training; see `resume`.
+    random_state : int, default=0
+        Decides, together with the round, every training and the draws of strategies that
+        take a ``random_state``.
+
+    Attributes
+    ----------
+    log_ : list of dict
+        One record per round: ``round``, ``n_labels``, ``n_pseudo``, ``pseudo_accuracy``,
+        ``accuracy`` of the predictions for the unlabelled pool, ``estimated_accuracy`` of the
+        same from P(correct), ``kappa`` between this round's predictions for the pool and the
+        last's, the ``rows`` that were labelled, their ``scores``: P(correct) by the model that chose
+        them, and ``query_seconds`` and ``train_seconds``.  What is not known is None.
+    rows_ : ndarray of int
+        Labelled rows of the pool, in the order of labelling.
+    labels_ : ndarray
+        Their labels.
+    pseudo_rows_, pseudo_labels_ : ndarray
+        The pseudo-labels of the last training.
+
+    See Also
+    --------
+    DualPromptClassifier.fit : Trains on labels and pseudo-labels in a plain ActiveLearner.
+    mine_confident : Chooses the pseudo-labels.
+
+    References
+    ----------
+    .. [1] "Explicit Uncertainty Modeling for Active CLIP Adaptation with Dual Prompt
+       Tuning", arXiv:2602.04340.
+
+    Examples
+    --------
+    >>> from modal_clip_dual import DualPromptClassifier, DualPromptLearner
+    >>> from modal_clip_dual.data import load_digits_images
+    >>> X, y, class_names = load_digits_images().values()
+    >>> clf = DualPromptClassifier(class_names, model_name="demo", pretrained="bundled", max_epochs=5)
+    >>> learner = DualPromptLearner(clf, X[:500], y_pool=y[:500])
+    >>> rows, images = learner.query(n_instances=10)
+    >>> learner.teach(images, y[rows])
+    >>> learner
+    DualPromptLearner(round 1, 10 of 500 labelled, ... pseudo-labels)
+    """
+
+    def __init__(
+        self,
+        estimator,
+        X_pool,
+        *,
+        query_strategy=negative_prompt_sampling,
+        n_pseudo=16,
+        random_first_query=False,
+        stopping=(),
+        budget=None,
+        y_pool=None,
+        path=None,
+        random_state=0,
+    ):
+        self.estimator = estimator
+        self.X_pool = X_pool
+        self.query_strategy = query_strategy
+        self.n_pseudo = n_pseudo
+        self.random_first_query = random_first_query
+        self.stopping = stopping
+        self.budget = budget
+        self.y_pool = y_pool
+        self.path = path
+        self.random_state = random_state
+        # What modAL's own constructor sets, where nothing is trained yet.
+        self.on_transformed = False
+        self.force_all_finite = True
+        self.X_training = None
+        self.y_training = None
+
+    # ---------------------------------------------------------------- the loop
+
+    def start(self):
+        """Check everything and run round 0, if that has not happened yet; `query` does it too.
+
+        Returns
+        -------
+        self : DualPromptLearner
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument does not fit.
+        """
+        if hasattr(self, "log_"):
+            return self
+        self._check()
+        if self.path is not None and Path(self.path).exists():
+            raise ValueError(
+                f"path={str(self.path)!r} exists; DualPromptLearner.resume(path) goes on from it, or "
+                "delete it to start anew"
+            )
+        self.rows_, self.labels_ = np.empty(0, dtype=np.intp), np.empty(0)
+        self._query, self._pending, self._predictions = None, None, None
+        self.pseudo_rows_, self.pseudo_labels_ = np.empty(0, dtype=np.intp), np.empty(0)
+        began = time.perf_counter()
+        if self.n_pseudo:
+            self._seed_estimator(0)
+            self.estimator.fit_unlabeled(self._pool, n_per_class=self.n_pseudo)
+            proba = self.estimator.zero_shot_proba(self._pool)  # what it was trained on
+            predicted = proba.argmax(axis=1)
+            rows = select_highest_per_class(proba.max(axis=1), predicted, self.n_pseudo)
+            self.pseudo_rows_ = rows
+            self.pseudo_labels_ = self._as_labels(
+                self.estimator.classes_[predicted[rows]],
+                self.pseudo_labels_ if self._truth is None else self._truth,
+            )
+        self.log_: list[dict] = []
+        self._record(0, time.perf_counter() - began)
+        self._save()
+        return self
+
+    def _check(self):
+        if not isinstance(self.estimator, DualPromptClassifier):
+            raise TypeError(
+                f"estimator is a {type(self.estimator).__name__}; expected a DualPromptClassifier "
+                "(other estimators go into modAL's ActiveLearner)"
+            )
+        if not callable(self.query_strategy):
+            raise TypeError(f"query_strategy={self.query_strategy!r} cannot be called")
+        check_n_per_class(self.n_pseudo, least=0, name="n_pseudo")
+        if isinstance(self.random_state, bool) or not isinstance(self.random_state, Integral):
+            raise TypeError(f"random_state={self.random_state!r}; expected an integer")
+        if self.budget is not None and (not isinstance(self.budget, Integral) or self.budget < 1):
+            raise ValueError(f"budget={self.budget!r}; expected None or at least 1 label")
+        self._pool = as_array(self.X_pool, "X_pool")
+        if kind_of(self._pool) == "paths":
+            check_files(self._pool, "X_pool")
+        self._truth = None if self.y_pool is None else check_labels(self.y_pool, "y_pool")
+        if self._truth is not None and len(self._truth) != len(self._pool):
+            raise ValueError(f"y_pool has {len(self._truth)} labels, X_pool {len(self._pool)} rows")
+        if self.path is not None and not Path(self.path).absolute().parent.is_dir():
+            raise ValueError(f"path={str(self.path)!r}: there is no such folder to write to")
+
+    @property
+    def unlabelled_(self) -> np.ndarray:
+        """Rows of the pool that have no label yet, ascending."""
+        self.start()
+        return np.setdiff1d(np.arange(len(self._pool)), self.rows_)
+
+    def query(self, X_pool=None, *args, n_instances=1, return_metrics=False, **kwargs):
+        """Choose samples of the learner's pool to be labelled.
+
+        Parameters
+        ----------
+        X_pool : array-like, default=None
+            Another pool: then this is modAL's own ``query``, and the rows are those of it.
+        n_instances : int, default=1
+            Samples to choose.
+        return_metrics : bool, default=False
+            Return the strategy's scores as well, as modAL 0.4.2 does.
+        **kwargs
+            Passed to the strategy.
+
+        Returns
+        -------
+        rows : ndarray of int, shape (n_instances,)
+            Positions in ``X_pool``.
+        instances : ndarray
+            These samples.
+        scores : ndarray
+            With ``return_metrics``, None if the strategy gave none.
+        """
+        if X_pool is not None:
+            if query_returns_metrics():
+                kwargs["return_metrics"] = return_metrics
+            return super().query(X_pool, *args, n_instances=n_instances, **kwargs)
+        self.start()
+        left = self.unlabelled_
+        n_instances = check_n_instances(n_instances, len(left))
+        began = time.perf_counter()
+        rng = np.random.default_rng([self.random_state, len(self.log_)])
+        scores = None
+        if self.random_first_query and not len(self.rows_):
+            chosen = rng.permutation(len(left))[:n_instances]
+        else:
+            parameter = signature(self.query_strategy).parameters.get("random_state")
+            if parameter is not None and parameter.default is None:
+                kwargs.setdefault("random_state", int(rng.integers(2**31)))
+            chosen = self.query_strategy(
+                self, self._pool[left], *args, n_instances=n_instances, **kwargs
+            )
+            if isinstance(chosen, tuple):
+                chosen, scores = chosen
+        rows = left[np.asarray(chosen)]
+        self._query = {"rows": rows.tolist(), "scores": self._believed(rows)}
+        self._query["query_seconds"] = time.perf_counter() - began
+        self._save()
+        instances = self._pool[rows]
+        return (rows, instances, scores) if return_metrics else (rows, instances)
+
+    def teach(self, X=None, y=None, bootstrap=False, only_new=False, *, rows=None, **fit_kwargs):
+        """Add labels, mine pseudo-labels with the present model, and train anew.
+
+        Parameters
+        ----------
+        X : array-like, default=None
+            The samples that were queried last, in the same order; not needed with ``rows``.
+        y : array-like
+            Their labels.
+        bootstrap, only_new : bool, default=False
+            Of modAL's ``teach``; the rounds of the paper have no place for them.
+        rows : array-like of int, default=None
+            Positions in the pool, in place of X: any samples without a label.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument does not fit; nothing is changed then.
+        """
+        self.start()
+        if bootstrap or only_new or fit_kwargs:
+            given = {"bootstrap": bootstrap, "only_new": only_new, **fit_kwargs}
+            raise ValueError(
+                f"{given}: every round trains on all labels and on pseudo-labels that the learner "
+                "mines; modAL's ActiveLearner takes these arguments"
+            )
+        rows = self._rows_of(X, rows)
+        y = check_labels(y)
+        if len(y) != len(rows):
+            raise ValueError(f"y has {len(y)} labels for {len(rows)} samples")
+        self._check_known(y)
+        self._pending = {"rows": rows, "labels": y}
+        self._save()  # labels are the dearest thing here: kept before anything is computed
+        self._train_round()
+
+    def _rows_of(self, X, rows) -> np.ndarray:
+        asked = None if self._query is None else np.array(self._query["rows"], dtype=np.intp)
+        if rows is None:
+            if X is None:
+                raise ValueError("teach needs X, the samples that were queried last, or rows")
+            X = as_array(X)
+            if asked is None or not np.array_equal(X, self._pool[asked]):
+                raise ValueError(
+                    "X are not the samples that were queried last; expected those, in the same "
+                    "order, or rows, their positions in the pool"
+                )
+            rows = asked
+        rows = np.asarray(rows)
+        if rows.ndim != 1 or rows.dtype.kind not in "iu" or not len(rows):
+            raise ValueError(f"rows={rows!r}; expected positions in the pool")
+        if rows.min() < 0 or rows.max() >= len(self._pool) or len(np.unique(rows)) < len(rows):
+            last = len(self._pool) - 1
+            raise ValueError(f"rows={rows!r}; expected distinct positions from 0 to {last}")
+        again = np.intersect1d(rows, self.rows_)
+        if len(again):
+            raise ValueError(f"rows {again.tolist()} have a label already")
+        return rows.astype(np.intp)
+
+    def _check_known(self, y):
+        from ._labels import encode_labels, resolve_labels
+
+        if self.estimator.class_names is not None:
+            classes, _, _ = resolve_labels(self.estimator.class_names, y)
+            encode_labels(y, classes)
+
+    def _train_round(self):
+        """Mine with the model that made the query, then train on labels and pseudo-labels."""
+        began = time.perf_counter()
+        rows, y = self._pending["rows"], self._pending["labels"]
+        labels = y if not len(self.rows_) else np.concatenate([self.labels_, y])
+        labelled = np.concatenate([self.rows_, rows])
+        candidates = np.setdiff1d(np.arange(len(self._pool)), labelled)
+        pseudo_rows, pseudo = candidates[:0], labels[:0]
+        if self.n_pseudo and len(candidates):
+            found, pseudo = mine_confident(
+                self.estimator, self._pool[candidates], self.n_pseudo, score=self._score()
+            )
+            pseudo_rows, pseudo = candidates[found], self._as_labels(pseudo, labels)
+        self._seed_estimator(len(self.log_))
+        extra = {"X_pseudo": self._pool[pseudo_rows], "y_pseudo": pseudo} if len(pseudo_rows) else {}
+        self.estimator.fit(self._pool[labelled], labels, **extra)
+        self.rows_, self.labels_ = labelled, labels
+        self.pseudo_rows_, self.pseudo_labels_ = pseudo_rows, pseudo
+        self.X_training, self.y_training = self._pool[labelled], labels
+        self._pending = None
+        self._record(len(rows), time.perf_counter() - began)
+        self._query = None
+        self._save()
+
+    def _believed(self, rows) -> list[float] | None:
+        """P(correct) of rows by the present model; None before any training."""
+        if not hasattr(self.estimator, "classes_"):
+            return None
+        return self.estimator.predict_correct_proba(self._pool[rows]).astype(float).tolist()
+
+    def _score(self) -> str:
+        """The strategy's own score, if it has one: querying and mining share it."""
+        parameter = signature(self.query_strategy).parameters.get("score")
+        return "clean" if parameter is None else parameter.default
+
+    def _as_labels(self, predicted, like):
+        """Predictions of round 0, which are positions, as names if the labels are names."""
+        if predicted.dtype.kind in "iu" and like.dtype.kind in "OUST":
+            return np.array(self.estimator._names)[predicted]
+        return predicted
+
+    def _seed_estimator(self, round_: int):
+        sequence = np.random.SeedSequence([self.random_state, round_])
+        self.estimator.set_params(random_state=int(sequence.generate_state(1)[0] >> 1))
+
+    def _record(self, n_new: int, seconds: float):
+        left = self.unlabelled_ if hasattr(self, "log_") else np.arange(len(self._pool))
+        asked = self._query or {"rows": None, "scores": None, "query_seconds": 0.0}
+        record = {
+            "round": len(self.log_), "n_labels": len(self.rows_), "n_pseudo": len(self.pseudo_rows_),
+            "pseudo_accuracy": None, "accuracy": None, "estimated_accuracy": None, "kappa": None,
+            **asked, "train_seconds": seconds,
+        }  # fmt: skip
+        if n_new and record["rows"] != self.rows_[-n_new:].tolist():  # labels of others than asked
+            record["rows"], record["scores"] = self.rows_[-n_new:].tolist(), None
+        if hasattr(self.estimator, "classes_"):
+            like = self._truth if self._truth is not None else self.labels_
+            predicted = self._as_labels(self.estimator.predict(self._pool), like)
+            if len(left):
+                sure = self.estimator.predict_correct_proba(self._pool)[left]
+                record["estimated_accuracy"] = float(sure.mean())
+            last = self._predictions
+            if last is not None and (last.dtype.kind in "iu") == (predicted.dtype.kind in "iu"):
+                same = np.array_equal(last, predicted)  # kappa is not defined for one class only
+                record["kappa"] = 1.0 if same else float(cohen_kappa_score(last, predicted))
+            self._predictions = predicted
+            if self._truth is not None and len(left):
+                record["accuracy"] = float((predicted[left] == self._truth[left]).mean())
+        if self._truth is not None and len(self.pseudo_rows_):
+            right = self.pseudo_labels_ == self._truth[self.pseudo_rows_]
+            record["pseudo_accuracy"] = float(right.mean())
+        self.log_.append(record)
+
+    def stop_reason(self) -> str | None:
+        """Why labelling may stop: the budget, the pool's end or a criterion; None to go on."""
+        self.start()
+        if len(self.rows_) == len(self._pool):
+            return "the whole pool is labelled"
+        if self.budget is not None and len(self.rows_) >= self.budget:
+            return f"the budget of {self.budget} labels is spent"
+        reasons = (criterion(self.log_) for criterion in self.stopping)
+        return next((reason for reason in reasons if reason is not None), None)
+
+    def run(self, oracle, *, protocol="paper", on_round: Callable | None = None):
+        """Query, ask an oracle and train, round by round, until a reason to stop.
+
+        Parameters
+        ----------
+        oracle : callable or array-like of shape (n_pool,)
+            Called with (rows, instances), returns labels; or the labels of the whole pool.
+        protocol : {"paper", "pcb"} or Protocol, default="paper"
+            ``"paper"``: 1% of the pool a round, 6 rounds.  ``"pcb"``: as many labels as classes
+            a round, 8 rounds, the first at random (arXiv 2311.11178).
+        on_round : callable, default=None
+            Called with each round's record of the log.
+
+        Returns
+        -------
+        self : DualPromptLearner
+
+        Raises
+        ------
+        ValueError
+            If the protocol is unknown.
+        """
+        if not isinstance(protocol, Protocol):
+            if protocol not in PROTOCOLS:
+                raise ValueError(
+                    f"protocol={protocol!r}; expected one of {sorted(PROTOCOLS)} or a Protocol"
+                )
+            protocol = PROTOCOLS[protocol]
+        if not callable(oracle):
+            labels = check_labels(oracle, "oracle")
+
+            def oracle(rows, instances):
+                return labels[rows]
+
+        self.random_first_query = self.random_first_query or protocol.random_first_query
+        self.start()
+        classes = getattr(self.estimator, "classes_", self.estimator.class_names)
+        n_instances = protocol.n_instances(len(self._pool), len(classes))
+        while len(self.log_) <= protocol.n_rounds and self.stop_reason() is None:
+            n = min(n_instances, len(self.unlabelled_))
+            if self.budget is not None:
+                n = min(n, self.budget - len(self.rows_))
+            rows, instances = self.query(n_instances=n)
+            self.teach(y=oracle(rows, instances), rows=rows)
+            if on_round is not None:
+                on_round(self.log_[-1])
+        return self
+
+    # ---------------------------------------------------------------- state
+
+    def _save(self):
+        if self.path is None:
+            return
+        fitted = "_net" in self.estimator.__dict__
+        prompts, arrays = self.estimator._saved_prompts() if fitted else (None, {})
+        settings = {
+            "prompts": prompts,
+            "estimator": _plain_params(self.estimator),
+            "query_strategy": _name_of(self.query_strategy),
+            "n_pseudo": int(self.n_pseudo),
+            "random_first_query": bool(self.random_first_query),
+            "budget": None if self.budget is None else int(self.budget),
+            "random_state": int(self.random_state),
+            "log": self.log_,
+            "query": self._query,
+        }
+        arrays = {f"prompt.{name}": value for name, value in arrays.items()}
+        arrays |= {"rows": self.rows_, "labels": _plain(self.labels_)}
+        arrays |= {"pseudo_rows": self.pseudo_rows_, "pseudo_labels": _plain(self.pseudo_labels_)}
+        if self._pending is not None:
+            arrays["pending_rows"] = self._pending["rows"]
+            arrays["pending_labels"] = _plain(self._pending["labels"])
+        if self._predictions is not None:
+            arrays["predictions"] = _plain(self._predictions)
+        arrays["pool_keys"] = self._pool_keys()
+        if kind_of(self._pool) == "paths":
+            arrays["pool_paths"] = np.array([os.path.abspath(path) for path in self._pool], dtype=str)
+        write_state(self.path, settings, arrays)
+
+    def _pool_keys(self) -> np.ndarray:
+        """Identity of each sample, (n, 16) uint8."""
+        if not hasattr(self, "_keys"):
+            self._keys = _keys_of(self._pool)
+        return self._keys
+
+    @classmethod
+    def resume(
+        cls, path, X_pool=None, *, estimator=None, query_strategy=None, stopping=(), y_pool=None
+    ):
+        """Go on from a saved state, to exactly what an uninterrupted run would give.
+
+        Labels that had come before an interruption are there; a training that was
+        interrupted is done now.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The ``path`` of the learner; it goes on saving there.
+        X_pool : array-like, default=None
+            The same pool; not needed if it consists of paths.
+        estimator : DualPromptClassifier, default=None
+            Needed only if a parameter of the saved one was no plain value.
+        query_strategy : callable, default=None
+            Needed only if the saved one was no function of this package or of modAL.
+        stopping, y_pool
+            As in the constructor; they are not saved.
+
+        Returns
+        -------
+        learner : DualPromptLearner
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If it is no saved state, something is needed that it does not hold, or the pool
+            is not the same; says what differs.
+        """
+        settings, arrays = read_state(path)
+        if estimator is None:
+            estimator = _estimator_of(settings["estimator"])
+        if query_strategy is None:
+            query_strategy = _strategy_of(settings["query_strategy"])
+        if X_pool is None:
+            if "pool_paths" not in arrays:
+                raise ValueError("X_pool is not in the saved state, since it holds no paths; pass it")
+            X_pool = arrays["pool_paths"].tolist()
+        names = ("n_pseudo", "random_first_query", "budget", "random_state")
+        learner = cls(
+            estimator, X_pool, query_strategy=query_strategy, stopping=stopping, y_pool=y_pool,
+            path=path, **{name: settings[name] for name in names},
+        )  # fmt: skip
+        learner._check()
+        _compare_pools(arrays["pool_keys"], learner._pool_keys())
+        if settings["prompts"] is not None:
+            prompts = {
+                name.removeprefix("prompt."): value
+                for name, value in arrays.items()
+                if name.startswith("prompt.")
+            }
+            estimator._restore_prompts(settings["prompts"], prompts)
+        learner.rows_, learner.labels_ = arrays["rows"], arrays["labels"]
+        learner.pseudo_rows_ = arrays["pseudo_rows"]
+        learner.pseudo_labels_ = arrays["pseudo_labels"]
+        learner.log_, learner._query = settings["log"], settings["query"]
+        learner._predictions = arrays.get("predictions")
+        learner._pending = None
+        if len(learner.rows_):
+            learner.X_training = learner._pool[learner.rows_]
+            learner.y_training = learner.labels_
+        if "pending_rows" in arrays:
+            labels = arrays["pending_labels"]
+            learner._pending = {"rows": arrays["pending_rows"], "labels": labels}
+            learner._train_round()
+        return learner
+
+    # ---------------------------------------------------------------- shown
+
+    @property
+    def log(self):
+        """The log as a pandas DataFrame, a row per round."""
+        import pandas as pd
+
+        return pd.DataFrame(getattr(self, "log_", []))
+
+    def __repr__(self):
+        if not hasattr(self, "log_"):
+            return f"DualPromptLearner(not started, {type(self.estimator).__name__})"
+        return (
+            f"DualPromptLearner(round {len(self.log_) - 1}, {len(self.rows_)} of {len(self._pool)} "
+            f"labelled, {len(self.pseudo_rows_)} pseudo-labels)"
+        )
+
+    def _repr_mimebundle_(self, **kwargs):
+        bundle = {"text/plain": repr(self)}
+        if getattr(self, "log_", None):
+            table = self.log.drop(columns=["rows", "scores"])
+            bundle["text/html"] = f"<p>{self!r}</p>" + table.to_html(index=False, float_format="%.3f")
+        return bundle
+
+
+def _plain(labels: np.ndarray) -> np.ndarray:
+    """Labels as an array that needs no pickle."""
+    return np.array(labels.tolist()) if labels.dtype == object else labels
+
+
+def _keys_of(pool: np.ndarray) -> np.ndarray:
+    from hashlib import blake2b
+
+    if kind_of(pool) == "embeddings":
+        rows = (np.ascontiguousarray(row).tobytes() for row in pool)
+        keys = [blake2b(row, digest_size=16).digest() for row in rows]
+    else:
+        keys = [image_key(pool, row) for row in range(len(pool))]
+    return np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(-1, 16)
+
+
+def _compare_pools(saved: np.ndarray, given: np.ndarray) -> None:
+    if len(saved) != len(given):
+        raise ValueError(f"X_pool has {len(given)} rows, the saved learner's had {len(saved)}")
+    differ = np.flatnonzero((saved != given).any(axis=1))
+    if len(differ):
+        raise ValueError(
+            f"X_pool differs from the saved learner's in {len(differ)} of {len(given)} rows, the first "
+            f"of them {differ[:5].tolist()} (files are compared by path, size and time of change)"
+        )
+
+
+def _plain_params(estimator) -> dict:
+    """Parameters that JSON can hold; None in place of the others' values, under "missing"."""
+    params, missing = {}, []
+    for name, value in estimator.get_params(deep=False).items():
+        if name == "random_state":
+            continue
+        try:
+            if json.loads(json.dumps(value)) != value:
+                raise TypeError
+            params[name] = value
+        except TypeError:
+            missing.append(name)
+    return {"params": params, "missing": missing}
+
+
+def _estimator_of(saved: dict) -> DualPromptClassifier:
+    if saved["missing"]:
+        raise ValueError(
+            f"estimator: the saved state cannot hold its {', '.join(saved['missing'])}; pass an "
+            "estimator with the same parameters"
+        )
+    return DualPromptClassifier(**saved["params"])
+
+
+def _name_of(strategy) -> str | None:
+    """``module:name`` of a function that `_strategy_of` finds again."""
+    module, name = getattr(strategy, "__module__", ""), getattr(strategy, "__qualname__", "")
+    known = (module or "").partition(".")[0] in ("modal_clip_dual", "modAL")
+    return f"{module}:{name}" if known and name.isidentifier() else None
+
+
+def _strategy_of(name: str | None):
+    module, _, function = (name or "").partition(":")
+    # The file may come from a stranger: it names functions of two packages and no others.
+    if module.partition(".")[0] not in ("modal_clip_dual", "modAL") or not function.isidentifier():
+        raise ValueError(
+            "query_strategy: the saved one was no function of modal_clip_dual or modAL; pass it"
+        )
+    strategy = getattr(importlib.import_module(module), function, None)
+    if not callable(strategy) or getattr(strategy, "__module__", None) != module:
+        raise ValueError(f"query_strategy: the saved {name!r} does not exist here; pass it")
+    return strategy
+
+
+__all__ = [
+    "PROTOCOLS",
+    "DualPromptLearner",
+    "EstimatedAccuracy",
+    "Protocol",
+    "StablePredictions",
+]

@@ -1,0 +1,474 @@
+"""DualPromptLearner: the paper's loop, its log, its protocols, and its life after a kill."""
+
+import json
+import pickle
+import signal
+import subprocess
+import sys
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from modAL.models import ActiveLearner
+from modAL.uncertainty import entropy_sampling
+from PIL import Image
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+
+from modal_clip_dual import (
+    DualPromptLearner,
+    mine_confident,
+    negative_prompt_sampling,
+    random_sampling,
+)
+from modal_clip_dual.active import PROTOCOLS, EstimatedAccuracy, Protocol, StablePredictions
+
+N = 120
+SECONDS = ("query_seconds", "train_seconds")
+
+
+@pytest.fixture
+def pool(embeddings, digits):
+    return embeddings[:N], digits.target[:N]
+
+
+@pytest.fixture
+def make(classifier, pool):
+    def make(X=pool[0], n_pseudo=4, max_epochs=2, **params):
+        return DualPromptLearner(classifier(max_epochs=max_epochs), X, n_pseudo=n_pseudo, **params)
+
+    return make
+
+
+def without_seconds(log):
+    return [{k: v for k, v in record.items() if k not in SECONDS} for record in log]
+
+
+# -------------------------------------------------------------------- the loop
+
+
+def test_loop_is_the_papers_step_by_step(make, classifier, pool):
+    """The same loop by hand with the estimator, the strategy and the miner alone."""
+    X, y = pool
+    learner = make(y_pool=y)
+
+    def seeded(round_):
+        seed = int(np.random.SeedSequence([0, round_]).generate_state(1)[0] >> 1)
+        return classifier(max_epochs=2, random_state=seed)
+
+    clf = seeded(0).fit_unlabeled(X, n_per_class=4)
+    labelled = np.empty(0, dtype=int)
+    for round_ in range(1, 4):
+        left = np.setdiff1d(np.arange(N), labelled)
+        result = negative_prompt_sampling(clf, X[left], n_instances=7)
+        expected = left[result[0] if isinstance(result, tuple) else result]
+        rows, instances = learner.query(n_instances=7)
+        np.testing.assert_array_equal(rows, expected)
+        sure = clf.predict_correct_proba(X[rows])
+        np.testing.assert_array_equal(instances, X[rows])
+        learner.teach(instances, y[rows])
+        labelled = np.concatenate([labelled, expected])
+        left = np.setdiff1d(np.arange(N), labelled)
+        found, pseudo = mine_confident(clf, X[left], 4)
+        clf = seeded(round_).fit(X[labelled], y[labelled], X_pseudo=X[left[found]], y_pseudo=pseudo)
+        np.testing.assert_array_equal(learner.pseudo_rows_, left[found])
+        np.testing.assert_array_equal(learner.predict_proba(X), clf.predict_proba(X))
+        record = learner.log_[-1]
+        assert record["round"] == round_
+        assert record["n_labels"] == 7 * round_
+        assert record["rows"] == expected.tolist()
+        np.testing.assert_allclose(record["scores"], sure, atol=1e-6)
+        assert record["n_pseudo"] == len(found)
+        assert record["pseudo_accuracy"] == pytest.approx((pseudo == y[left[found]]).mean())
+        assert record["accuracy"] == pytest.approx(clf.score(X[left], y[left]))
+        assert record["estimated_accuracy"] == pytest.approx(clf.predict_correct_proba(X[left]).mean())
+        assert not set(learner.pseudo_rows_) & set(learner.rows_)
+    assert learner.log_[0]["rows"] is None
+    assert learner.log_[0]["n_pseudo"] > 10
+    assert 0.5 < learner.log_[0]["pseudo_accuracy"] <= 1
+    np.testing.assert_array_equal(learner.X_training, X[learner.rows_])
+    np.testing.assert_array_equal(learner.y_training, y[learner.rows_])
+
+
+def test_selection_only(make, classifier, pool):
+    """Without pseudo-labels it is a plain ActiveLearner with the same seeds."""
+    X, y = pool
+    learner = make(n_pseudo=0)
+    rows, instances = learner.query(n_instances=10)
+    plain = ActiveLearner(classifier(max_epochs=2), query_strategy=negative_prompt_sampling)
+    np.testing.assert_array_equal(rows, plain.query(X, n_instances=10)[0])
+    learner.teach(instances, y[rows])
+    seed = int(np.random.SeedSequence([0, 1]).generate_state(1)[0] >> 1)
+    expected = classifier(max_epochs=2, random_state=seed).fit(X[rows], y[rows])
+    np.testing.assert_array_equal(learner.predict_proba(X), expected.predict_proba(X))
+    assert learner.log_[0]["estimated_accuracy"] is None
+    assert [record["n_pseudo"] for record in learner.log_] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    "strategy", [entropy_sampling, random_sampling, partial(negative_prompt_sampling, score="margin")]
+)
+def test_strategies(make, pool, strategy):
+    X, y = pool
+    twice = Protocol(2, per_class=1)
+    learners = [make(query_strategy=strategy).run(y, protocol=twice) for _ in range(2)]
+    assert learners[0].rows_.tolist() == learners[1].rows_.tolist()
+    assert len(set(learners[0].rows_.tolist())) == 20
+    other = make(query_strategy=strategy, random_state=1).run(y, protocol=Protocol(2, per_class=1))
+    assert other.rows_.tolist() != learners[0].rows_.tolist()
+
+
+def test_score_of_the_strategy_is_that_of_mining(make, pool, monkeypatch):
+    from modal_clip_dual import active
+
+    scores = []
+    original = active.mine_confident
+    monkeypatch.setattr(
+        active, "mine_confident", lambda *a, score: scores.append(score) or original(*a, score=score)
+    )
+    for strategy in (negative_prompt_sampling, partial(negative_prompt_sampling, score="normalized")):
+        make(query_strategy=strategy).run(pool[1], protocol=Protocol(1, per_class=1))
+    assert scores == ["clean", "normalized"]
+
+
+@pytest.mark.parametrize("form", ["images", "paths", "list of paths"])
+def test_forms_of_the_pool(make, digits, tmp_path, form):
+    images, y = digits.images[:40], digits.target[:40]
+    X = images
+    if "paths" in form:
+        X = [str(tmp_path / f"{k}.png") for k in range(40)]
+        for path, image in zip(X, images):
+            Image.fromarray(image).save(path)
+        X = X if "list" in form else pd.DataFrame({"file": X})
+    learner = make(X)
+    rows, instances = learner.query(n_instances=5)
+    learner.teach(instances, y[rows])
+    learner.teach(rows=learner.unlabelled_[:3], y=y[learner.unlabelled_[:3]])
+    assert len(learner.rows_) == 8
+    assert learner.log_[1]["scores"] is not None
+    assert learner.log_[2]["rows"] == learner.rows_[5:].tolist()
+    assert learner.log_[2]["scores"] is None  # nobody asked for these
+    assert learner.predict(images).shape == (40,)
+
+
+def test_labels_may_be_names(make, digits, pool):
+    names = np.array(digits.class_names)[pool[1]]
+    learner = make(y_pool=names)
+    learner.run(names, protocol=Protocol(2, per_class=1))
+    assert set(learner.predict(pool[0])) <= set(names)
+    assert learner.log_[0]["pseudo_accuracy"] > 0.5
+    assert learner.log_[1]["kappa"] > 0.5  # round 0 knew positions only, and is comparable
+
+
+def test_another_pool_is_modals_own_query(make, embeddings, pool):
+    learner = make().run(pool[1], protocol=Protocol(1, per_class=1))
+    rows, instances = learner.query(embeddings[N : N + 30], n_instances=4)[:2]
+    np.testing.assert_array_equal(instances, embeddings[N : N + 30][rows])
+
+
+def test_whole_pool(make, pool):
+    learner = make(pool[0][:15])
+    learner.run(pool[1][:15], protocol=Protocol(9, per_class=1))
+    assert sorted(learner.rows_) == list(range(15))
+    assert learner.stop_reason() == "the whole pool is labelled"
+    assert learner.log_[-1]["n_pseudo"] == 0
+    with pytest.raises(ValueError, match="X_pool is empty"):
+        learner.query()
+
+
+# -------------------------------------------------------------------- wrong input
+
+
+def test_teach_refuses_and_changes_nothing(make, pool):
+    X, y = pool
+    learner = make()
+    with pytest.raises(ValueError, match="X are not the samples that were queried last"):
+        learner.teach(X[:3], y[:3])
+    rows, instances = learner.query(n_instances=5)
+    before = without_seconds(learner.log_)
+    cases = [
+        (dict(X=instances[::-1], y=y[rows]), "X are not the samples"),
+        (dict(y=y[rows]), "teach needs X"),
+        (dict(X=instances, y=y[rows][:3]), "y has 3 labels for 5 samples"),
+        (dict(X=instances, y=np.full(5, 77)), r"y\[0\] is 77, which is not a label"),
+        (dict(rows=[0, 0], y=[1, 1]), "distinct positions from 0 to 119"),
+        (dict(rows=[500], y=[1]), "distinct positions"),
+        (dict(rows=[0.5], y=[1]), "expected positions in the pool"),
+        (dict(X=instances, y=y[rows], only_new=True), "every round trains on all labels"),
+    ]
+    for arguments, message in cases:
+        with pytest.raises(ValueError, match=message):
+            learner.teach(**arguments)
+    assert without_seconds(learner.log_) == before
+    learner.teach(instances, y[rows])
+    with pytest.raises(ValueError, match="have a label already"):
+        learner.teach(rows=rows[:1], y=y[rows[:1]])
+
+
+@pytest.mark.parametrize(
+    ("params", "error", "message"),
+    [
+        ({"n_pseudo": -1}, ValueError, "n_pseudo=-1; expected at least 0"),
+        ({"random_state": None}, TypeError, "random_state=None; expected an integer"),
+        ({"budget": 0}, ValueError, "budget=0"),
+        ({"y_pool": [1, 2]}, ValueError, "y_pool has 2 labels, X_pool 120 rows"),
+        ({"query_strategy": "entropy"}, TypeError, "query_strategy='entropy' cannot be called"),
+        ({"path": "no/such/folder/state.npz"}, ValueError, "no such folder"),
+    ],
+)
+def test_wrong_arguments(make, params, error, message):
+    with pytest.raises(error, match=message):
+        make(**params).query()
+
+
+def test_other_estimators_are_refused(pool):
+    with pytest.raises(TypeError, match="estimator is a LogisticRegression"):
+        DualPromptLearner(LogisticRegression(), pool[0]).query()
+
+
+# -------------------------------------------------------------------- protocols and stopping
+
+
+def test_presets(make, classifier, digits, embeddings):
+    assert PROTOCOLS["paper"].n_instances(1198, 10) == 12
+    assert PROTOCOLS["paper"].reported_rounds == (1, 2, 5)
+    assert PROTOCOLS["pcb"].n_instances(1198, 10) == 10
+    X, y = embeddings[:300], digits.target[:300]
+    paper = make(X).run(y)
+    assert [record["n_labels"] for record in paper.log_] == [0, 3, 6, 9, 12, 15, 18]
+    pcb = make(X, n_pseudo=0).run(y, protocol="pcb")
+    assert [record["n_labels"] for record in pcb.log_] == list(range(0, 81, 10))
+    first = np.random.default_rng([0, 1]).permutation(300)[:10]
+    assert pcb.log_[1]["rows"] == first.tolist()
+    with pytest.raises(ValueError, match="protocol='active'; expected one of"):
+        paper.run(y, protocol="active")
+
+
+def test_budget(make, pool):
+    learner = make(budget=25).run(pool[1], protocol=Protocol(9, per_class=1))
+    assert [record["n_labels"] for record in learner.log_] == [0, 10, 20, 25]
+    assert learner.stop_reason() == "the budget of 25 labels is spent"
+
+
+def test_criteria():
+    def log(*kappas, estimated=None):
+        return [{"kappa": kappa, "estimated_accuracy": estimated} for kappa in kappas]
+
+    stable = StablePredictions(kappa=0.9, n_rounds=2)
+    assert stable(log(None, 0.95)) is None
+    assert stable(log(0.5, 0.88)) is None
+    assert "mean kappa 0.910" in stable(log(None, 0.5, 0.86, 0.96))
+    assert EstimatedAccuracy(0.8)(log(1.0, estimated=0.79)) is None
+    assert EstimatedAccuracy(0.8)(log(1.0)) is None
+    assert EstimatedAccuracy(0.8)([]) is None
+    assert "81.0% has reached 80.0%" in EstimatedAccuracy(0.8)(log(1.0, estimated=0.81))
+
+
+def test_criterion_ends_a_run(make, pool):
+    learner = make(stopping=[EstimatedAccuracy(0.01)]).run(pool[1])
+    assert len(learner.log_) == 1  # satisfied after round 0: no label was asked for
+    assert "estimated accuracy" in learner.stop_reason()
+    learner = make(stopping=[lambda log: "enough" if len(log) > 2 else None]).run(pool[1])
+    assert len(learner.log_) == 3
+    assert learner.stop_reason() == "enough"
+
+
+# -------------------------------------------------------------------- shown, cloned, saved
+
+
+def test_repr_and_notebook(make, pool):
+    learner = make()
+    assert repr(learner) == "DualPromptLearner(not started, DualPromptClassifier)"
+    learner.run(pool[1], protocol=Protocol(1, per_class=1))
+    assert repr(learner).startswith("DualPromptLearner(round 1, 10 of 120 labelled, ")
+    html = learner._repr_mimebundle_()["text/html"]
+    assert "estimated_accuracy" in html
+    assert list(learner.log["n_labels"]) == [0, 10]
+
+
+def test_clone(make, pool):
+    learner = make(budget=30).run(pool[1], protocol=Protocol(1, per_class=1))
+    copy = clone(learner)
+    assert not hasattr(copy, "log_")
+    assert copy.budget == 30
+    assert not hasattr(copy.estimator, "classes_")
+    copy.run(pool[1], protocol=Protocol(1, per_class=1))
+    assert without_seconds(copy.log_) == without_seconds(learner.log_)
+
+
+def finish(learner, y):
+    """Three rounds in total, from wherever the learner stands."""
+    learner.start()
+    while len(learner.log_) <= 3:
+        rows, instances = learner.query(n_instances=8)
+        learner.teach(instances, y[rows])
+    return learner
+
+
+def assert_equal(a, b, X):
+    assert without_seconds(a.log_) == without_seconds(b.log_)
+    np.testing.assert_array_equal(a.rows_, b.rows_)
+    np.testing.assert_array_equal(a.labels_, b.labels_)
+    np.testing.assert_array_equal(a.estimator.clean_logits(X), b.estimator.clean_logits(X))
+
+
+@pytest.mark.parametrize("strategy", [negative_prompt_sampling, random_sampling, entropy_sampling])
+def test_resume_goes_on_to_the_same_end(make, pool, tmp_path, strategy):
+    X, y = pool
+    expected = finish(make(query_strategy=strategy), y)
+    learner = make(query_strategy=strategy, path=tmp_path / "state.npz")
+    learner.start()
+    for _ in range(3):  # every half round by a new learner
+        rows, instances = DualPromptLearner.resume(tmp_path / "state.npz", X).query(n_instances=8)
+        learner = DualPromptLearner.resume(tmp_path / "state.npz", X)
+        learner.teach(instances, y[rows])
+    assert_equal(learner, expected, X)
+    assert learner.X_training.shape == (24, 128)
+
+
+SCRIPT = """
+import os, signal, sys
+import numpy as np
+from modal_clip_dual import DualPromptClassifier, DualPromptLearner, active, classifier
+from modal_clip_dual import _state
+phase, path, pool, visual = sys.argv[1:]
+data = np.load(pool)
+clf = DualPromptClassifier(
+    data["names"].tolist(), model_name="demo", pretrained="bundled", device="cpu", max_epochs=2,
+    random_state=0, visual_prompts=visual or None, n_visual_tokens=2, augment=None,
+)
+learner = DualPromptLearner(clf, data["X"], n_pseudo=4, path=path)
+def killer(function, when=lambda: len(getattr(learner, "log_", [])) == 2):
+    def killing(*args, **kwargs):
+        if when():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*args, **kwargs)
+    return killing
+if phase == "query":
+    active.check_n_instances = killer(active.check_n_instances)
+if phase == "mining":
+    active.mine_confident = killer(active.mine_confident)
+if phase == "training":
+    from modal_clip_dual.nn import net
+    net.DualPromptLoss.forward = killer(net.DualPromptLoss.forward)
+if phase == "recording":
+    active.DualPromptLearner._record = killer(active.DualPromptLearner._record)
+if phase == "writing":
+    waiting = lambda: len(learner.log_) == 2 and learner._pending is not None
+    _state.os.replace = killer(os.replace, waiting)
+if phase == "written":
+    original = active.write_state
+    def write(*args):
+        original(*args)
+        if len(learner.log_) == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+    active.write_state = write
+y = data["y"]
+while True:
+    rows, instances = learner.query(n_instances=8)
+    learner.teach(instances, y[rows])
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
+@pytest.mark.parametrize("phase", ["query", "mining", "training", "recording", "writing", "written"])
+def test_killed_in_the_middle_of_a_round(classifier, digits, pool, tmp_path, phase):
+    X, y = pool
+    X = digits.images[:N] if phase == "training" else X  # with visual prompts, here
+    visual = "vpt-shallow" if phase == "training" else ""
+    np.savez(tmp_path / "pool.npz", X=X, y=y, names=np.array(digits.class_names))
+    path = tmp_path / "state.npz"
+    command = [sys.executable, "-c", SCRIPT, phase, str(path), str(tmp_path / "pool.npz"), visual]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    resumed = DualPromptLearner.resume(path, X)
+    n_labels = 16 if phase in ("mining", "training", "recording", "written") else 8
+    assert len(resumed.rows_) == n_labels  # labels that had come are there
+    params = {"visual_prompts": visual or None, "n_visual_tokens": 2, "augment": None}
+    estimator = classifier(max_epochs=2, **params)
+    expected = finish(DualPromptLearner(estimator, X, n_pseudo=4), y)
+    assert_equal(finish(resumed, y), expected, X)
+
+
+def test_state_needs_no_pickle_and_holds_no_weights(make, pool, tmp_path):
+    make(path=tmp_path / "state.npz").run(pool[1], protocol=Protocol(1, per_class=1))
+    with np.load(tmp_path / "state.npz", allow_pickle=False) as file:
+        settings = json.loads(str(file["settings"]))
+        assert settings["schema"] == 1
+        assert settings["estimator"]["params"]["model_name"] == "demo"
+        assert len(file["rows"]) == len(file["labels"]) == 10
+    assert (tmp_path / "state.npz").stat().st_size < 100_000
+    assert [path.name for path in tmp_path.iterdir()] == ["state.npz"]
+
+
+def test_pool_of_paths_is_in_the_state(make, digits, tmp_path, monkeypatch):
+    for k in range(40):
+        Image.fromarray(digits.images[k]).save(tmp_path / f"{k}.png")
+    monkeypatch.chdir(tmp_path)
+    make([f"{k}.png" for k in range(40)], path="state.npz").run(
+        digits.target[:40], protocol=Protocol(1, per_class=1)
+    )
+    monkeypatch.chdir("/")
+    resumed = DualPromptLearner.resume(tmp_path / "state.npz")
+    assert len(resumed.unlabelled_) == 30
+    Image.fromarray(digits.images[50]).save(tmp_path / "7.png", optimize=True)
+    with pytest.raises(ValueError, match=r"X_pool differs .* 1 of 40 rows, the first of them \[7\]"):
+        DualPromptLearner.resume(tmp_path / "state.npz")
+
+
+def test_resume_refuses(make, pool, tmp_path, classifier):
+    X, y = pool
+    path = tmp_path / "state.npz"
+    with pytest.raises(FileNotFoundError):
+        DualPromptLearner.resume(path)
+    make(path=path).run(y, protocol=Protocol(1, per_class=1))
+    changed = X.copy()
+    changed[[3, 9], 0] += 1
+    with pytest.raises(ValueError, match=r"differs .* 2 of 120 rows, the first of them \[3, 9\]"):
+        DualPromptLearner.resume(path, changed)
+    with pytest.raises(ValueError, match="X_pool has 100 rows, the saved learner's had 120"):
+        DualPromptLearner.resume(path, X[:100])
+    with pytest.raises(ValueError, match="X_pool is not in the saved state"):
+        DualPromptLearner.resume(path)
+    with pytest.raises(ValueError, match="exists; DualPromptLearner.resume"):
+        make(path=path).start()
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(ValueError, match="is no saved state"):
+        DualPromptLearner.resume(path, X)
+    own = classifier(net_params={"optimizer": torch.optim.Adam}, max_epochs=1)
+    DualPromptLearner(own, X, query_strategy=lambda *a, **k: 0, path=tmp_path / "b").start()
+    with pytest.raises(ValueError, match="cannot hold its net_params; pass an estimator"):
+        DualPromptLearner.resume(tmp_path / "b", X)
+    with pytest.raises(ValueError, match="query_strategy: the saved one was no function"):
+        DualPromptLearner.resume(tmp_path / "b", X, estimator=classifier())
+
+
+def test_malicious_state_runs_nothing(make, pool, tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "ran"), "w"))
+
+    path = tmp_path / "state.npz"
+    make(path=path).start()
+    with np.load(path) as file:
+        arrays = dict(file)
+    bad = np.array([Evil()], dtype=object)
+    np.savez(path, **(arrays | {"labels": bad}))
+    with pytest.raises(ValueError, match="is no saved state"):
+        DualPromptLearner.resume(path, pool[0])
+    path.write_bytes(pickle.dumps(Evil()))
+    with pytest.raises(ValueError, match="is no saved state"):
+        DualPromptLearner.resume(path, pool[0])
+    settings = json.loads(str(arrays["settings"]))
+    for name in ("os:system", "modal_clip_dual.active:importlib", "modal_clip_dual.active:os.system"):
+        text = json.dumps(settings | {"query_strategy": name})
+        np.savez(path, **(arrays | {"settings": np.array(text)}))
+        with pytest.raises(ValueError, match="query_strategy: the saved"):
+            DualPromptLearner.resume(path, pool[0])
+    assert not (tmp_path / "ran").exists()
+    text = json.dumps(settings | {"schema": 99})
+    np.savez(path, **(arrays | {"settings": np.array(text)}))
+    with pytest.raises(ValueError, match="has schema 99; this version of modal-clip-dual reads 1"):
+        DualPromptLearner.resume(path, pool[0])
