@@ -6,7 +6,7 @@ import importlib
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from inspect import signature
 from numbers import Integral
@@ -275,8 +275,10 @@ class DualPromptLearner(ActiveLearner):
         self.start()
         return np.setdiff1d(np.arange(len(self._pool)), self.rows_)
 
-    def query(self, X_pool=None, *args, n_instances=1, return_metrics=False, **kwargs):
+    def query(self, X_pool=None, n_instances=1, *args, return_metrics=False, **kwargs):
         """Choose samples of the learner's pool to be labelled.
+
+        A training that was interrupted is finished first.
 
         Parameters
         ----------
@@ -297,12 +299,19 @@ class DualPromptLearner(ActiveLearner):
             These samples.
         scores : ndarray
             With ``return_metrics``, None if the strategy gave none.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If ``n_instances`` does not fit what is left of the pool, or as `start`.
         """
         if X_pool is not None:
             if query_returns_metrics():
                 kwargs["return_metrics"] = return_metrics
-            return super().query(X_pool, *args, n_instances=n_instances, **kwargs)
+            return super().query(X_pool, n_instances, *args, **kwargs)
         self.start()
+        if self._pending is not None:
+            self._train_round()
         left = self.unlabelled_
         n_instances = check_n_instances(n_instances, len(left))
         began = time.perf_counter()
@@ -314,9 +323,7 @@ class DualPromptLearner(ActiveLearner):
             parameter = signature(self.query_strategy).parameters.get("random_state")
             if parameter is not None and parameter.default is None:
                 kwargs.setdefault("random_state", int(rng.integers(2**31)))
-            chosen = self.query_strategy(
-                self, self._pool[left], *args, n_instances=n_instances, **kwargs
-            )
+            chosen = self.query_strategy(self, self._pool[left], n_instances, *args, **kwargs)
             if isinstance(chosen, tuple):
                 chosen, scores = chosen
         rows = left[np.asarray(chosen)]
@@ -357,6 +364,9 @@ class DualPromptLearner(ActiveLearner):
         if len(y) != len(rows):
             raise ValueError(f"y has {len(y)} labels for {len(rows)} samples")
         self._check_known(y)
+        if self._pending is not None and set(self._pending["rows"]) != set(rows):
+            self._train_round()  # labels of a training that was interrupted are not lost
+            rows = self._rows_of(None, rows)
         self._pending = {"rows": rows, "labels": y}
         self._save()  # labels are the dearest thing here: kept before anything is computed
         self._train_round()
@@ -689,6 +699,14 @@ def _plain_params(estimator) -> dict:
     for name, value in estimator.get_params(deep=False).items():
         if name == "random_state":
             continue
+        if isinstance(value, (tuple, np.ndarray)):
+            value = list(value) if isinstance(value, tuple) else value.tolist()
+        elif isinstance(value, os.PathLike):
+            value = os.fspath(value)
+        elif name == "class_names" and isinstance(value, Mapping):
+            # JSON has no keys but texts
+            pairs = zip(np.array(list(value)).tolist(), value.values())
+            value = {"items": [list(pair) for pair in pairs]}
         try:
             if json.loads(json.dumps(value)) != value:
                 raise TypeError
@@ -704,7 +722,10 @@ def _estimator_of(saved: dict) -> DualPromptClassifier:
             f"estimator: the saved state cannot hold its {', '.join(saved['missing'])}; pass an "
             "estimator with the same parameters"
         )
-    return DualPromptClassifier(**saved["params"])
+    params = dict(saved["params"])
+    if isinstance(params["class_names"], dict):
+        params["class_names"] = dict(params["class_names"]["items"])
+    return DualPromptClassifier(**params)
 
 
 def _name_of(strategy) -> str | None:

@@ -328,6 +328,67 @@ def test_resume_goes_on_to_the_same_end(make, pool, tmp_path, strategy):
     assert learner.X_training.shape == (24, 128)
 
 
+@pytest.mark.parametrize("then", ["query", "teach the same", "teach others"])
+def test_interrupted_training_loses_no_label(make, pool, monkeypatch, then):
+    from modal_clip_dual.nn.losses import DualPromptLoss
+
+    X, y = pool
+    learner = make()
+    rows, instances = learner.query(n_instances=6)
+
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DualPromptLoss, "forward", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            learner.teach(instances, y[rows])
+    assert len(learner.rows_) == 0
+    if then == "query":
+        learner.query(n_instances=2)
+    elif then == "teach the same":
+        learner.teach(instances, y[rows])
+    else:
+        others = np.setdiff1d(np.arange(N), rows)[:3]
+        learner.teach(rows=others, y=y[others])
+        assert learner.rows_.tolist() == [*rows, *others]
+        with pytest.raises(ValueError, match="have a label already"):
+            learner.teach(rows=rows[:1], y=[0])
+    assert learner.rows_[:6].tolist() == rows.tolist()
+    expected = make()
+    expected.query(n_instances=6)
+    expected.teach(instances, y[rows])
+    assert without_seconds(learner.log_)[1] == without_seconds(expected.log_)[1]
+
+
+def test_positional_arguments_of_modals_query(make, pool, embeddings):
+    learner = make()
+    assert len(learner.query(None, 5)[0]) == 5
+    assert len(learner.query(embeddings[N : N + 30], 4)[0]) == 4
+    rows, instances, scores = learner.query(n_instances=3, return_metrics=True)
+    assert scores is None or scores.shape == (3,)
+
+
+@pytest.mark.parametrize("as_type", [tuple, np.array, lambda names: dict(enumerate(names)),
+                                     lambda names: dict(zip(np.arange(5, 15), names))])  # fmt: skip
+def test_settings_that_json_has_no_form_for(digits, pool, tmp_path, as_type):
+    from modal_clip_dual import DualPromptClassifier
+
+    X, y = pool
+    names = as_type(digits.class_names)
+    labels = y + 5 if isinstance(names, dict) and 5 in names and 0 not in names else y
+    clf = DualPromptClassifier(
+        names, model_name="demo", pretrained="bundled", device="cpu", max_epochs=1,
+        template=("a photo of a {}.",), cache="disk", cache_folder=tmp_path / "cache",
+    )  # fmt: skip
+    learner = DualPromptLearner(clf, X, path=tmp_path / "state.npz", y_pool=labels)
+    learner.run(labels, protocol=Protocol(1, per_class=1))
+    resumed = DualPromptLearner.resume(tmp_path / "state.npz", X)
+    np.testing.assert_array_equal(resumed.predict(X), learner.predict(X))
+    resumed.teach(rows=resumed.unlabelled_[:2], y=labels[resumed.unlabelled_[:2]])
+    assert learner.log_[0]["accuracy"] > 0.4
+
+
 SCRIPT = """
 import os, signal, sys
 import numpy as np
