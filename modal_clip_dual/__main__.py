@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-STRATEGIES = ("negative-prompt", "entropy", "random")
+DEFAULT_STRATEGIES = ["negative-prompt", "entropy", "random"]
 
 DEMO = """\
 Active learning on 1,797 handwritten digits (scikit-learn's, real scans) with the small
@@ -28,6 +28,7 @@ and the largest softmax probability of the same model.
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the command line."""
     from . import __version__
+    from .strategies.registry import available_strategies
 
     parser = argparse.ArgumentParser(
         prog="modal-clip-dual",
@@ -49,8 +50,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="repetitions, each with its own split, first round and prompts (default: 3)")  # fmt: skip
     add("--budget", type=_fraction, default=0.01, metavar="FRACTION",
         help="labels per round, as a fraction of the pool (default: 0.01)")  # fmt: skip
-    add("--strategies", nargs="+", choices=STRATEGIES, default=list(STRATEGIES), metavar="NAME",
-        help=f"what to compare: {', '.join(STRATEGIES)} (default: all)")  # fmt: skip
+    add("--strategies", nargs="+", type=_strategy, default=DEFAULT_STRATEGIES, metavar="NAME",
+        help=f"what to compare: {', '.join(available_strategies())}, or your own function as "
+             f"package.module:function (default: {' '.join(DEFAULT_STRATEGIES)})")  # fmt: skip
     add("--score", choices=("clean", "normalized", "margin"), default="clean",
         help="what negative-prompt ranks by (default: clean, the paper's)")  # fmt: skip
     add("--complement", choices=("uniform", "all", "hard"), default="uniform",
@@ -84,6 +86,16 @@ def _fraction(text: str) -> float:
     return value
 
 
+def _strategy(text: str) -> str:
+    from .strategies.registry import available_strategies
+
+    if text not in available_strategies() and ":" not in text:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is none of {', '.join(available_strategies())}, nor package.module:function"
+        )
+    return text
+
+
 def _weight(text: str) -> float:
     value = float(text)
     if not 0 <= value < float("inf"):
@@ -112,13 +124,12 @@ def run_demo(args: argparse.Namespace) -> int:
         return 2
     print("Loading torch, open_clip and the bundled CLIP ...", flush=True)
     start = time.perf_counter()
-    from functools import partial
+    from inspect import signature
 
     import numpy as np
     import pandas as pd
-    from modAL.uncertainty import entropy_sampling
 
-    from . import DualPromptClassifier, negative_prompt_sampling, random_sampling
+    from . import DualPromptClassifier, get_strategy
     from .data import load_digits_images
     from .evaluation import run_active_learning
     from .evaluation.plots import plot_learning_curves
@@ -135,8 +146,11 @@ def run_demo(args: argparse.Namespace) -> int:
         device=args.device,
     )
     try:
+        if any(":" in name for name in args.strategies):
+            sys.path.insert(0, str(Path.cwd()))  # the user's own module
+        takes = {name: signature(get_strategy(name)).parameters for name in args.strategies}
         zero_shot = digits.target == classifier.zero_shot_proba(digits.images).argmax(axis=1)
-    except ValueError as error:  # a device that this machine does not have
+    except (TypeError, ValueError) as error:  # a device or a function that is not there
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(f"{time.perf_counter() - start:.0f} s.  Pool {n_pool}, test {n_test} images, "
@@ -148,11 +162,10 @@ def run_demo(args: argparse.Namespace) -> int:
         order = np.random.default_rng(seed).permutation(n_digits)
         test, pool = order[:n_test], order[n_test:]
         for name in args.strategies:
-            strategy = {
-                "negative-prompt": partial(negative_prompt_sampling, score=args.score),
-                "entropy": entropy_sampling,
-                "random": partial(random_sampling, random_state=np.random.default_rng(seed)),
-            }[name]
+            params = {"score": args.score} if name == "negative-prompt" else {}
+            if "random_state" in takes[name]:
+                params["random_state"] = np.random.default_rng(seed)
+            strategy = get_strategy(name, **params)
 
             def on_round(record, name=name, seed=seed):
                 rows.append({"strategy": name, "seed": seed, **record})

@@ -52,14 +52,12 @@ def join(X: np.ndarray, X_pseudo: np.ndarray) -> np.ndarray:
     return np.concatenate([X, X_pseudo])
 
 
-def check_n_per_class(n_per_class, least: int, name: str = "n_per_class") -> None:
-    """Refuse what is no number of samples per class."""
-    if isinstance(n_per_class, bool) or not isinstance(n_per_class, Integral):
-        raise TypeError(
-            f"{name}={n_per_class!r} is a {type(n_per_class).__name__}; expected an integer"
-        )
-    if n_per_class < least:
-        raise ValueError(f"{name}={n_per_class}; expected at least {least}")
+def check_integer(name: str, value, least: int) -> None:
+    """Refuse what is no integer, or below the least."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{name}={value!r} is a {type(value).__name__}; expected an integer")
+    if value < least:
+        raise ValueError(f"{name}={value}; expected at least {least}")
 
 
 def check_width(array: np.ndarray, backbone, estimator, name: str = "X") -> None:

@@ -17,12 +17,13 @@ from modAL.models import ActiveLearner
 from sklearn.metrics import cohen_kappa_score
 
 from ._compat import query_returns_metrics
-from ._input import check_n_per_class
+from ._input import check_integer
 from ._labels import check_labels
 from ._state import read_state, write_state
 from .classifier import DualPromptClassifier
 from .data.images import as_array, check_files, image_key, kind_of
 from .strategies import mine_confident, negative_prompt_sampling
+from .strategies._ask import call_strategy
 from .strategies._selection import check_n_instances, select_highest_per_class
 
 
@@ -255,7 +256,7 @@ class DualPromptLearner(ActiveLearner):
             )
         if not callable(self.query_strategy):
             raise TypeError(f"query_strategy={self.query_strategy!r} cannot be called")
-        check_n_per_class(self.n_pseudo, least=0, name="n_pseudo")
+        check_integer("n_pseudo", self.n_pseudo, least=0)
         if isinstance(self.random_state, bool) or not isinstance(self.random_state, Integral):
             raise TypeError(f"random_state={self.random_state!r}; expected an integer")
         if self.budget is not None and (not isinstance(self.budget, Integral) or self.budget < 1):
@@ -320,13 +321,11 @@ class DualPromptLearner(ActiveLearner):
         if self.random_first_query and not len(self.rows_):
             chosen = rng.permutation(len(left))[:n_instances]
         else:
-            parameter = signature(self.query_strategy).parameters.get("random_state")
-            if parameter is not None and parameter.default is None:
-                kwargs.setdefault("random_state", int(rng.integers(2**31)))
-            chosen = self.query_strategy(self, self._pool[left], n_instances, *args, **kwargs)
-            if isinstance(chosen, tuple):
-                chosen, scores = chosen
-        rows = left[np.asarray(chosen)]
+            seed = int(rng.integers(2**31))
+            chosen, scores = call_strategy(
+                self.query_strategy, self, self._pool[left], n_instances, seed, *args, **kwargs
+            )
+        rows = left[chosen]
         self._query = {"rows": rows.tolist(), "scores": self._believed(rows)}
         self._query["query_seconds"] = time.perf_counter() - began
         self._save()

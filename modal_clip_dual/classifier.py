@@ -19,7 +19,7 @@ from ._input import (
     READING_CONSTRAINTS,
     check_cache,
     check_input,
-    check_n_per_class,
+    check_integer,
     check_width,
     disk_cache,
     join,
@@ -144,6 +144,9 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         Width D of the embeddings, if ``fit`` was given embeddings.
     feature_names_in_ : ndarray of shape (D,)
         Column names, if ``fit`` was given a DataFrame of embeddings.
+    coef_ : ndarray of shape (C, D), float32
+        Text embeddings of the positive prompt over tau: the class probabilities are the
+        softmax of ``transform(X) @ coef_.T``.
 
     See Also
     --------
@@ -347,7 +350,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         mine_confident : The pseudo-labels of later rounds, by a fitted classifier.
         """
         self._check_params()
-        check_n_per_class(n_per_class, least=1)
+        check_integer("n_per_class", n_per_class, least=1)
         if self.class_names is None:
             raise ValueError(
                 "class_names is None; without labels the classes have to be named: expected a list "
@@ -629,7 +632,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     def _zero_shot(self, array, backbone, names):
         import torch
 
-        from .nn.module import as_tensor
+        from ._tensors import as_tensor
         from .nn.text_prompts import template_embeddings
 
         text = template_embeddings(backbone, names, _check_template(self.template))
@@ -776,6 +779,13 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             net.history = self.history_
             self._net = net
         return self._net
+
+    @property
+    def coef_(self):
+        """Weights (C, D) of the linear classifier that this is on its own embeddings."""
+        module = self.net_.module_.eval()
+        scale = module.text_encoder.backbone.logit_scale
+        return (module.text_embeddings()[0] * scale).float().cpu().numpy()
 
     def __getstate__(self):
         state = super().__getstate__().copy()

@@ -15,6 +15,8 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU"))
 
 
+LABELLED = np.random.default_rng(0).permutation(1797)[:60]  # digits that `fitted` was trained on
+
 TINY = {
     "embed_dim": 32,
     "vision_cfg": {"image_size": 32, "patch_size": 8, "width": 64, "layers": 2, "head_width": 32},
@@ -122,5 +124,19 @@ def classifier(digits):
 @pytest.fixture(scope="session")
 def fitted(digits, embeddings):
     """A classifier trained on 60 digits: not to be changed."""
-    rows = np.random.default_rng(0).permutation(1797)[:60]
-    return make_classifier(digits, max_epochs=20).fit(embeddings[rows], digits.target[rows])
+    return make_classifier(digits, max_epochs=20).fit(embeddings[LABELLED], digits.target[LABELLED])
+
+
+@pytest.fixture(scope="session")
+def learner(fitted, digits, embeddings):
+    """modAL's learner around `fitted`, with the 60 digits it was trained on: not to be changed."""
+    return make_learner(fitted, embeddings[LABELLED], digits.target[LABELLED])
+
+
+def make_learner(estimator, X_training, y_training):
+    """modAL's learner around an estimator that is fitted already."""
+    from modAL.models import ActiveLearner
+
+    learner = ActiveLearner(estimator)
+    learner.X_training, learner.y_training = X_training, y_training
+    return learner

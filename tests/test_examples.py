@@ -50,6 +50,14 @@ def test_snippets_of_the_page_on_the_loop(tmp_path):
     assert done.stdout.splitlines()[-1] == "DualPromptLearner(round 2, 40 of 1797 40 40"
 
 
+def test_snippets_of_the_page_on_strategies():
+    blocks = python_blocks((ROOT / "docs/strategies.md").read_text(encoding="utf-8"))
+    code = "\n".join([*blocks, "print(len(learner.query(X[20:], n_instances=10)[0]), rows.shape)"])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "10 (10,)"
+
+
 def test_quickstart(capsys):
     runpy.run_path(str(ROOT / "examples/quickstart.py"))
     lines = capsys.readouterr().out.splitlines()

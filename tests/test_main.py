@@ -46,7 +46,7 @@ def test_table():
         (["demo", "--rounds", "0"], "not a whole number of at least 1"),
         (["demo", "--budget", "2"], "not between 0 and 1"),
         (["demo", "--negative-weight", "-1"], "not a number of at least 0"),
-        (["demo", "--strategies", "best"], "invalid choice: 'best'"),
+        (["demo", "--strategies", "best"], "'best' is none of negative-prompt, random"),
         (["dem"], "invalid choice"),
         ([], "COMMAND"),
     ],

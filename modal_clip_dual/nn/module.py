@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from skorch.callbacks import Callback
 from torch import nn
 
+from .._tensors import as_tensor
 from .text_prompts import PromptedTextEncoder
 from .visual_prompts import (
     CoupledTokens,
@@ -150,16 +151,6 @@ class ClipEachGradient(Callback):
         for _, parameter in named_parameters:
             if parameter.grad is not None:
                 nn.utils.clip_grad_norm_(parameter, self.gradient_clip_value)
-
-
-def as_tensor(embeddings: np.ndarray | torch.Tensor) -> torch.Tensor:
-    """A float32 tensor of embeddings, copied only if torch could not share the memory.
-
-    torch warns of arrays that may not be written, such as memory-mapped ones.
-    """
-    if isinstance(embeddings, torch.Tensor):
-        return embeddings
-    return torch.from_numpy(np.require(embeddings, np.float32, ["C", "W"]))
 
 
 class Batches:

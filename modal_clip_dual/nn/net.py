@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from skorch import NeuralNetClassifier
 from skorch.callbacks import EarlyStopping, LRScheduler
 
+from .._tensors import as_tensor
 from .losses import DualPromptLoss
-from .module import Batches, ClipEachGradient, DualPromptModule, PairedBatches, as_tensor
+from .module import Batches, ClipEachGradient, DualPromptModule, PairedBatches
 from .text_prompts import PromptedTextEncoder
 
 # Arguments of the net that have an argument of their own in the classifier, or that the

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from inspect import signature
+
 import numpy as np
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import check_is_fitted
+
+from .._tensors import as_array
 
 
 def ask(classifier, X, method: str) -> np.ndarray:
@@ -21,11 +27,11 @@ def ask(classifier, X, method: str) -> np.ndarray:
     """
     members = getattr(classifier, "learner_list", None)
     if members is None:
-        inner, X = _find(classifier, X, method)
+        inner, X = find(classifier, X, method)
         return getattr(inner, method)(X)
     answers, classes = [], []
     for member in members:
-        inner, transformed = _find(member, X, method)
+        inner, transformed = find(member, X, method)
         answers.append(getattr(inner, method)(transformed))
         classes.append(getattr(inner, "classes_", None))
     for other in classes[1:]:
@@ -40,26 +46,200 @@ def ask(classifier, X, method: str) -> np.ndarray:
 def classes_of(classifier) -> np.ndarray:
     """Labels of the columns of what `ask` returns, sorted."""
     members = getattr(classifier, "learner_list", None)
-    inner, _ = _find(members[0] if members else classifier, None, "classes_")
+    inner, _ = find(members[0] if members else classifier, None, "classes_")
     return inner.classes_
 
 
-def _find(classifier, X, method):
-    """The object inside `classifier` that has the method, and X as that object sees it."""
+def ask_proba(classifier, X) -> np.ndarray:
+    """Class probabilities (n, C), of zero-shot CLIP if the classifier was never fitted.
+
+    Raises
+    ------
+    TypeError
+        If it has no ``predict_proba``.
+    NotFittedError
+        If it was never fitted and has no ``zero_shot_proba``.
+    """
+    try:
+        return ask(classifier, X, "predict_proba")
+    except NotFittedError as error:
+        try:
+            return ask(classifier, X, "zero_shot_proba")
+        except TypeError:
+            raise NotFittedError(
+                f"this {type(classifier).__name__} was never fitted, so it has no class "
+                "probabilities; fit it on a first set of labels, or choose these by random_sampling"
+            ) from error
+
+
+def call_strategy(strategy, classifier, X_pool, n_instances, random_state, *args, **kwargs):
+    """Rows of the pool and their scores (None where modAL knows none) by any strategy.
+
+    Strategies that draw, and were not told how, draw from ``random_state``.
+    """
+    parameter = signature(strategy).parameters.get("random_state")
+    if parameter is not None and parameter.default is None:
+        kwargs.setdefault("random_state", random_state)
+    chosen = strategy(classifier, X_pool, n_instances, *args, **kwargs)
+    rows, scores = chosen if isinstance(chosen, tuple) else (chosen, None)
+    return np.asarray(rows), scores
+
+
+def embed(classifier, X, name: str = "X_pool"):
+    """Embeddings (n, D) of X, an array or a tensor, in which a strategy measures distances.
+
+    What ``transform`` of the estimator inside `classifier` gives; if it has none, X itself as
+    it reaches the estimator, after the steps of a Pipeline.  Where the members of a
+    Committee embed differently, squared distances are the means of theirs.
+
+    Raises
+    ------
+    TypeError
+        If there is no ``transform`` and X is no table of numbers.
+    """
+    members = getattr(classifier, "learner_list", None)
+    if members is None:
+        return _embed(classifier, X, name)
+    embeddings = [as_array(_embed(member, X, name)) for member in members]
+    if all(np.array_equal(embeddings[0], other) for other in embeddings[1:]):
+        return embeddings[0]
+    return np.hstack(embeddings) / np.sqrt(len(embeddings))
+
+
+def labelled(classifier, required: bool = False):
+    """Embeddings (m, D) and labels (m,) of the training data of a modAL learner.
+
+    Of a Committee all members' data, each sample once.  None and None before the first labels,
+    and for what is no learner.
+
+    Raises
+    ------
+    ValueError
+        If labels are ``required`` and the classifier is no learner.
+    """
+    members = getattr(classifier, "learner_list", None) or [classifier]
+    if required and not hasattr(members[0], "X_training"):
+        raise ValueError(
+            "this query strategy compares the pool with labelled samples, which "
+            f"{_describe(classifier)} does not hold: it has no X_training; expected a modAL learner"
+        )
+    parts = [
+        (member.X_training, member.y_training)
+        for member in members
+        if getattr(member, "X_training", None) is not None and len(member.y_training)
+    ]
+    if not parts:
+        return None, None
+    embeddings = np.concatenate([as_array(embed(classifier, X, "X_training")) for X, _ in parts])
+    labels = np.concatenate([y for _, y in parts])
+    if len(parts) > 1:
+        _, first = np.unique(embeddings, axis=0, return_index=True)
+        embeddings, labels = embeddings[np.sort(first)], labels[np.sort(first)]
+    return embeddings, labels
+
+
+def linear_head(classifier, X):
+    """Embeddings (n, D) of X, and the weights (C, D) and biases (C,) of their classifier.
+
+    Raises
+    ------
+    TypeError
+        If the classifier is not linear in its embeddings: it has no ``coef_`` of their width.
+    NotFittedError
+        If it was never fitted.
+    """
+    if hasattr(classifier, "learner_list"):
+        raise TypeError(
+            "this query strategy needs one linear classifier, but a Committee has many; pass one "
+            "of its learners"
+        )
+    inner, inputs = find(classifier, X, "coef_", required=False, through_templates=False)
+    if not hasattr(inner, "coef_"):
+        if hasattr(inner, "fit"):
+            check_is_fitted(inner)
+        raise TypeError(
+            "this query strategy needs a classifier that is linear in its embeddings, with the "
+            f"attribute coef_, such as DualPromptClassifier or LogisticRegression; got "
+            f"{_describe(classifier, inner)}"
+        )
+    weights = np.atleast_2d(as_array(inner.coef_)).astype(np.float32)
+    biases = np.broadcast_to(np.float32(getattr(inner, "intercept_", 0.0)), len(weights))
+    if len(weights) == 1:  # scikit-learn's binary classifiers give the second class's alone
+        weights = np.concatenate([np.zeros_like(weights), weights])
+        biases = np.concatenate([np.zeros_like(biases), biases])
+    embeddings = _embed(classifier, X, "X_pool")
+    if embeddings.shape[1] != weights.shape[1]:  # transform leads elsewhere, as in scikit-learn's LDA
+        embeddings = _as_table(inputs, inner, "X_pool")
+    if embeddings.shape[1] != weights.shape[1]:
+        raise TypeError(
+            f"coef_ of {type(inner).__name__} has {weights.shape[1]} columns, its embeddings "
+            f"{embeddings.shape[1]}; this query strategy needs a classifier that is linear in them"
+        )
+    return embeddings, weights, biases
+
+
+def _embed(classifier, X, name):
+    inner, X = find(classifier, X, "transform", required=False)
+    return inner.transform(X) if hasattr(inner, "transform") else _as_table(X, inner, name)
+
+
+def _as_table(X, inner, name):
+    table = X if hasattr(X, "detach") else np.asarray(X)
+    numbers = hasattr(table, "detach") or table.dtype.kind in "fiu"
+    if table.ndim != 2 or not numbers:
+        raise TypeError(
+            f"this query strategy measures distances: it needs a classifier with the method "
+            f"transform(X), such as DualPromptClassifier, or embeddings as {name}, numbers of shape "
+            f"(n, D); got {type(inner).__name__} and {name} of shape {tuple(table.shape)} and type "
+            f"{table.dtype}"
+        )
+    return table
+
+
+def check_has(classifier, inner, method: str) -> None:
+    """Refuse a classifier whose innermost object has not the method; names both."""
+    if not hasattr(inner, method):
+        raise TypeError(
+            f"this query strategy needs a classifier with the method {method}(X), such as "
+            f"DualPromptClassifier; got {_describe(classifier, inner)}"
+        )
+
+
+def _describe(classifier, inner=None) -> str:
+    around = "" if inner in (None, classifier) else f" around {type(inner).__name__}"
+    return f"{type(classifier).__name__}{around}"
+
+
+def _is_learner(inner) -> bool:
+    return hasattr(inner, "query") and hasattr(inner, "estimator")
+
+
+def find(classifier, X, method, required=True, through_templates=True):
+    """The object inside `classifier` that has the method, and X as that object sees it.
+
+    If none has it: the innermost object, or an error where the method is ``required``.
+    scikit-learn's meta-estimators hold a template of the estimators that they fit;
+    ``through_templates``: these are looked into, too.
+    """
     inner = classifier
-    while not hasattr(inner, method):
-        if hasattr(inner, "best_estimator_"):
+    # modAL's learners have methods that their estimator may lack.
+    while not hasattr(inner, method) or _is_learner(inner):
+        if _is_learner(inner):
+            inner = inner.estimator
+        elif hasattr(inner, "best_estimator_"):
             inner = inner.best_estimator_
         elif hasattr(inner, "steps"):
             if len(inner.steps) > 1 and X is not None:
                 X = inner[:-1].transform(X)
             inner = inner.steps[-1][1]
-        elif hasattr(inner, "estimator") and not hasattr(inner, "cv_results_"):
+        elif (
+            hasattr(inner, "estimator")
+            and not hasattr(inner, "cv_results_")
+            and through_templates
+        ):
             inner = inner.estimator
         else:
-            raise TypeError(
-                f"this query strategy needs a classifier with the method {method}(X), such as "
-                f"DualPromptClassifier; got {type(classifier).__name__}"
-                + ("" if inner is classifier else f" around {type(inner).__name__}")
-            )
+            if required:
+                check_has(classifier, inner, method)
+            break
     return inner, X

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from numbers import Integral
+from numbers import Integral, Real
 
 import numpy as np
 
@@ -32,14 +32,47 @@ def check_n_instances(n_instances, n_pool: int) -> int:
     return int(n_instances)
 
 
-def generator_of(random_state) -> np.random.Generator | np.random.RandomState:
+def check_option(name: str, value, allowed) -> None:
+    """Refuse what is none of the allowed values."""
+    if value not in allowed:
+        raise ValueError(f"{name}={value!r}; expected one of {allowed}")
+
+
+def check_number(name: str, value, low: float, high: float, *, ends: str = "") -> None:
+    """Refuse what is no number between low and high; ``ends``: "low" and "high" belong to it."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name}={value!r} is a {type(value).__name__}; expected a number")
+    inside = low <= value if "low" in ends else low < value
+    inside &= value <= high if "high" in ends else value < high
+    if not inside:
+        left, right = "[" if "low" in ends else "(", "]" if "high" in ends else ")"
+        raise ValueError(f"{name}={value}; expected a number in {left}{low}, {high}{right}")
+
+
+def generator_of(random_state) -> np.random.Generator:
     """Return a random generator that is never NumPy's global one.
 
     An integer always gives the same draws; None gives fresh ones.
     """
-    if isinstance(random_state, (np.random.Generator, np.random.RandomState)):
-        return random_state
+    if isinstance(random_state, np.random.RandomState):  # advanced, so that the next call differs
+        random_state = random_state.randint(2**31)
     return np.random.default_rng(random_state)
+
+
+def subsample(n: int, max_samples: int, rng: np.random.Generator) -> np.ndarray:
+    """All n rows, or max_samples of them at random; ascending."""
+    if n <= max_samples:
+        return np.arange(n)
+    return np.sort(rng.permutation(n)[:max_samples])
+
+
+def fill_up(rows, n: int, n_pool: int, rng: np.random.Generator) -> np.ndarray:
+    """The given rows, and random other ones up to n."""
+    rows = np.asarray(rows, dtype=np.int64)[:n]
+    if len(rows) < n:
+        left = np.setdiff1d(np.arange(n_pool), rows)
+        rows = np.concatenate([rows, rng.permutation(left)[: n - len(rows)]])
+    return rows
 
 
 def ascending_order(scores, rng=None) -> np.ndarray:

@@ -6,10 +6,10 @@ import numpy as np
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import _num_samples
 
-from .._input import check_n_per_class
+from .._input import check_integer
 from ._ask import ask, classes_of
-from ._selection import select_highest_per_class
-from .negative_prompt import SCORES, _check_option, confidence
+from ._selection import check_option, select_highest_per_class
+from .negative_prompt import SCORES, confidence
 
 
 def mine_confident(classifier, X_pool, n_per_class=16, exclude=None, *, score="clean"):
@@ -71,8 +71,8 @@ def mine_confident(classifier, X_pool, n_per_class=16, exclude=None, *, score="c
     n_pool = _num_samples(X_pool)
     if n_pool == 0:
         raise ValueError("X_pool is empty; expected at least one unlabelled sample")
-    check_n_per_class(n_per_class, least=0)
-    _check_option("score", score, SCORES)
+    check_integer("n_per_class", n_per_class, least=0)
+    check_option("score", score, SCORES)
     left = np.ones(n_pool, dtype=bool)
     if exclude is not None:
         left[_check_rows(exclude, n_pool)] = False

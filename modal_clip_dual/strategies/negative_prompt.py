@@ -12,17 +12,13 @@ from ._ask import ask
 from ._selection import (
     REMAINDERS,
     check_n_instances,
+    check_option,
     generator_of,
     select_lowest,
     select_per_class,
 )
 
 SCORES = ("clean", "normalized", "margin")
-
-
-def _check_option(name, value, allowed):
-    if value not in allowed:
-        raise ValueError(f"{name}={value!r}; expected one of {allowed}")
 
 
 def _proba_and_logits(classifier, X):
@@ -124,7 +120,7 @@ def negative_prompt_uncertainty(classifier, X, score="clean"):
     >>> negative_prompt_uncertainty(clf, digits.images[:5]).shape
     (5,)
     """
-    _check_option("score", score, SCORES)
+    check_option("score", score, SCORES)
     proba, logits = _proba_and_logits(classifier, X)
     return confidence(logits, proba.argmax(axis=1), score)[1]
 
@@ -203,8 +199,8 @@ def negative_prompt_sampling(
     (20, (20, 8, 8))
     """
     n_instances = check_n_instances(n_instances, _num_samples(X_pool))
-    _check_option("score", score, SCORES)
-    _check_option("remainder", remainder, REMAINDERS)
+    check_option("score", score, SCORES)
+    check_option("remainder", remainder, REMAINDERS)
     rng = generator_of(random_state) if random_tie_break else None
     proba, logits = _proba_and_logits(classifier, X_pool)
     predicted = proba.argmax(axis=1)

@@ -54,6 +54,8 @@ def literal_confidence(clf, score):
 
 class TestNegativePromptSampling(StrategyTemplate):
     strategy = staticmethod(negative_prompt_sampling)
+    any_classifier = False
+    lacking = (("embeddings", r"method clean_logits\(X\)"), ("svc", r"method predict_proba\(X\)"))
 
     @pytest.mark.parametrize("score", ["clean", "normalized", "margin"])
     @pytest.mark.parametrize("remainder", ["per-class", "global"])
@@ -87,7 +89,7 @@ class TestNegativePromptSampling(StrategyTemplate):
         drawn = {tuple(self.rows(clf, X, 2, random_tie_break=True)) for _ in range(30)}
         assert len(drawn) > 10
 
-    def test_param_random_state(self):
+    def test_random_state_decides_ties(self):
         clf = Given(np.tile([0.9, 0.1], (10, 1)), np.zeros((10, 2)))
         X = np.arange(10)[:, None]
         draws = [self.rows(clf, X, 4, True, random_state=3).tolist() for _ in range(2)]

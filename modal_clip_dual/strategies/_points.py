@@ -1,0 +1,76 @@
+"""Squared distances between embeddings, in torch on the device where they are.
+
+No n x n matrix is ever held: everything goes block by block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from .._tensors import as_tensor
+
+BLOCK = 1 << 23  # numbers in a block of distances: 32 MiB
+# |x|^2 - 2 <x, y> + |y|^2 loses digits where all points lie far off in one direction: beyond
+# this ratio of squared mean to variance, differences are taken instead.
+CANCELLATION = 100.0
+
+
+class Points:
+    """Embeddings (n, D) with the distances from them.
+
+    Raises
+    ------
+    ValueError
+        If an embedding is not finite, or the device does not exist; names the argument.
+    """
+
+    def __init__(self, embeddings, device: str | None = None, name: str = "X_pool"):
+        self.x = as_tensor(embeddings, device)
+        parts = [block.square().sum(dim=1) for block in self.x.split(self._rows(1))]
+        self.norms = torch.cat(parts)  # squared
+        if not torch.isfinite(self.norms).all():
+            row = int((~torch.isfinite(self.norms)).nonzero()[0, 0])
+            raise ValueError(f"{name}: the embedding of row {row} is not finite; expected numbers")
+        mean = self.x.mean(dim=0).square().sum()
+        variance = self.norms.mean() - mean
+        self.cancels = bool(mean > CANCELLATION * variance)
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def _rows(self, width: int) -> int:
+        return max(1, BLOCK // max(width, self.x.shape[1]))
+
+    def to(self, point: torch.Tensor) -> torch.Tensor:
+        """Squared distances (n,) to one point (D,)."""
+        return self._between(slice(None), point[None])[:, 0]
+
+    def blocks(self, others: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Squared distances to other points (m, D): slices of rows with their (rows, m)."""
+        step = self._rows(len(others))
+        for start in range(0, len(self), step):
+            rows = slice(start, start + step)
+            yield rows, self._between(rows, others)
+
+    def nearest(self, others: torch.Tensor) -> torch.Tensor:
+        """Squared distance (n,) of each to the nearest of other points (m, D)."""
+        return torch.cat([block.min(dim=1).values for _, block in self.blocks(others)])
+
+    def _between(self, rows: slice, others: torch.Tensor) -> torch.Tensor:
+        x = self.x[rows]
+        if self.cancels:
+            mode = "donot_use_mm_for_euclid_dist"
+            return torch.cdist(x, others, compute_mode=mode).square_()
+        squared = (x @ others.T).mul_(-2).add_(self.norms[rows, None])
+        return squared.add_(others.square().sum(dim=1)).clamp_(min=0)
+
+
+def highest(values: torch.Tensor, rng: np.random.Generator | None = None) -> int:
+    """The row of the largest value; among equals the first, or with ``rng`` any."""
+    if rng is None:
+        return int(values.argmax())
+    ties = (values == values.max()).nonzero()[:, 0]
+    return int(ties[rng.integers(len(ties))])

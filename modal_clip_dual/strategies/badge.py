@@ -1,0 +1,183 @@
+"""BADGE: diverse, uncertain gradient embeddings (Ash et al., ICLR 2020)."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.utils.validation import _num_samples
+
+from .._compat import format_query
+from ._ask import ask_proba, embed
+from ._selection import check_n_instances, generator_of
+
+
+def badge_gradient_norm(classifier, X, *, device=None):
+    """Norm of each sample's gradient embedding, had the predicted label been the true one.
+
+    A utility for modAL's `make_linear_combination` and `make_query_strategy`: large where the
+    prediction is unsure.
+
+    Parameters
+    ----------
+    classifier : modAL learner, Committee, Pipeline or estimator
+        As for `badge_sampling`.
+    X : array-like of n samples
+    device : str or None, default=None
+        Of the computation; see `badge_sampling`.
+
+    Returns
+    -------
+    norm : ndarray of shape (n,), float32
+
+    Raises
+    ------
+    TypeError, ValueError, NotFittedError
+        As `badge_sampling`.
+
+    Examples
+    --------
+    >>> from modal_clip_dual import DualPromptClassifier
+    >>> from modal_clip_dual.data import load_digits_images
+    >>> from modal_clip_dual.strategies import badge_gradient_norm
+    >>> digits = load_digits_images()
+    >>> clf = DualPromptClassifier(digits.class_names, model_name="demo", pretrained="bundled")
+    >>> badge_gradient_norm(clf, digits.images[:5]).shape
+    (5,)
+    """
+    return _gradients(classifier, X, device).squared_norms.sqrt().cpu().numpy()
+
+
+def badge_sampling(
+    classifier,
+    X_pool,
+    n_instances=1,
+    random_tie_break=False,
+    *,
+    random_state=None,
+    device=None,
+):
+    """Query samples whose last-layer gradients are large and differ from each other.
+
+    The gradient embedding of a sample is the outer product of (one-hot prediction minus class
+    probabilities) and its image embedding.  The first sample is the one with the largest, each
+    next one is drawn with a probability proportional to the squared distance to the nearest
+    chosen one: the seeding of k-means++ ([1]_, Algorithm 1).
+
+    Parameters
+    ----------
+    classifier : modAL learner, Committee, Pipeline or estimator
+        Needs ``predict_proba``; one that was never fitted needs ``zero_shot_proba``.  Embeds by
+        its ``transform``; if it has none, X_pool itself is taken as it reaches the estimator.
+        The probabilities of a Committee's members are averaged.
+    X_pool : array-like of n_pool samples
+        The unlabelled pool.
+    n_instances : int, default=1
+        Samples to query, 1 to n_pool.
+    random_tie_break : bool, default=False
+        Choose the first sample at random among equally large gradients.
+    random_state : int, Generator, RandomState or None, default=None
+        Of the draws.
+    device : str or None, default=None
+        Torch device of the computation; None is where the embeddings are, for arrays the CPU.
+
+    Returns
+    -------
+    indices : ndarray of int, shape (n_instances,)
+        Distinct rows of X_pool, in the order of choice.
+    metrics : ndarray of shape (n_instances,)
+        Norms of their gradients; returned with modAL 0.4.2 or later.
+
+    Raises
+    ------
+    TypeError
+        If n_instances is no integer, or the classifier has not the methods.
+    ValueError
+        If the pool is empty, n_instances does not fit it, an embedding is not finite, or the
+        device does not exist.
+    NotFittedError
+        If the classifier was never fitted and has no zero-shot probabilities.
+
+    Notes
+    -----
+    Squared distances factor over the outer product, ``|a|^2 |v|^2 + |b|^2 |w|^2 - 2 <a, b>
+    <v, w>``, so that no (n_pool, C D) matrix is made: time n_pool n_instances (C + D), memory
+    n_pool C beyond the embeddings.
+
+    References
+    ----------
+    .. [1] Ash et al., "Deep Batch Active Learning by Diverse, Uncertain Gradient Lower Bounds",
+       ICLR 2020, arXiv:1906.03671.
+
+    Examples
+    --------
+    >>> from modAL.models import ActiveLearner
+    >>> from modal_clip_dual import DualPromptClassifier, badge_sampling
+    >>> from modal_clip_dual.data import load_digits_images
+    >>> digits = load_digits_images()
+    >>> clf = DualPromptClassifier(digits.class_names, model_name="demo", pretrained="bundled")
+    >>> learner = ActiveLearner(clf, query_strategy=badge_sampling)
+    >>> rows, images = learner.query(digits.images, n_instances=20)
+    >>> len(set(rows.tolist()))
+    20
+    """
+    n_instances = check_n_instances(n_instances, _num_samples(X_pool))
+    rng = generator_of(random_state)
+    gradients = _gradients(classifier, X_pool, device)
+    rows = _k_means_plus_plus(gradients, n_instances, rng, random_tie_break)
+    return format_query(rows, gradients.squared_norms[rows].sqrt().cpu().numpy())
+
+
+class _Gradients:
+    """Gradient embeddings g_i = a_i (x) v_i, never multiplied out."""
+
+    def __init__(self, proba, points):
+        from .._tensors import as_tensor
+
+        self.points = points
+        self.a = -as_tensor(proba, points.x.device)
+        best = self.a.argmin(dim=1, keepdim=True)
+        # 1 - P of the prediction as the sum of the others: exact where P is nearly 1.
+        self.a.scatter_(1, best, 0.0)
+        self.a.scatter_(1, best, -self.a.sum(dim=1, keepdim=True))
+        self.squared_norms = self.a.square().sum(dim=1) * points.norms
+
+    def to(self, row: int):
+        """Squared distances (n,) to one of them."""
+        inner = (self.a @ self.a[row]).mul_(self.points.x @ self.points.x[row])
+        both = self.squared_norms + self.squared_norms[row]
+        return both.sub_(inner, alpha=2).clamp_(min=0)
+
+
+def _gradients(classifier, X, device):
+    from .._tensors import check_device
+    from ._points import Points
+
+    check_device(device)
+    points = Points(embed(classifier, X), device)
+    return _Gradients(ask_proba(classifier, X), points)
+
+
+def _k_means_plus_plus(gradients, n: int, rng, random_tie_break: bool = False) -> np.ndarray:
+    """n distinct rows by the seeding of k-means++, the largest gradient first."""
+    from ._points import highest
+
+    rows = [highest(gradients.squared_norms, rng if random_tie_break else None)]
+    squared = gradients.to(rows[0])
+    for _ in range(1, n):
+        squared[rows] = 0.0
+        row = _draw(squared, rng)
+        if row is None:  # all others equal chosen ones
+            left = np.setdiff1d(np.arange(len(squared)), rows)
+            row = int(left[rng.integers(len(left))])
+        rows.append(row)
+        squared = squared.minimum(gradients.to(row))
+    return np.array(rows, dtype=np.int64)
+
+
+def _draw(weights, rng) -> int | None:
+    """A row with probability proportional to its weight; None if all weights are zero."""
+    cumulative = weights.double().cumsum(dim=0)
+    total = cumulative[-1]
+    if not total > 0:
+        return None
+    # The first row whose sum exceeds the draw has a weight of its own.
+    return int((cumulative <= total * rng.random()).sum())

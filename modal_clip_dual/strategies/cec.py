@@ -1,0 +1,185 @@
+"""CEC: calibrated entropy-weighted clustering (Safaei and Patel, WACV 2025)."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.special import entr
+from sklearn.neighbors import NearestNeighbors
+from sklearn.utils.validation import _num_samples
+
+from .._compat import format_query
+from .._input import check_integer
+from .._tensors import as_array
+from ._ask import ask_proba, embed
+from ._clustering import nearest_to_centres
+from ._selection import ascending_order, check_n_instances, generator_of, subsample
+
+
+def cec_uncertainty(
+    classifier, X, *, n_prior=None, n_neighbors=10, max_samples=10_000, random_state=None
+):
+    """Calibrated entropy of each sample plus that of its neighbours.
+
+    A utility for modAL's `make_linear_combination` and `make_query_strategy`.
+
+    Parameters
+    ----------
+    classifier : modAL learner, Committee, Pipeline or estimator
+        As for `cec_sampling`.
+    X : array-like of n samples
+    n_prior, n_neighbors, max_samples, random_state
+        As for `cec_sampling`.
+
+    Returns
+    -------
+    uncertainty : ndarray of shape (n,), float32
+        In nats, 0 to 2 log C.
+
+    Raises
+    ------
+    TypeError, ValueError, NotFittedError
+        As `cec_sampling`.
+
+    Examples
+    --------
+    >>> from modal_clip_dual import DualPromptClassifier
+    >>> from modal_clip_dual.data import load_digits_images
+    >>> from modal_clip_dual.strategies import cec_uncertainty
+    >>> digits = load_digits_images()
+    >>> clf = DualPromptClassifier(digits.class_names, model_name="demo", pretrained="bundled")
+    >>> cec_uncertainty(clf, digits.images[:50]).shape
+    (50,)
+    """
+    _check_params(n_prior, n_neighbors, max_samples)
+    embeddings = as_array(embed(classifier, X)).astype(np.float32, copy=False)
+    rng = generator_of(random_state)
+    return _uncertainty(ask_proba(classifier, X), embeddings, n_prior, n_neighbors, max_samples, rng)
+
+
+def cec_sampling(
+    classifier,
+    X_pool,
+    n_instances=1,
+    random_tie_break=False,
+    *,
+    n_prior=None,
+    n_neighbors=10,
+    max_samples=10_000,
+    random_state=None,
+):
+    """Query from clusters of samples that are uncertain, as their neighbours are.
+
+    Class probabilities are divided by how probable the model finds each class at its best, and
+    normalised again; a sample's uncertainty is their entropy plus the mean entropy of its
+    nearest neighbours, weighted by distance.  k-means with these weights makes n_instances
+    clusters, and the sample nearest to each centre is queried ([1]_, Sec. 3).
+
+    Parameters
+    ----------
+    classifier : modAL learner, Committee, Pipeline or estimator
+        Needs ``predict_proba``; one that was never fitted needs ``zero_shot_proba``.  Embeds by
+        its ``transform``; if it has none, X_pool itself is taken as it reaches the estimator.
+        The probabilities of a Committee's members are averaged.
+    X_pool : array-like of n_pool samples
+        The unlabelled pool.
+    n_instances : int, default=1
+        Samples to query, 1 to n_pool.
+    random_tie_break : bool, default=False
+        Shuffle samples of equal uncertainty in the order of the result.
+    n_prior : int or None, default=None
+        Samples per class, its most probable ones, whose mean probability is the prior; None is
+        n_pool / C, the share of each class in a balanced pool.
+    n_neighbors : int, default=10
+        Nearest neighbours, weighted by exp(-distance).
+    max_samples : int, default=10_000
+        In a larger pool, neighbours are looked for among so many random samples of it.
+    random_state : int, Generator, RandomState or None, default=None
+        Of k-means, of ties and of what ``max_samples`` leaves out.
+
+    Returns
+    -------
+    indices : ndarray of int, shape (n_instances,)
+        Distinct rows of X_pool, most uncertain first.
+    metrics : ndarray of shape (n_instances,)
+        Their uncertainty in nats; returned with modAL 0.4.2 or later.
+
+    Raises
+    ------
+    TypeError
+        If an argument is no integer, or the classifier has not the methods.
+    ValueError
+        If the pool is empty, or an argument is out of its range.
+    NotFittedError
+        If the classifier was never fitted and has no zero-shot probabilities.
+
+    Notes
+    -----
+    Where the value of ``n_prior`` and ``n_neighbors`` and the shape of the weights come from:
+    they are our choices.  Time n_pool min(n_pool, max_samples) D for the neighbours, which also
+    bounds it for k-means; memory n_pool (C + D).
+
+    References
+    ----------
+    .. [1] Safaei and Patel, "Active Learning for Vision-Language Models", WACV 2025,
+       arXiv:2410.22187.
+
+    Examples
+    --------
+    >>> from modAL.models import ActiveLearner
+    >>> from modal_clip_dual import DualPromptClassifier, cec_sampling
+    >>> from modal_clip_dual.data import load_digits_images
+    >>> digits = load_digits_images()
+    >>> clf = DualPromptClassifier(digits.class_names, model_name="demo", pretrained="bundled")
+    >>> learner = ActiveLearner(clf, query_strategy=cec_sampling)
+    >>> rows, images = learner.query(digits.images[:200], n_instances=20)
+    >>> len(set(rows.tolist()))
+    20
+    """
+    n_instances = check_n_instances(n_instances, _num_samples(X_pool))
+    _check_params(n_prior, n_neighbors, max_samples)
+    rng = generator_of(random_state)
+    embeddings = as_array(embed(classifier, X_pool)).astype(np.float32, copy=False)
+    uncertainty = _uncertainty(
+        ask_proba(classifier, X_pool), embeddings, n_prior, n_neighbors, max_samples, rng
+    )
+    # Weights that are all zero would leave k-means nothing to weigh.
+    weights = uncertainty + np.float32(1e-6)
+    rows = nearest_to_centres(embeddings, n_instances, rng, weights)
+    rows = rows[ascending_order(-uncertainty[rows], rng if random_tie_break else None)]
+    return format_query(rows, uncertainty[rows])
+
+
+def _check_params(n_prior, n_neighbors, max_samples):
+    if n_prior is not None:
+        check_integer("n_prior", n_prior, least=1)
+    check_integer("n_neighbors", n_neighbors, least=1)
+    check_integer("max_samples", max_samples, least=2)
+
+
+def _uncertainty(proba, embeddings, n_prior, n_neighbors, max_samples, rng) -> np.ndarray:
+    n, n_classes = proba.shape
+    n_prior = max(1, n // n_classes) if n_prior is None else min(n_prior, n)
+    highest = np.partition(proba, n - n_prior, axis=0)[n - n_prior :]
+    prior = highest.mean(axis=0)
+    calibrated = proba / np.maximum(prior, np.finfo(np.float32).tiny)
+    calibrated /= calibrated.sum(axis=1, keepdims=True)
+    entropy = entr(calibrated).sum(axis=1).astype(np.float32)
+    if n == 1:
+        return entropy
+    distances, neighbours = _neighbours(embeddings, n_neighbors, max_samples, rng)
+    weights = np.exp(-distances)
+    weights /= weights.sum(axis=1, keepdims=True)
+    return entropy + (weights * entropy[neighbours]).sum(axis=1, dtype=np.float32)
+
+
+def _neighbours(embeddings, n_neighbors, max_samples, rng):
+    """Distances and rows, both (n, k), of each sample's nearest neighbours, itself left out."""
+    reference = subsample(len(embeddings), max_samples, rng)
+    k = min(n_neighbors, len(reference) - 1)
+    search = NearestNeighbors(algorithm="brute").fit(embeddings[reference])
+    distances, found = search.kneighbors(embeddings, n_neighbors=k + 1)
+    rows = reference[found]
+    # One of the k + 1 goes: the sample itself where it is there, else the farthest.
+    itself = rows == np.arange(len(rows))[:, None]
+    itself[~itself.any(axis=1), -1] = True
+    return distances[~itself].reshape(-1, k), rows[~itself].reshape(-1, k)

@@ -1,0 +1,165 @@
+"""Entropy and margin sampling with equal shares of the predicted classes."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.special import entr
+from sklearn.utils.validation import _num_samples
+
+from .._compat import format_query
+from ._ask import ask_proba
+from ._selection import (
+    REMAINDERS,
+    check_n_instances,
+    check_option,
+    generator_of,
+    select_per_class,
+)
+
+
+def class_balanced_entropy_sampling(
+    classifier,
+    X_pool,
+    n_instances=1,
+    random_tie_break=False,
+    *,
+    remainder="per-class",
+    random_state=None,
+):
+    """Query, per predicted class, the samples of highest entropy.
+
+    modAL's `entropy_sampling` with the selection rule of `negative_prompt_sampling`, so that the
+    worth of its score and that of its rule can be told apart.  The utility is
+    `modAL.uncertainty.classifier_entropy`.
+
+    Parameters
+    ----------
+    classifier : modAL learner, Committee, Pipeline or estimator
+        Needs ``predict_proba``; one that was never fitted needs ``zero_shot_proba``.  The
+        probabilities of a Committee's members are averaged.
+    X_pool : array-like of n_pool samples
+        The unlabelled pool.
+    n_instances : int, default=1
+        Samples to query, 1 to n_pool.
+    random_tie_break : bool, default=False
+        Shuffle samples of equal entropy instead of keeping their order in the pool.
+    remainder : {"per-class", "global"}, default="per-class"
+        See `negative_prompt_sampling`.
+    random_state : int, Generator, RandomState or None, default=None
+        Of ``random_tie_break``.
+
+    Returns
+    -------
+    indices : ndarray of int, shape (n_instances,)
+        Distinct rows of X_pool, highest entropy first.
+    metrics : ndarray of shape (n_instances,)
+        Their entropy in nats; returned with modAL 0.4.2 or later.
+
+    Raises
+    ------
+    TypeError
+        If n_instances is no integer, or the classifier has no ``predict_proba``.
+    ValueError
+        If the pool is empty, n_instances does not fit it, or remainder is unknown.
+    NotFittedError
+        If the classifier was never fitted and has no zero-shot probabilities.
+
+    See Also
+    --------
+    class_balanced_margin_sampling : The same with the margin.
+
+    References
+    ----------
+    .. [1] The rule: "Explicit Uncertainty Modeling for Active CLIP Adaptation with Dual Prompt
+       Tuning", arXiv:2602.04340, Eq. 7.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from modAL.models import ActiveLearner
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from modal_clip_dual import class_balanced_entropy_sampling
+    >>> X, y = load_digits(return_X_y=True)
+    >>> clf = LogisticRegression(max_iter=1000).fit(X[:50] / 16, y[:50])
+    >>> rows, samples = ActiveLearner(clf, class_balanced_entropy_sampling).query(X / 16, 10)
+    >>> sorted(clf.predict(samples).tolist())
+    [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+    """
+    return _sample(
+        _entropy, classifier, X_pool, n_instances, random_tie_break, remainder, random_state
+    )
+
+
+def class_balanced_margin_sampling(
+    classifier,
+    X_pool,
+    n_instances=1,
+    random_tie_break=False,
+    *,
+    remainder="per-class",
+    random_state=None,
+):
+    """Query, per predicted class, the samples whose two likeliest classes are closest.
+
+    modAL's `margin_sampling` with the selection rule of `negative_prompt_sampling`.  The utility
+    is `modAL.uncertainty.classifier_margin`.
+
+    Parameters
+    ----------
+    classifier, X_pool, n_instances, random_tie_break, remainder, random_state
+        As for `class_balanced_entropy_sampling`.
+
+    Returns
+    -------
+    indices : ndarray of int, shape (n_instances,)
+        Distinct rows of X_pool, smallest margin first.
+    metrics : ndarray of shape (n_instances,)
+        1 minus their margin; returned with modAL 0.4.2 or later.
+
+    Raises
+    ------
+    TypeError, ValueError, NotFittedError
+        As `class_balanced_entropy_sampling`.
+
+    References
+    ----------
+    .. [1] The rule: "Explicit Uncertainty Modeling for Active CLIP Adaptation with Dual Prompt
+       Tuning", arXiv:2602.04340, Eq. 7.
+
+    Examples
+    --------
+    >>> from modAL.models import ActiveLearner
+    >>> from modal_clip_dual import DualPromptClassifier, class_balanced_margin_sampling
+    >>> from modal_clip_dual.data import load_digits_images
+    >>> digits = load_digits_images()
+    >>> clf = DualPromptClassifier(digits.class_names, model_name="demo", pretrained="bundled")
+    >>> learner = ActiveLearner(clf, query_strategy=class_balanced_margin_sampling)
+    >>> rows, images = learner.query(digits.images, n_instances=20)
+    """
+    return _sample(
+        _closeness, classifier, X_pool, n_instances, random_tie_break, remainder, random_state
+    )
+
+
+def _sample(uncertainty_of, classifier, X_pool, n_instances, random_tie_break, remainder, random_state):
+    n_instances = check_n_instances(n_instances, _num_samples(X_pool))
+    check_option("remainder", remainder, REMAINDERS)
+    rng = generator_of(random_state) if random_tie_break else None
+    proba = ask_proba(classifier, X_pool)
+    uncertainty, predicted = uncertainty_of(proba), proba.argmax(axis=1)
+    rows = select_per_class(
+        -uncertainty, predicted, n_instances, proba.shape[1], remainder, rng
+    )
+    return format_query(rows, uncertainty[rows])
+
+
+def _entropy(proba) -> np.ndarray:
+    return entr(proba).sum(axis=1)
+
+
+def _closeness(proba) -> np.ndarray:
+    """1 minus the difference (n,) between the two largest probabilities."""
+    if proba.shape[1] == 1:
+        return np.zeros(len(proba))
+    two = np.partition(proba, proba.shape[1] - 2, axis=1)[:, -2:]
+    return 1 - (two[:, 1] - two[:, 0])

@@ -1,0 +1,158 @@
+"""Core-set selection by greedy k-center (Sener and Savarese, ICLR 2018)."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.utils.validation import _num_samples
+
+from .._compat import format_query
+from ._ask import embed, labelled
+from ._selection import check_n_instances, generator_of
+
+
+def coreset_distance(classifier, X, *, device=None):
+    """Distance from each sample to the nearest labelled one.
+
+    A utility for modAL's `make_linear_combination` and `make_query_strategy`.
+
+    Parameters
+    ----------
+    classifier : modAL learner or Committee
+        Embeds as in `coreset_sampling`.
+    X : array-like of n samples
+    device : str or None, default=None
+        Of the computation; see `coreset_sampling`.
+
+    Returns
+    -------
+    distance : ndarray of shape (n,), float32
+        Euclidean, between embeddings; infinite if nothing is labelled.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `coreset_sampling`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from modAL.models import ActiveLearner
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from modal_clip_dual.strategies import coreset_distance
+    >>> learner = ActiveLearner(LogisticRegression(), X_training=np.eye(2), y_training=[0, 1])
+    >>> coreset_distance(learner, np.array([[3.0, 0.0], [0.0, 1.0]])).tolist()
+    [2.0, 0.0]
+    """
+    from ._points import Points
+
+    points = Points(embed(classifier, X), device)
+    return _nearest_labelled(classifier, points).sqrt().cpu().numpy()
+
+
+def coreset_sampling(
+    classifier,
+    X_pool,
+    n_instances=1,
+    random_tie_break=False,
+    *,
+    random_state=None,
+    device=None,
+):
+    """Query the samples farthest from all that is labelled or chosen, one after the other.
+
+    Greedy k-center over embeddings, a 2-approximation of the smallest radius with which the
+    labelled samples cover the pool ([1]_, Algorithm 1).  Looks at no prediction.
+
+    Parameters
+    ----------
+    classifier : modAL learner, Committee, Pipeline or estimator
+        Embeds by its ``transform``; if it has none, X_pool itself is taken as it reaches the
+        estimator.  The learner's ``X_training`` is the labelled set.
+    X_pool : array-like of n_pool samples
+        The unlabelled pool.
+    n_instances : int, default=1
+        Samples to query, 1 to n_pool.
+    random_tie_break : bool, default=False
+        Choose among equally far samples at random instead of taking the first.
+    random_state : int, Generator, RandomState or None, default=None
+        Of ties, and of the first sample if nothing is labelled.
+    device : str or None, default=None
+        Torch device of the computation; None is where the embeddings are, for arrays the CPU.
+
+    Returns
+    -------
+    indices : ndarray of int, shape (n_instances,)
+        Distinct rows of X_pool, in the order of choice: farthest first.
+    metrics : ndarray of shape (n_instances,)
+        Their distance to the nearest labelled or chosen sample at that moment; returned with
+        modAL 0.4.2 or later.
+
+    Raises
+    ------
+    TypeError
+        If n_instances is no integer, or there are no embeddings.
+    ValueError
+        If the pool is empty, n_instances does not fit it, an embedding is not finite, or the
+        device does not exist.
+
+    Notes
+    -----
+    Time n_pool (n_labelled + n_instances) D, memory n_pool beyond the embeddings.
+
+    References
+    ----------
+    .. [1] Sener and Savarese, "Active Learning for Convolutional Neural Networks: A Core-Set
+       Approach", ICLR 2018, arXiv:1708.00489.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from modAL.models import ActiveLearner
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from modal_clip_dual import coreset_sampling
+    >>> learner = ActiveLearner(
+    ...     LogisticRegression(), coreset_sampling, X_training=np.eye(2), y_training=[0, 1]
+    ... )
+    >>> rows, _ = learner.query(np.array([[1.0, 0.1], [5.0, 5.0], [0.0, 3.0]]), n_instances=2)
+    >>> rows.tolist()
+    [1, 2]
+    """
+    from ._points import Points
+
+    n_instances = check_n_instances(n_instances, _num_samples(X_pool))
+    rng = generator_of(random_state)
+    points = Points(embed(classifier, X_pool), device)
+    nearest = _nearest_labelled(classifier, points)
+    rows, distances = greedy_k_center(points, nearest, n_instances, rng, random_tie_break)
+    return format_query(rows, distances)
+
+
+def greedy_k_center(points, nearest, n: int, rng, random_tie_break: bool = False):
+    """The n rows that are chosen one by one as farthest, and their distances then.
+
+    ``nearest`` holds each point's squared distance to its nearest centre, infinite if there is
+    none yet; it is changed.
+    """
+    from ._points import highest
+
+    ties = rng if random_tie_break else None
+    rows, distances = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.float64)
+    for k in range(n):
+        without_centre = k == 0 and bool(nearest.isinf().all())
+        row = int(rng.integers(len(points))) if without_centre else highest(nearest, ties)
+        rows[k], distances[k] = row, float(nearest[row]) ** 0.5
+        nearest = nearest.minimum(points.to(points.x[row]))
+        nearest[rows[: k + 1]] = -1.0  # chosen
+    return rows, distances
+
+
+def _nearest_labelled(classifier, points):
+    """Squared distance (n,) of each point to the nearest labelled sample."""
+    import torch
+
+    from ._points import Points
+
+    embeddings, _ = labelled(classifier)
+    if embeddings is None:
+        return torch.full_like(points.norms, torch.inf)
+    return points.nearest(Points(embeddings, points.x.device, "X_training").x)

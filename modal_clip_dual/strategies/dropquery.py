@@ -1,0 +1,188 @@
+"""DropQuery: disagreement under dropout, then clusters (Gupte et al., TMLR 2024)."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.utils.validation import _num_samples
+
+from .._compat import format_query
+from .._input import check_integer
+from .._tensors import as_array, as_tensor, check_device
+from ._ask import check_has, embed, find, linear_head
+from ._clustering import nearest_to_centres
+from ._selection import ascending_order, check_n_instances, check_number, generator_of
+
+ROWS = 16384  # whose features are dropped at a time
+
+
+def dropquery_disagreement(
+    classifier, X, *, n_dropouts=3, dropout=0.75, random_state=None, device=None
+):
+    """Share of dropouts of its features that change each sample's prediction.
+
+    A utility for modAL's `make_linear_combination` and `make_query_strategy`.
+
+    Parameters
+    ----------
+    classifier : modAL learner, Pipeline or estimator
+        As for `dropquery_sampling`.
+    X : array-like of n samples
+    n_dropouts, dropout, random_state, device
+        As for `dropquery_sampling`.
+
+    Returns
+    -------
+    disagreement : ndarray of shape (n,), float64
+        0 to 1, in steps of 1 / n_dropouts.
+
+    Raises
+    ------
+    TypeError, ValueError, NotFittedError
+        As `dropquery_sampling`.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from modal_clip_dual.strategies import dropquery_disagreement
+    >>> X, y = load_digits(return_X_y=True)
+    >>> clf = LogisticRegression(max_iter=1000).fit(X[:100] / 16, y[:100])
+    >>> dropquery_disagreement(clf, X / 16, random_state=0).shape
+    (1797,)
+    """
+    _check_params(n_dropouts, dropout, device)
+    rng = generator_of(random_state)
+    return _disagreement(classifier, X, n_dropouts, dropout, rng, device)[0]
+
+
+def dropquery_sampling(
+    classifier,
+    X_pool,
+    n_instances=1,
+    random_tie_break=False,
+    *,
+    n_dropouts=3,
+    dropout=0.75,
+    random_state=None,
+    device=None,
+):
+    """Query from clusters of samples whose prediction changes under dropout.
+
+    Features of each embedding are dropped at random, ``n_dropouts`` times; samples whose
+    prediction changes in more than half of them are candidates.  k-means over the candidates
+    makes n_instances clusters, and the sample nearest to each centre is queried ([1]_, Sec. 4).
+    If there are fewer candidates, samples with the next highest disagreement join them.
+
+    Parameters
+    ----------
+    classifier : modAL learner, Pipeline or estimator
+        Fitted.  Either linear in its embeddings (attribute ``coef_``, as `DualPromptClassifier`
+        has it), or any with ``predict`` that has no ``transform`` of its own, so that X_pool, as
+        it reaches the estimator, is the embedding.
+    X_pool : array-like of n_pool samples
+        The unlabelled pool.
+    n_instances : int, default=1
+        Samples to query, 1 to n_pool.
+    random_tie_break : bool, default=False
+        Choose among samples of equal disagreement at random where the candidates are filled up.
+    n_dropouts : int, default=3
+        Dropouts per sample (M).
+    dropout : float, default=0.75
+        Probability with which a feature is set to zero; the others are scaled by 1 / (1 -
+        dropout).
+    random_state : int, Generator, RandomState or None, default=None
+        Of dropout, k-means and ties.
+    device : str or None, default=None
+        Torch device of dropout; None is where the embeddings are.  The draws of different kinds
+        of devices differ.
+
+    Returns
+    -------
+    indices : ndarray of int, shape (n_instances,)
+        Distinct rows of X_pool, highest disagreement first.
+    metrics : ndarray of shape (n_instances,)
+        Their disagreement, 0 to 1; returned with modAL 0.4.2 or later.
+
+    Raises
+    ------
+    TypeError
+        If n_instances is no integer, or the classifier is of neither kind.
+    ValueError
+        If the pool is empty, or an argument is out of its range.
+    NotFittedError
+        If the classifier was never fitted.
+
+    Notes
+    -----
+    Time n_dropouts n_pool C D, and k-means over the candidates; memory n_pool.
+
+    References
+    ----------
+    .. [1] Gupte et al., "Revisiting Active Learning in the Era of Vision Foundation Models",
+       TMLR 2024, arXiv:2401.14555.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from modAL.models import ActiveLearner
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from modal_clip_dual import dropquery_sampling
+    >>> X, y = load_digits(return_X_y=True)
+    >>> learner = ActiveLearner(
+    ...     LogisticRegression(max_iter=1000), dropquery_sampling,
+    ...     X_training=X[:50] / 16, y_training=y[:50],
+    ... )
+    >>> rows, _ = learner.query(X[50:] / 16, n_instances=10)
+    >>> len(set(rows.tolist()))
+    10
+    """
+    n_instances = check_n_instances(n_instances, _num_samples(X_pool))
+    _check_params(n_dropouts, dropout, device)
+    rng = generator_of(random_state)
+    disagreement, embeddings = _disagreement(classifier, X_pool, n_dropouts, dropout, rng, device)
+    ties = rng if random_tie_break else None
+    order = ascending_order(-disagreement, ties)
+    candidates = order[: max(n_instances, int((disagreement > 0.5).sum()))]
+    chosen = candidates[nearest_to_centres(as_array(embeddings)[candidates], n_instances, rng)]
+    rows = chosen[ascending_order(-disagreement[chosen], ties)]
+    return format_query(rows, disagreement[rows])
+
+
+def _check_params(n_dropouts, dropout, device):
+    check_integer("n_dropouts", n_dropouts, least=1)
+    check_number("dropout", dropout, 0.0, 1.0)
+    check_device(device)
+
+
+def _disagreement(classifier, X, n_dropouts, dropout, rng, device):
+    """Share (n,) of dropouts that change the prediction; the embeddings (n, D)."""
+    import torch
+
+    embeddings, predict = _predictor(classifier, X, device)
+    x = as_tensor(embeddings, device)
+    generator = torch.Generator(x.device).manual_seed(int(rng.integers(2**31)))
+    changed = np.zeros(len(x))
+    for start in range(0, len(x), ROWS):
+        rows = slice(start, start + ROWS)
+        predicted = predict(x[rows])
+        for _ in range(n_dropouts):
+            kept = torch.rand(x[rows].shape, generator=generator, device=x.device) >= dropout
+            changed[rows] += predict(x[rows] * kept / (1 - dropout)) != predicted
+    return changed / n_dropouts, embeddings
+
+
+def _predictor(classifier, X, device):
+    """Embeddings of X, and a function from tensors of embeddings to predictions."""
+    import torch.nn.functional as F
+
+    inner, _ = find(classifier, X, "coef_", required=False, through_templates=False)
+    if not hasattr(inner, "coef_") and not hasattr(inner, "transform"):
+        check_has(classifier, inner, "predict")
+        return embed(classifier, X), lambda x: inner.predict(as_array(x))
+    embeddings, weights, biases = linear_head(classifier, X)
+    weights, biases = as_tensor(weights, device), as_tensor(biases, device)
+
+    def predict(x):
+        return F.linear(x, weights.to(x), biases.to(x)).argmax(dim=1).cpu().numpy()
+
+    return embeddings, predict

@@ -1,0 +1,193 @@
+"""ProbCover: cover the pool with balls of one radius (Yehuda et al., NeurIPS 2022)."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import _num_samples
+
+from .._compat import format_query
+from .._input import check_integer
+from .._tensors import as_array, check_device
+from ._ask import ask_proba, classes_of, embed, labelled
+from ._clustering import k_means
+from ._selection import check_n_instances, check_number, generator_of, subsample
+
+
+def probcover_sampling(
+    classifier,
+    X_pool,
+    n_instances=1,
+    random_tie_break=False,
+    *,
+    delta=None,
+    purity=0.95,
+    n_clusters=None,
+    max_samples=20_000,
+    random_state=None,
+    device=None,
+):
+    """Query the samples whose balls of radius ``delta`` cover most that is not covered yet.
+
+    Labelled samples cover their balls.  Then greedily, one after the other, the sample with the
+    most uncovered ones within ``delta`` ([1]_, Algorithm 1).  Looks at no prediction.
+
+    Parameters
+    ----------
+    classifier : modAL learner, Committee, Pipeline or estimator
+        Embeds by its ``transform``; if it has none, X_pool itself is taken as it reaches the
+        estimator.  The learner's ``X_training`` is the labelled set.
+    X_pool : array-like of n_pool samples
+        The unlabelled pool.
+    n_instances : int, default=1
+        Samples to query, 1 to n_pool.
+    random_tie_break : bool, default=False
+        Choose among samples that cover equally many at random instead of taking the first.
+    delta : float or None, default=None
+        Radius of the balls, Euclidean.  None: the largest one at which a share of ``purity`` of
+        the balls hold samples of one k-means cluster alone ([1]_, Sec. 3.3).
+    purity : float, default=0.95
+        Of the estimate of ``delta``.
+    n_clusters : int or None, default=None
+        Of the estimate of ``delta``; None is the number of classes that the classifier knows.
+    max_samples : int, default=20_000
+        Of a larger pool, so many random samples stand for it: they are chosen from, and covered.
+    random_state : int, Generator, RandomState or None, default=None
+        Of ties, k-means, and what ``max_samples`` leaves out.
+    device : str or None, default=None
+        Torch device of the distances; None is where the embeddings are, for arrays the CPU.
+
+    Returns
+    -------
+    indices : ndarray of int, shape (n_instances,)
+        Distinct rows of X_pool, in the order of choice: the largest gain first.
+    metrics : ndarray of shape (n_instances,)
+        Samples that each covers and that were not covered yet; returned with modAL 0.4.2 or
+        later.
+
+    Raises
+    ------
+    TypeError
+        If an argument is of the wrong type, or there are no embeddings.
+    ValueError
+        If the pool is empty, an argument is out of its range, or ``n_clusters`` is None and the
+        classifier does not know its classes.
+
+    Notes
+    -----
+    The graph of all pairs is never stored.  A sample is covered once, and is then taken off the
+    counts of its neighbours; so time is m^2 D for m = min(n_pool, max_samples), twice that if
+    ``delta`` is estimated, and memory m.  Once everything is covered the counts are all 0, and
+    ties decide.
+
+    References
+    ----------
+    .. [1] Yehuda, Dekel, Hacohen and Weinshall, "Active Learning Through a Covering Lens",
+       NeurIPS 2022, arXiv:2205.11320.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from modAL.models import ActiveLearner
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from modal_clip_dual import probcover_sampling
+    >>> learner = ActiveLearner(LogisticRegression(), query_strategy=probcover_sampling)
+    >>> X = np.array([[0.0, 0.0], [0.0, 3.0], [0.1, 3.0], [0.2, 3.0]])
+    >>> rows, _ = learner.query(X, n_instances=2, delta=0.15)
+    >>> rows.tolist()
+    [2, 0]
+    """
+    from ._points import Points
+
+    n_instances = check_n_instances(n_instances, _num_samples(X_pool))
+    if delta is not None:
+        check_number("delta", delta, 0.0, float("inf"), ends="low")
+    check_number("purity", purity, 0.0, 1.0)
+    if n_clusters is not None:
+        check_integer("n_clusters", n_clusters, least=1)
+    check_integer("max_samples", max_samples, least=1)
+    check_device(device)
+    rng = generator_of(random_state)
+    if delta is None and n_clusters is None:
+        n_clusters = _n_classes(classifier, X_pool)
+    embeddings = embed(classifier, X_pool)
+    sample = subsample(len(embeddings), max(max_samples, n_instances), rng)
+    if len(sample) < len(embeddings):
+        embeddings = embeddings[sample]
+    known, _ = labelled(classifier)
+    points = Points(embeddings, device)
+    if delta is None:
+        clusters, _ = k_means(as_array(embeddings), min(n_clusters, len(sample)), rng)
+        delta = _purest_radius(points, clusters, purity)
+    known = None if known is None else Points(known, points.x.device, "X_training").x
+    ties = rng if random_tie_break else None
+    rows, gains = _greedy_cover(points, known, delta, n_instances, ties)
+    return format_query(sample[rows], gains)
+
+
+def _n_classes(classifier, X) -> int:
+    for known in (lambda: classes_of(classifier), lambda: ask_proba(classifier, X[:1])[0]):
+        try:
+            return len(known())
+        except (TypeError, AttributeError, NotFittedError):
+            continue
+    raise ValueError(
+        f"n_clusters=None, but {type(classifier).__name__} does not know its classes yet; expected "
+        "n_clusters, the number of classes, or delta"
+    )
+
+
+def _purest_radius(points, clusters: np.ndarray, purity: float) -> float:
+    """The largest radius at which at least a share of ``purity`` of the balls are pure.
+
+    A ball is pure below the distance to the nearest sample of another cluster, so the radius is
+    a quantile of these distances.
+    """
+    import torch
+
+    cluster = torch.as_tensor(clusters, device=points.x.device)
+    parts = []
+    for rows, squared in points.blocks(points.x):
+        squared[cluster[rows, None] == cluster] = torch.inf
+        parts.append(squared.min(dim=1).values)
+    nearest = np.sort(torch.cat(parts).cpu().numpy())
+    # Balls whose nearest other sample is farther than the radius are pure: so many may not be.
+    impure = int(np.floor((1 - purity) * len(nearest) + 1e-9))
+    limit = nearest[min(impure, len(nearest) - 1)]
+    if np.isinf(limit):  # one cluster: every ball is pure
+        return float(points.norms.max()) ** 0.5 * 2
+    return float(np.nextafter(limit, np.float32(0))) ** 0.5
+
+
+def _greedy_cover(points, known, delta: float, n: int, ties):
+    """The n rows that cover most, one by one, and what each adds.  Edges are never stored."""
+    import torch
+
+    from ._points import highest
+
+    radius = float(delta) ** 2
+    uncovered = torch.ones(len(points), dtype=torch.bool, device=points.x.device)
+    if known is not None:
+        uncovered &= points.nearest(known) > radius
+    gains = _within(points, points.x[uncovered], radius)
+    rows, gained = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.int64)
+    for k in range(n):
+        row = highest(gains, ties)
+        rows[k], gained[k] = row, int(gains[row])
+        newly = uncovered & (points.to(points.x[row]) <= radius)
+        newly[row] = uncovered[row]  # rounding aside, a sample covers itself
+        uncovered &= ~newly
+        gains -= _within(points, points.x[newly], radius)
+        gains[row] = -1 - len(points)  # chosen
+    return rows, gained
+
+
+def _within(points, others, radius: float):
+    """How many of the others (m, D) lie within the radius of each point, (n,)."""
+    import torch
+
+    counts = torch.zeros(len(points), dtype=torch.int64, device=points.x.device)
+    for start in range(0, len(others), 4096):
+        for rows, squared in points.blocks(others[start : start + 4096]):
+            counts[rows] += (squared <= radius).sum(dim=1)
+    return counts

@@ -1,0 +1,141 @@
+"""TypiClust: typical samples of clusters without labels (Hacohen et al., ICML 2022)."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.neighbors import NearestNeighbors
+from sklearn.utils.validation import _num_samples
+
+from .._compat import format_query
+from .._input import check_integer
+from .._tensors import as_array
+from ._ask import embed, labelled
+from ._clustering import k_means
+from ._selection import check_n_instances, generator_of, subsample
+
+
+def typiclust_sampling(
+    classifier,
+    X_pool,
+    n_instances=1,
+    random_tie_break=False,
+    *,
+    n_neighbors=20,
+    max_clusters=500,
+    min_cluster_size=5,
+    max_samples=20_000,
+    random_state=None,
+):
+    """Query the most typical samples of large clusters that have no label yet.
+
+    k-means makes as many clusters of labelled and unlabelled samples as there will be labels.
+    Those with the fewest labels come first, larger ones before smaller ones; each gives its
+    sample of highest typicality, the inverse of the mean distance to its nearest neighbours in
+    the cluster ([1]_, Algorithm 1).  Looks at no prediction.
+
+    Parameters
+    ----------
+    classifier : modAL learner, Committee, Pipeline or estimator
+        Embeds by its ``transform``; if it has none, X_pool itself is taken as it reaches the
+        estimator.  The learner's ``X_training`` is the labelled set.
+    X_pool : array-like of n_pool samples
+        The unlabelled pool.
+    n_instances : int, default=1
+        Samples to query, 1 to n_pool.
+    random_tie_break : bool, default=False
+        Choose among equally typical samples at random.
+    n_neighbors : int, default=20
+        Neighbours that typicality looks at; at most half of the cluster.
+    max_clusters : int, default=500
+        Most clusters; if more labels are wanted, clusters give a second sample, and so on.
+    min_cluster_size : int, default=5
+        Clusters of at most this size give samples only when the others are used up.
+    max_samples : int, default=20_000
+        In a larger cluster, neighbours are looked for among so many random samples of it.
+    random_state : int, Generator, RandomState or None, default=None
+        Of k-means, of ties and of what ``max_samples`` leaves out.
+
+    Returns
+    -------
+    indices : ndarray of int, shape (n_instances,)
+        Distinct rows of X_pool, in the order of choice.
+    metrics : ndarray of shape (n_instances,)
+        Their typicality; returned with modAL 0.4.2 or later.
+
+    Raises
+    ------
+    TypeError
+        If an argument is no integer, or there are no embeddings.
+    ValueError
+        If the pool is empty, or an argument is out of its range.
+
+    Notes
+    -----
+    Distances are as in the paper; the authors' code takes squared ones.  Time of k-means n_pool
+    (n_labelled + n_instances) D a pass, in mini-batches for large pools, and of neighbours (size
+    of the cluster)^2 D for each sample queried; memory n_pool D.
+
+    References
+    ----------
+    .. [1] Hacohen, Dekel and Weinshall, "Active Learning on a Budget: Opposite Strategies Suit
+       High and Low Budgets", ICML 2022, arXiv:2202.02794.
+
+    Examples
+    --------
+    >>> from modAL.models import ActiveLearner
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from modal_clip_dual import typiclust_sampling
+    >>> X, y = load_digits(return_X_y=True)
+    >>> learner = ActiveLearner(LogisticRegression(), query_strategy=typiclust_sampling)
+    >>> rows, _ = learner.query(X[:500] / 16, n_instances=10)
+    >>> len(set(y[rows].tolist())) > 5
+    True
+    """
+    n_instances = check_n_instances(n_instances, _num_samples(X_pool))
+    check_integer("n_neighbors", n_neighbors, least=1)
+    check_integer("max_clusters", max_clusters, least=1)
+    check_integer("min_cluster_size", min_cluster_size, least=0)
+    check_integer("max_samples", max_samples, least=2)
+    rng = generator_of(random_state)
+    pool = as_array(embed(classifier, X_pool)).astype(np.float32, copy=False)
+    known, _ = labelled(classifier)
+    n_labelled = 0 if known is None else len(known)
+    everything = pool if known is None else np.concatenate([pool, known.astype(np.float32)])
+    n_clusters = min(n_labelled + n_instances, max_clusters, len(everything))
+    clusters, _ = k_means(everything, n_clusters, rng)
+    sizes = np.bincount(clusters, minlength=n_clusters)
+    n_known = np.bincount(clusters[len(pool) :], minlength=n_clusters)
+    order = np.lexsort([-sizes, n_known])
+    large = sizes[order] > min_cluster_size
+
+    clusters = clusters[: len(pool)].copy()
+    ties = rng if random_tie_break else None
+    rows: list[int] = []
+    typicalities: list[float] = []
+    for group in (order[large], order[~large]):
+        while len(rows) < n_instances and np.isin(clusters, group).any():
+            for cluster in group:
+                members = np.flatnonzero(clusters == cluster)
+                if not len(members) or len(rows) == n_instances:
+                    continue
+                typicality = _typicality(pool[members], n_neighbors, max_samples, rng)
+                best = typicality.argmax()
+                if ties is not None:
+                    best = ties.choice(np.flatnonzero(typicality == typicality[best]))
+                rows.append(members[best])
+                typicalities.append(typicality[best])
+                clusters[members[best]] = -1
+    return format_query(np.array(rows, dtype=np.int64), np.array(typicalities))
+
+
+def _typicality(members: np.ndarray, n_neighbors: int, max_samples: int, rng) -> np.ndarray:
+    """Inverse of the mean distance (n,) of a cluster's samples to their nearest neighbours."""
+    k = max(1, min(n_neighbors, len(members) // 2))
+    reference = subsample(len(members), max_samples, rng)
+    search = NearestNeighbors(algorithm="brute").fit(members[reference])
+    # One more than k, since the nearest is the sample itself, at distance 0.
+    distances, _ = search.kneighbors(members, n_neighbors=min(k + 1, len(reference)))
+    itself = np.isin(np.arange(len(members)), reference)
+    distances = np.where(itself[:, None], np.roll(distances, -1, axis=1), distances)[:, :k]
+    return 1 / (distances.mean(axis=1) + 1e-5)

@@ -1,0 +1,124 @@
+"""PCB: class counts by hand-worked cases, and every kind of base strategy."""
+
+import numpy as np
+import pytest
+from conftest import make_learner
+from modAL.models import ActiveLearner, Committee
+from modAL.uncertainty import entropy_sampling
+from sklearn.linear_model import LogisticRegression
+from template import StrategyTemplate
+
+from modal_clip_dual.strategies import coreset_sampling, pcb_sampling, random_sampling
+from modal_clip_dual.strategies.pcb import _labels_per_class, balance
+
+
+def classes_chosen(predicted, counts, n, seed=0, ties=None):
+    rows = balance(np.array(predicted), np.array(counts), n, np.random.default_rng(seed), ties)
+    assert len(set(rows.tolist())) == n
+    return [predicted[row] for row in rows]
+
+
+class TestPCBSampling(StrategyTemplate):
+    strategy = staticmethod(pcb_sampling)
+    draws = True
+    lacking = (("svc", r"method predict_proba\(X\)"),)
+
+    def test_balance_by_hand(self):
+        predicted = [0] * 5 + [1] * 5 + [2] * 5
+        # Labels so far 3, 1, 0: class 2 first, then 1 and 2 are level at 1, ...
+        assert classes_chosen(predicted, [3, 1, 0], 7) == [2, 1, 2, 1, 2, 0, 1]
+        assert classes_chosen(predicted, [0, 0, 0], 4) == [0, 1, 2, 0]
+        # Class 2 runs out after one sample; from there on it stays the one with the fewest, and
+        # any proposed sample is taken.
+        rng = np.random.default_rng(0)
+        predicted = np.array([0, 0, 1, 1, 2])
+        for _ in range(50):
+            rows = balance(predicted, np.array([4, 4, 0]), 5, rng)
+            assert rows[0] == 4
+            assert sorted(rows) == [0, 1, 2, 3, 4]
+        first = {int(balance(predicted, np.array([4, 4, 0]), 2, rng)[1]) for _ in range(60)}
+        assert first == {0, 1, 2, 3}
+        # A class that nothing is predicted as: any sample at once.
+        alike, counts = np.zeros(3, int), np.array([1, 0])
+        assert {int(balance(alike, counts, 1, rng)[0]) for _ in range(40)} == {0, 1, 2}
+
+    def test_any_sample_of_the_class_may_come(self):
+        rng = np.random.default_rng(0)
+        drawn = {int(balance(np.array([0, 1, 1, 1]), np.array([1, 0]), 1, rng)[0]) for _ in range(60)}
+        assert drawn == {1, 2, 3}
+
+    def test_labels_so_far(self, digits, embeddings, fitted):
+        y = np.array([3, 3, 5])
+        expected = np.bincount(y, minlength=10)
+        learner = make_learner(fitted, embeddings[:3], y)
+        np.testing.assert_array_equal(_labels_per_class(learner, 10), expected)
+        np.testing.assert_array_equal(_labels_per_class(fitted, 10), np.zeros(10))
+        other = make_learner(fitted, embeddings[:1], y[:1])
+        mean = (expected + np.bincount(y[:1], minlength=10)) / 2
+        np.testing.assert_array_equal(_labels_per_class(Committee([learner, other]), 10), mean)
+        names = LogisticRegression().fit(embeddings[:4], ["b", "a", "b", "c"])
+        learner = make_learner(names, embeddings[:4], np.array(["b", "a", "b", "c"]))
+        np.testing.assert_array_equal(_labels_per_class(learner, 3), [1, 2, 1])
+
+    def test_classes_with_few_labels_come_first(self, learner, embeddings):
+        predicted = learner.predict(embeddings)
+        counts = np.bincount(learner.y_training, minlength=10)
+        rows = self.rows(learner, embeddings, 3, base="random", fraction=1.0)
+        assert predicted[rows[0]] == counts.argmin()
+
+    def test_param_base(self, learner, embeddings):
+        """Only what the base proposes; by function, name, or modAL's own."""
+        for base, kwargs in ((entropy_sampling, {}), ("entropy", {}), (coreset_sampling, {})):
+            rows = self.rows(learner, embeddings, 5, base=base, **kwargs)
+            function = {"entropy": entropy_sampling}.get(base, base)
+            proposed = function(learner, embeddings, 180)
+            proposed = proposed[0] if isinstance(proposed, tuple) else proposed
+            assert set(rows) <= set(proposed)
+        for wrong, error in (("best", ValueError), (3, TypeError)):
+            with pytest.raises(error, match=f"base={wrong!r}; expected"):
+                self.rows(learner, embeddings, base=wrong)
+
+    def test_random_state_reaches_the_base(self, learner, embeddings):
+        kwargs = {"base": random_sampling, "random_state": 0}
+        first = self.rows(learner, embeddings, 5, **kwargs)
+        np.testing.assert_array_equal(self.rows(learner, embeddings, 5, **kwargs), first)
+
+    def test_param_fraction(self, learner, embeddings):
+        asked = []
+
+        def base(classifier, X_pool, n_instances=1):
+            asked.append(n_instances)
+            return np.arange(n_instances)
+
+        pool = embeddings[:200]
+        for fraction, n in ((0.1, 5), (0.1, 30), (1.0, 5), (0.001, 1)):
+            self.rows(learner, pool, n, base=base, fraction=fraction)
+        assert asked == [20, 30, 200, 1]
+        for wrong in (0, 1.5):
+            with pytest.raises(ValueError, match=f"fraction={wrong}; expected a number in"):
+                self.rows(learner, pool, fraction=wrong)
+
+    def test_scores_of_the_base(self, learner, embeddings):
+        def base(classifier, X_pool, n_instances=1):
+            return np.arange(n_instances), np.arange(n_instances) / 10
+
+        rows = self.rows(learner, embeddings, 4, base=base, random_state=1)
+        np.testing.assert_allclose(
+            self.metrics(learner, embeddings, 4, base=base, random_state=1), rows / 10
+        )
+
+    def test_param_random_tie_break(self):
+        predicted, counts = [0, 1, 2, 3], [0, 0, 0, 0]
+        assert classes_chosen(predicted, counts, 4) == [0, 1, 2, 3]
+        drawn = {
+            tuple(classes_chosen(predicted, counts, 4, ties=np.random.default_rng(seed)))
+            for seed in range(20)
+        }
+        assert len(drawn) > 10
+
+    def test_unfitted_learner(self, classifier, embeddings):
+        learner = ActiveLearner(classifier(), query_strategy=pcb_sampling)
+        kwargs = {"base": "random", "fraction": 1.0}
+        rows, _ = learner.query(embeddings[:300], n_instances=10, **kwargs)
+        predicted = classifier().zero_shot_proba(embeddings[:300]).argmax(axis=1)
+        assert predicted[rows].tolist() == list(range(10))

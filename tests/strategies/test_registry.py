@@ -1,0 +1,83 @@
+"""Strategies by name."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+from modAL.uncertainty import entropy_sampling
+
+import modal_clip_dual
+from modal_clip_dual import coreset_sampling, get_strategy, register_strategy
+from modal_clip_dual.strategies import available_strategies, pcb_sampling, registry
+
+
+@pytest.fixture
+def unchanged(monkeypatch):
+    monkeypatch.setattr(registry, "_STRATEGIES", dict(registry._STRATEGIES))
+
+
+@pytest.mark.parametrize("name", available_strategies())
+def test_every_name_chooses(learner, embeddings, name):
+    rows = get_strategy(name)(learner, embeddings[:100], 7)
+    rows = rows[0] if isinstance(rows, tuple) else rows
+    assert len(set(np.asarray(rows).tolist())) == 7
+
+
+def test_every_strategy_of_the_package_has_a_name():
+    functions = [get_strategy(name) for name in available_strategies()]
+    functions = {getattr(f, "func", f) for f in functions}
+    ours = {n for n in modal_clip_dual.__all__ if n.endswith("_sampling")}
+    assert {getattr(modal_clip_dual, name) for name in ours} <= functions
+
+
+def test_names_functions_and_arguments():
+    assert get_strategy("coreset") is coreset_sampling
+    assert get_strategy("entropy") is entropy_sampling
+    assert get_strategy(entropy_sampling) is entropy_sampling
+    assert get_strategy("modAL.uncertainty:entropy_sampling") is entropy_sampling
+    strategy = get_strategy("pcb-coreset", fraction=0.5)
+    assert strategy.func is pcb_sampling
+    assert strategy.keywords == {"base": "coreset", "fraction": 0.5}
+    assert get_strategy(partial(pcb_sampling, base="badge"), fraction=0.2).keywords["fraction"] == 0.2
+
+
+@pytest.mark.parametrize(
+    ("strategy", "error", "message"),
+    [
+        ("best", ValueError, "strategy='best'; expected one of .*coreset"),
+        ("no.such.module:f", ValueError, "cannot be imported: No module named 'no"),
+        ("numpy:no_such", ValueError, "cannot be imported: .*no_such"),
+        ("numpy:pi", TypeError, "is a float; expected a function"),
+        (":f", ValueError, "cannot be imported"),
+        (7, TypeError, "strategy=7; expected a query strategy"),
+    ],
+)
+def test_wrong_names(strategy, error, message):
+    with pytest.raises(error, match=message):
+        get_strategy(strategy)
+
+
+def test_wrong_argument():
+    with pytest.raises(ValueError, match="'delta' is no parameter of coreset; it has"):
+        get_strategy("coreset", delta=3)
+
+
+def test_own_strategy(unchanged, learner, embeddings):
+    def mine(classifier, X_pool, n_instances=1, **kwargs):
+        return np.arange(n_instances)
+
+    register_strategy("mine", mine)
+    assert available_strategies()[-1] == "mine"
+    assert get_strategy("mine") is mine
+    assert get_strategy("mine", whatever=3).keywords == {"whatever": 3}  # it takes any
+    rows = pcb_sampling(learner, embeddings[:50], 3, base="mine")
+    rows = rows[0] if isinstance(rows, tuple) else rows
+    assert set(rows.tolist()) <= set(range(5))
+    with pytest.raises(ValueError, match="name='mine' is taken"):
+        register_strategy("mine", mine)
+    register_strategy("mine", entropy_sampling, replace=True)
+    assert get_strategy("mine") is entropy_sampling
+    wrong = ("", mine, ValueError), ("a:b", mine, ValueError), (3, mine, TypeError), ("x", 1, TypeError)
+    for name, strategy, error in wrong:
+        with pytest.raises(error, match="expected"):
+            register_strategy(name, strategy)
