@@ -55,6 +55,10 @@ class Points:
             rows = slice(start, start + step)
             yield rows, self._between(rows, others)
 
+    def to_each(self, others: torch.Tensor) -> torch.Tensor:
+        """Squared distances (m, n) to each of other points (m, D)."""
+        return torch.cat([block.T for _, block in self.blocks(others)], dim=1)
+
     def nearest(self, others: torch.Tensor) -> torch.Tensor:
         """Squared distance (n,) of each to the nearest of other points (m, D)."""
         return torch.cat([block.min(dim=1).values for _, block in self.blocks(others)])

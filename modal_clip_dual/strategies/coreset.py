@@ -10,6 +10,9 @@ from ._ask import embed, labelled
 from ._selection import check_n_instances, generator_of
 
 
+AHEAD = 32  # centres whose distances are computed in one pass over the pool
+
+
 def coreset_distance(classifier, X, *, device=None):
     """Distance from each sample to the nearest labelled one.
 
@@ -97,7 +100,7 @@ def coreset_sampling(
 
     Notes
     -----
-    Time n_pool (n_labelled + n_instances) D, memory n_pool beyond the embeddings.
+    Time n_pool (n_labelled + n_instances) D, memory 32 n_pool beyond the embeddings.
 
     References
     ----------
@@ -137,11 +140,18 @@ def greedy_k_center(points, nearest, n: int, rng, random_tie_break: bool = False
 
     ties = rng if random_tie_break else None
     rows, distances = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.float64)
+    to_likely: dict = {}  # squared distances (n,) to rows that are likely to be chosen soon
     for k in range(n):
         without_centre = k == 0 and bool(nearest.isinf().all())
         row = int(rng.integers(len(points))) if without_centre else highest(nearest, ties)
         rows[k], distances[k] = row, float(nearest[row]) ** 0.5
-        nearest = nearest.minimum(points.to(points.x[row]))
+        if row not in to_likely:
+            # One pass over the points serves many centres: the next ones are mostly among
+            # those that are far now.
+            likely = nearest.topk(1 if without_centre else min(AHEAD, n - k)).indices.tolist()
+            likely = [row, *(other for other in likely if other != row)]
+            to_likely = dict(zip(likely, points.to_each(points.x[likely])))
+        nearest = nearest.minimum(to_likely[row])
         nearest[rows[: k + 1]] = -1.0  # chosen
     return rows, distances
 

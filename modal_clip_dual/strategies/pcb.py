@@ -6,8 +6,9 @@ import numpy as np
 from sklearn.utils.validation import _num_samples
 
 from .._compat import format_query
+from .._input import check_integer
 from ._ask import ask_proba, call_strategy, classes_of
-from ._selection import check_n_instances, check_number, generator_of
+from ._selection import check_n_instances, check_number, generator_of, subsample
 from .badge import badge_sampling
 from .registry import get_strategy
 
@@ -20,6 +21,7 @@ def pcb_sampling(
     *,
     base=badge_sampling,
     fraction=0.1,
+    max_samples=20_000,
     random_state=None,
 ):
     """Query, among what a base strategy proposes, the classes with the fewest labels so far.
@@ -44,6 +46,9 @@ def pcb_sampling(
         A query strategy, modAL's own too, or a name of the registry; see `get_strategy`.
     fraction : float, default=0.1
         Share of the pool that the base strategy proposes, but at least n_instances samples.
+    max_samples : int, default=20_000
+        Of a larger pool, so many random samples are shown to the base strategy, which would
+        otherwise have to propose tens of thousands.
     random_state : int, Generator, RandomState or None, default=None
         Of the draws, and of the base strategy if it takes one.
 
@@ -64,7 +69,7 @@ def pcb_sampling(
     -----
     As in the paper, a class without a proposed sample stays the one with the fewest labels: from
     there on the query is a random choice of the proposals.  Beyond the base strategy time and
-    memory are n_pool C.
+    memory are min(n_pool, max_samples) C.
 
     References
     ----------
@@ -87,7 +92,13 @@ def pcb_sampling(
     n_instances = check_n_instances(n_instances, n_pool)
     check_number("fraction", fraction, 0.0, 1.0, ends="high")
     base = get_strategy(base, name="base")
+    check_integer("max_samples", max_samples, least=1)
     rng = generator_of(random_state)
+    sample = subsample(n_pool, max(max_samples, n_instances), rng)
+    if len(sample) < n_pool:
+        from modAL.utils.data import retrieve_rows
+
+        X_pool, n_pool = retrieve_rows(X_pool, sample), len(sample)
     proba = ask_proba(classifier, X_pool)
     predicted, counts = proba.argmax(axis=1), _labels_per_class(classifier, proba.shape[1])
     n_proposed = min(n_pool, max(n_instances, round(fraction * n_pool)))
@@ -96,7 +107,7 @@ def pcb_sampling(
     scores = np.zeros(len(proposed)) if scores is None else np.asarray(scores)
     ties = rng if random_tie_break else None
     chosen = balance(predicted[proposed], counts, n_instances, rng, ties)
-    return format_query(proposed[chosen], scores[chosen])
+    return format_query(sample[proposed[chosen]], scores[chosen])
 
 
 def _labels_per_class(classifier, n_classes: int) -> np.ndarray:

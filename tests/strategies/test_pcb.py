@@ -98,6 +98,25 @@ class TestPCBSampling(StrategyTemplate):
             with pytest.raises(ValueError, match=f"fraction={wrong}; expected a number in"):
                 self.rows(learner, pool, fraction=wrong)
 
+    @pytest.mark.parametrize("as_list", [False, True])
+    def test_param_max_samples(self, learner, embeddings, as_list):
+        """The base sees a random part of the pool; rows are those of the whole."""
+        seen = []
+
+        def base(classifier, X_pool, n_instances=1):
+            seen.append(np.asarray(X_pool))
+            return np.arange(n_instances)
+
+        pool = list(embeddings[:200]) if as_list else embeddings[:200]
+        kwargs = {"base": base, "max_samples": 50, "random_state": 0}
+        rows = self.rows(learner, pool, 5, **kwargs)
+        part = np.sort(np.random.default_rng(0).permutation(200)[:50])
+        np.testing.assert_array_equal(seen[0], embeddings[part])
+        assert set(rows.tolist()) == set(part[:5].tolist())  # 10% of the part
+        self.check(self.rows(learner, pool, 80, **kwargs), 80, 200)  # more than the part
+        with pytest.raises(ValueError, match="max_samples=0; expected at least 1"):
+            self.rows(learner, pool, max_samples=0)
+
     def test_scores_of_the_base(self, learner, embeddings):
         def base(classifier, X_pool, n_instances=1):
             return np.arange(n_instances), np.arange(n_instances) / 10
