@@ -8,7 +8,6 @@ from numbers import Integral, Real
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import expit, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.exceptions import NotFittedError
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -108,6 +107,13 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         labels single steps are large enough to ruin a prompt; None takes them as they are.
     encode_batch_size : int, default=256
         Images per forward pass of the image tower, training aside.
+    text_encoding : {"auto", "prefix-sharing", "truncated", "full"}, default="auto"
+        How prompts go through the text tower: what all classes share is encoded once; sequences
+        are cut behind the longest one; or as they are.  All give the same embeddings;
+        ``"auto"`` takes the first that the tower allows.
+    text_batch_size : int, "auto" or None, default="auto"
+        Classes that go through the text tower at a time.  If there are more, memory does not grow
+        with their number, but in training they are encoded twice.  ``"auto"`` is 256, None all.
     n_jobs : int, "auto" or None, default="auto"
         Worker processes that read and decode files; see `CLIPImageEncoder`.
     cache : {"memory", "disk"} or None, default="memory"
@@ -204,6 +210,8 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         "weight_decay": [Interval(Real, 0, None, closed="left")],
         "gradient_clip_value": [Interval(Real, 0, None, closed="neither"), None],
         "encode_batch_size": BATCH_SIZE,
+        "text_encoding": [StrOptions({"auto", "prefix-sharing", "truncated", "full"})],
+        "text_batch_size": [*BATCH_SIZE, StrOptions({"auto"}), None],
         "net_params": [dict, None],
         "random_state": ["random_state"],
     }
@@ -231,6 +239,8 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         weight_decay=5e-4,
         gradient_clip_value=5.0,
         encode_batch_size=256,
+        text_encoding="auto",
+        text_batch_size="auto",
         n_jobs="auto",
         cache="memory",
         cache_folder=None,
@@ -260,6 +270,8 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         self.weight_decay = weight_decay
         self.gradient_clip_value = gradient_clip_value
         self.encode_batch_size = encode_batch_size
+        self.text_encoding = text_encoding
+        self.text_batch_size = text_batch_size
         self.n_jobs = n_jobs
         self.cache = cache
         self.cache_folder = cache_folder
@@ -419,7 +431,6 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         from skorch.history import History
 
         from .nn.net import check_net_params, train
-        from .nn.text_prompts import PromptedTextEncoder
 
         n_labelled, n_pseudo = len(target), len(pseudo_target)
         check_net_params(self.net_params, with_pseudo=n_pseudo > 0)
@@ -436,7 +447,9 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         else:
             names_ = ("visual_prompts", "n_visual_tokens", "prompt_depth")
             visual = {name: getattr(self, name) for name in names_}
-            text_encoder = PromptedTextEncoder(backbone, names, self.n_context)
+            text_encoder = self._text_encoder(backbone, names, self.n_context)
+        if self.verbose >= 2:
+            print(text_encoder)
         seeds = _seeds(self.random_state, 3)
         net = self._make_net(text_encoder, visual, n_labelled, seeds, n_pseudo)
         if visual["visual_prompts"] is None:
@@ -466,6 +479,12 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         self._clip = (backbone.model_name, backbone.pretrained)
         self._net = net
         return self
+
+    def _text_encoder(self, backbone, names, n_context):
+        from .nn.text_prompts import PromptedTextEncoder
+
+        settings = self.text_encoding, self.text_batch_size
+        return PromptedTextEncoder(backbone, names, n_context, *settings)
 
     def _make_net(self, text_encoder, visual, n_samples, seeds, n_pseudo=0):
         """A skorch net with initialized modules; the seeds: prompts, order, complements."""
@@ -498,8 +517,8 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         ValueError
             If X is none of the three forms, not finite, or of another width.
         """
-        positive, _ = self._logits(X)
-        return self.classes_[positive.argmax(axis=1)]
+        (best,) = self._predict(X, lambda positive, z: [positive.argmax(dim=1)])
+        return self.classes_[best]
 
     def predict_proba(self, X):
         """Class probabilities softmax(s+ / tau) of the positive prompt.
@@ -519,8 +538,31 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         NotFittedError, ValueError
             As `predict`.
         """
-        positive, _ = self._logits(X)
-        return softmax(positive, axis=1)
+        (proba,) = self._predict(X, lambda positive, z: [positive.softmax(dim=1)])
+        return proba
+
+    def predict_logits(self, X):
+        """Logits s+ / tau of the class probabilities, and clean logits z, in one pass.
+
+        Parameters
+        ----------
+        X : array-like
+            Embeddings (n, D), images (n, H, W[, 3]) of uint8, or n file paths.
+
+        Returns
+        -------
+        positive : ndarray of shape (n, C), float32
+            Their softmax is what `predict_proba` returns.
+        z : ndarray of shape (n, C), float32
+            As `clean_logits` returns.
+
+        Raises
+        ------
+        NotFittedError, ValueError
+            As `predict`.
+        """
+        positive, z = self._predict(X, lambda positive, z: [positive, z])
+        return positive, z
 
     def clean_logits(self, X):
         """Clean logits z = (s+ - s-) / tau, by which query strategies rank.
@@ -540,7 +582,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         NotFittedError, ValueError
             As `predict`.
         """
-        _, z = self._logits(X)
+        (z,) = self._predict(X, lambda positive, z: [z])
         return z
 
     def predict_clean_proba(self, X):
@@ -565,7 +607,8 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         NotFittedError, ValueError
             As `predict`.
         """
-        return expit(self.clean_logits(X))
+        (clean,) = self._predict(X, lambda positive, z: [z.sigmoid()])
+        return clean
 
     def predict_correct_proba(self, X):
         """Probability that the predicted label is right.
@@ -589,10 +632,15 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         NotFittedError, ValueError
             As `predict`.
         """
-        positive, z = self._logits(X)
-        at_prediction = np.take_along_axis(z, positive.argmax(axis=1)[:, None], axis=1)[:, 0]
-        inflation = 0.0 if self._complement == "hard" else math.log(z.shape[1] - 1)
-        return expit(at_prediction - np.float32(inflation))
+        check_is_fitted(self, "classes_")
+        inflation = 0.0 if self._complement == "hard" else math.log(len(self.classes_) - 1)
+
+        def at_prediction(positive, z):
+            best = positive.argmax(dim=1, keepdim=True)
+            return [(z.gather(1, best)[:, 0] - inflation).sigmoid()]
+
+        (correct,) = self._predict(X, at_prediction)
+        return correct
 
     def zero_shot_proba(self, X):
         """Class probabilities of CLIP with the hand-written ``template``; needs no `fit`.
@@ -665,13 +713,13 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         array, backbone = self._prepare(X)
         return unit_rows(self._embed(array, backbone))
 
-    def _logits(self, X):
-        """(s+ / tau, z) of X, both (n, C) float32 arrays."""
-        from .nn.net import predict_logits
+    def _predict(self, X, reduce):
+        """What ``reduce`` makes of the logits of X, part by part; see `nn.net.predict`."""
+        from .nn.net import predict
 
         check_is_fitted(self, "classes_")
         array, backbone = self._prepare(X)
-        return predict_logits(self.net_, self._embed(array, backbone))
+        return predict(self.net_, self._embed(array, backbone), reduce)
 
     # ---------------------------------------------------------------- input and state
 
@@ -768,12 +816,10 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         if isinstance(self._net, dict):
             import torch
 
-            from .nn.text_prompts import PromptedTextEncoder
-
             prompts = {name: torch.from_numpy(value) for name, value in self._net.items()}
             n_context = len(prompts["context_positive"])
             backbone = self._load_backbone(*self._clip)
-            text_encoder = PromptedTextEncoder(backbone, self._names, n_context)
+            text_encoder = self._text_encoder(backbone, self._names, n_context)
             net = self._make_net(text_encoder, self._visual, n_samples=1, seeds=(0, 0, 0))
             net.module_.load_state_dict(prompts)
             net.history = self.history_

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from skorch import NeuralNetClassifier
 from skorch.callbacks import EarlyStopping, LRScheduler
 
@@ -21,7 +20,7 @@ from .text_prompts import PromptedTextEncoder
 OWN_PARAMS = (
     "lr", "max_epochs", "batch_size", "device", "verbose", "classes", "predict_nonlinearity",
 )  # fmt: skip
-PREDICTION_BATCH = 16384  # rows; two (rows, C) float32 matrices are alive at a time
+PREDICTION_BATCH = 4096  # rows, so few that they stay in the cache of a core
 
 
 def check_net_params(net_params: dict | None, with_pseudo: bool = False) -> None:
@@ -158,15 +157,28 @@ def embed_images(net, batches) -> Iterator[torch.Tensor]:
 
 
 @torch.no_grad()
-def predict_logits(net, embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(s+ / tau, z) of unit image embeddings (n, D), both (n, C) float32."""
+def predict(net, embeddings: np.ndarray, reduce) -> list[np.ndarray]:
+    """What ``reduce`` makes of the logits of image embeddings (n, D), whatever their length.
+
+    ``reduce`` takes s+ / tau and z, both (rows, C), of some rows, and returns tensors with a line
+    per row.  The logits of all rows are never held at once.
+    """
     module = net.module_.eval()
-    outputs = []
+    text = module.text_embeddings() * module.text_encoder.backbone.logit_scale
+    both = text.flatten(0, 1).T.contiguous()
+    outputs: list[np.ndarray] = []
     for start in range(0, len(embeddings), PREDICTION_BATCH):
-        image = as_tensor(embeddings[start : start + PREDICTION_BATCH]).to(net.device)
-        outputs.append([part.cpu().numpy() for part in module.logits(F.normalize(image, dim=-1))])
-    positive, z = (np.concatenate(parts) for parts in zip(*outputs))
-    return positive, z
+        rows = slice(start, start + PREDICTION_BATCH)
+        image = as_tensor(embeddings[rows]).to(net.device)
+        length = image.norm(dim=1, keepdim=True).clamp_(min=torch.finfo().tiny)
+        positive, negative = (image @ both).div_(length).chunk(2, dim=1)
+        parts = reduce(positive, positive - negative)
+        if not outputs:
+            sizes = [(len(embeddings), *part.shape[1:]) for part in parts]
+            outputs = [np.empty(size, part.cpu().numpy().dtype) for size, part in zip(sizes, parts)]
+        for output, part in zip(outputs, parts):
+            torch.from_numpy(output[rows]).copy_(part)
+    return outputs
 
 
 def _is_early_stopping(error):

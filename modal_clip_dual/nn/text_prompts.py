@@ -1,29 +1,38 @@
 """Class names behind learnable contexts, through a frozen text tower.
 
-Two exact ways to the same embeddings:
+Three exact ways to the same embeddings:
 
 - ``"prefix-sharing"`` for causal towers.  [start, context] is the same for every class
   and no later token can change it, so it is encoded once per prompt; only the tokens of
   the class names, up to the end of text, are encoded per class, attending to its keys
   and values.
+- ``"truncated"`` for causal towers with blocks of another make: the sequences are cut
+  behind the longest end of text, since nothing that follows it can change it.
 - ``"full"`` for every other tower (SigLIP's has no causal mask, CoCa's an extra class
   token): open_clip's own forward at full length, with the contexts put in place of the
   embeddings of placeholder tokens.
+
+Of many classes, some are encoded at a time, and once more when gradients are computed, so
+that memory does not grow with their number.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from open_clip.transformer import ResidualAttentionBlock, TextTransformer, Transformer
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from .backbone import Backbone
 
 PLACEHOLDER = "x"
+PATHS = ("auto", "prefix-sharing", "truncated", "full")
+AUTO_BATCH = 256  # classes; some 2 GB of activations in the text tower of ViT-B/16
 
 
 def clean_name(name: str) -> str:
@@ -77,8 +86,11 @@ class PromptedTextEncoder:
         What the classes are called.
     n_context : int
         Number M of context vectors.
-    path : {"auto", "prefix-sharing", "full"}, default="auto"
-        ``"auto"`` shares the prefix wherever the tower allows it.
+    path : {"auto", "prefix-sharing", "truncated", "full"}, default="auto"
+        ``"auto"`` takes the first of the others that the tower allows.
+    batch_size : int, "auto" or None, default="auto"
+        Classes that are encoded at a time.  If there are more, their activations are not kept
+        for the gradients but computed again.  ``"auto"`` is 256, None all at once.
 
     Raises
     ------
@@ -88,7 +100,12 @@ class PromptedTextEncoder:
     """
 
     def __init__(
-        self, backbone: Backbone, names: Sequence[str], n_context: int, path: str = "auto"
+        self,
+        backbone: Backbone,
+        names: Sequence[str],
+        n_context: int,
+        path: str = "auto",
+        batch_size: int | str | None = "auto",
     ):
         tower = backbone.text_tower
         if not hasattr(tower, "token_embedding"):
@@ -106,15 +123,19 @@ class PromptedTextEncoder:
         self.tokens = _tokenize(backbone, texts, what).to(backbone.device)
         self._check_distinct()
         self.start = self._find_context()
-        can_share = _is_causal(backbone.model)
-        if path == "prefix-sharing" and not can_share:
-            raise ValueError(f"{backbone.name}: its text tower cannot share a prefix")
-        self.path = ("prefix-sharing" if can_share else "full") if path == "auto" else path
-        if self.path == "prefix-sharing":
-            first = self.start + n_context
-            end = self._end_of_text()
-            self._end = end - first
-            self._name_tokens = self.tokens[:, first : int(end.max()) + 1]
+        allowed = _paths(backbone.model)
+        if path not in ("auto", *allowed):
+            raise ValueError(
+                f"text_encoding={path!r}: the text tower of {backbone.name} "
+                f"({type(tower).__name__}) does not allow it; expected one of {('auto', *allowed)}"
+            )
+        self.path = allowed[0] if path == "auto" else path
+        self.batch_size = batch_size
+        n_at_once = {"auto": AUTO_BATCH, None: len(self.names)}.get(batch_size, batch_size)
+        self._batches = torch.arange(len(self.names), device=backbone.device).split(n_at_once)
+        if self.path != "full":
+            self._end = self._end_of_text()
+            self._length = int(self._end.max()) + 1
 
     def _check_distinct(self) -> None:
         seen: dict[tuple, str] = {}
@@ -160,28 +181,37 @@ class PromptedTextEncoder:
         """
         if deep is None:
             deep = contexts[:, None][:, :0]
-        if self.path == "full":
-            features = torch.stack([self._encode_full(*pair) for pair in zip(contexts, deep)])
+        if self.path == "prefix-sharing":
+            keys_values = self._encode_prefix(contexts, deep)
+            encode = partial(self._encode_names, keys_values)
         else:
-            features = self._encode_shared(contexts, deep)
+            encode = partial(self._encode_each, contexts, deep)
+        if len(self._batches) > 1 and torch.is_grad_enabled():
+            encode = partial(checkpoint, encode, use_reentrant=False, preserve_rng_state=False)
+        features = torch.cat([encode(classes) for classes in self._batches], dim=1)
         return F.normalize(features.float(), dim=-1)
 
-    def _encode_full(self, context: torch.Tensor, deep: torch.Tensor) -> torch.Tensor:
-        tower = self.backbone.text_tower
-        first, last = self.start, self.start + self.n_context
+    def _encode_each(self, contexts, deep, classes: torch.Tensor) -> torch.Tensor:
+        encode = self._encode_full if self.path == "full" else self._encode_truncated
+        return torch.stack([encode(*pair, classes) for pair in zip(contexts, deep)])
 
-        def put(x, vectors):
-            vectors = vectors.to(x.dtype).expand(len(x), -1, -1)
-            return torch.cat([x[:, :first], vectors, x[:, last:]], dim=1)
+    def _put(self, x: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
+        """Sequences x (C, length, width) with vectors (M, width) in place of the context."""
+        first, last = self.start, self.start + self.n_context
+        vectors = vectors.to(x.dtype).expand(len(x), -1, -1)
+        return torch.cat([x[:, :first], vectors, x[:, last:]], dim=1)
+
+    def _encode_full(self, context, deep, classes: torch.Tensor) -> torch.Tensor:
+        tower = self.backbone.text_tower
 
         def put_context(module, inputs, output):
-            return put(output, context)
+            return self._put(output, context)
 
         def put_deep(vectors):
             def hook(module, inputs):
                 if tower.transformer.batch_first:
-                    return (put(inputs[0], vectors), *inputs[1:])
-                return (put(inputs[0].transpose(0, 1), vectors).transpose(0, 1), *inputs[1:])
+                    return (self._put(inputs[0], vectors), *inputs[1:])
+                return (self._put(inputs[0].transpose(0, 1), vectors).transpose(0, 1), *inputs[1:])
 
             return hook
 
@@ -190,27 +220,62 @@ class PromptedTextEncoder:
             hooks.callback(tower.token_embedding.register_forward_hook(put_context).remove)
             for block, vectors in zip(tower.transformer.resblocks[1:], deep):
                 hooks.callback(block.register_forward_pre_hook(put_deep(vectors)).remove)
-            return self.backbone.model.encode_text(self.tokens)
+            return self.backbone.model.encode_text(self.tokens[classes])
 
-    def _encode_shared(self, contexts: torch.Tensor, deep: torch.Tensor) -> torch.Tensor:
-        tower = self.backbone.text_tower
-        dtype = tower.transformer.get_cast_dtype()
-        position = tower.positional_embedding.to(dtype)
-        first = self.start + self.n_context
-        start = tower.token_embedding(self.tokens[0, : self.start]).to(dtype)
-        start = start.expand(len(contexts), -1, -1)
-        prefix = torch.cat([start, contexts.to(dtype)], dim=1) + position[:first]
-        name = tower.token_embedding(self._name_tokens).to(dtype)
-        name = name + position[first : first + name.shape[1]]
-        name = name.expand(len(contexts), -1, -1, -1)
-        blocks = tower.transformer.resblocks
+    def _encode_truncated(self, context, deep, classes: torch.Tensor) -> torch.Tensor:
+        transformer = self.backbone.text_tower.transformer
+        x = self._put(self._embed_tokens(self.tokens[classes, : self._length]), context)
+        x = x + self._positions[: self._length].to(x.dtype)
+        mask = self.backbone.text_tower.attn_mask[: self._length, : self._length]
+        for i, block in enumerate(transformer.resblocks):
+            if 1 <= i <= len(deep):
+                x = self._put(x, deep[i - 1])
+            if transformer.batch_first:
+                x = block(x, attn_mask=mask)
+            else:
+                x = block(x.transpose(0, 1), attn_mask=mask).transpose(0, 1)
+        return self._project(x[torch.arange(len(x), device=x.device), self._end[classes]])
+
+    def _encode_prefix(self, contexts, deep) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Keys and values (P, H, Lp, d) of [start, context] in every block."""
+        start = self._embed_tokens(self.tokens[0, : self.start]).expand(len(contexts), -1, -1)
+        prefix = torch.cat([start, contexts.to(start.dtype)], dim=1)
+        prefix = prefix + self._positions[: prefix.shape[1]].to(prefix.dtype)
+        keys_values: list[tuple[torch.Tensor, torch.Tensor]] = []
+        blocks = self.backbone.text_tower.transformer.resblocks
         for i, block in enumerate(blocks):
             if 1 <= i <= deep.shape[1]:
-                prefix = torch.cat([prefix[:, : self.start], deep[:, i - 1].to(dtype)], dim=1)
-            prefix, name = _shared_block(block, prefix, name, last=i + 1 == len(blocks))
-        at_end = torch.arange(len(self.tokens), device=name.device)
-        pooled = tower.ln_final(name[:, at_end, self._end])
-        projection = tower.text_projection
+                vectors = deep[:, i - 1].to(prefix.dtype)
+                prefix = torch.cat([prefix[:, : self.start], vectors], dim=1)
+            query, key, value = _heads(block, prefix)
+            keys_values.append((key, value))
+            if i + 1 < len(blocks):  # nothing reads what the last block makes of it
+                attended = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+                prefix = _finish(block, prefix, attended)
+        return keys_values
+
+    def _encode_names(self, keys_values, classes: torch.Tensor) -> torch.Tensor:
+        """Embeddings (P, C, D), not yet of unit length, of some classes behind the prefix."""
+        first = self.start + self.n_context
+        name = self._embed_tokens(self.tokens[classes, first : self._length])
+        name = name + self._positions[first : self._length].to(name.dtype)
+        name = name.expand(len(keys_values[0][0]), -1, -1, -1)
+        for block, (key, value) in zip(self.backbone.text_tower.transformer.resblocks, keys_values):
+            name = _block_behind_prefix(block, name, key, value)
+        at_end = torch.arange(len(classes), device=name.device)
+        return self._project(name[:, at_end, self._end[classes] - first])
+
+    @property
+    def _positions(self) -> torch.Tensor:
+        return self.backbone.text_tower.positional_embedding
+
+    def _embed_tokens(self, tokens: torch.Tensor) -> torch.Tensor:
+        tower = self.backbone.text_tower
+        return tower.token_embedding(tokens).to(tower.transformer.get_cast_dtype())
+
+    def _project(self, pooled: torch.Tensor) -> torch.Tensor:
+        tower = self.backbone.text_tower
+        pooled, projection = tower.ln_final(pooled), tower.text_projection
         if projection is None:
             return pooled
         return projection(pooled) if isinstance(projection, nn.Linear) else pooled @ projection
@@ -219,33 +284,37 @@ class PromptedTextEncoder:
         return self
 
     def __reduce__(self):
-        return PromptedTextEncoder, (self.backbone, self.names, self.n_context, self.path)
+        settings = self.n_context, self.path, self.batch_size
+        return PromptedTextEncoder, (self.backbone, self.names, *settings)
 
     def __repr__(self):
         return (
             f"PromptedTextEncoder({len(self.names)} classes, n_context={self.n_context}, "
-            f"path={self.path!r})"
+            f"path={self.path!r}, batches={len(self._batches)})"
         )
 
 
-def _is_causal(model: nn.Module) -> bool:
-    """Whether the text tower is one whose every step `_shared_block` reproduces."""
+def _paths(model: nn.Module) -> tuple[str, ...]:
+    """The exact ways to encode prompts that the text tower allows, the fastest first."""
     tower = getattr(model, "text", model)
-    if tower is not model and type(tower) is not TextTransformer:
-        return False
     pool_type = getattr(model, "text_pool_type", None) or getattr(tower, "pool_type", None)
-    return (
-        getattr(tower, "attn_mask", None) is not None
+    is_causal = (
+        (tower is model or type(tower) is TextTransformer)
+        and getattr(tower, "attn_mask", None) is not None
         and getattr(tower, "cls_emb", None) is None
         and pool_type in ("argmax", "eos")
         and type(tower.transformer) is Transformer
-        and all(
-            type(block) is ResidualAttentionBlock
-            and type(block.attn) is nn.MultiheadAttention
-            and block.attn.in_proj_weight is not None
-            for block in tower.transformer.resblocks
-        )
     )
+    if not is_causal:
+        return ("full",)
+    # Blocks whose every step `_block_behind_prefix` reproduces.
+    plain_blocks = all(
+        type(block) is ResidualAttentionBlock
+        and type(block.attn) is nn.MultiheadAttention
+        and block.attn.in_proj_weight is not None
+        for block in tower.transformer.resblocks
+    )
+    return ("prefix-sharing",) * plain_blocks + ("truncated", "full")
 
 
 def _heads(block: ResidualAttentionBlock, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -263,17 +332,16 @@ def _finish(block: ResidualAttentionBlock, x: torch.Tensor, attended: torch.Tens
     return x + block.ls_2(block.mlp(block.ln_2(x)))
 
 
-def _shared_block(
-    block: ResidualAttentionBlock, prefix: torch.Tensor, name: torch.Tensor, last: bool
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """One block over a prefix (P, Lp, width) and the names behind it (P, C, L, width).
+def _block_behind_prefix(
+    block: ResidualAttentionBlock, name: torch.Tensor, key_p: torch.Tensor, value_p: torch.Tensor
+) -> torch.Tensor:
+    """One block over names (P, C, L, width) behind a prefix with keys and values (P, H, Lp, d).
 
-    Equal to the block over the C concatenated sequences under a causal mask.  In the
-    last block nothing reads the prefix any more, so it is returned as it came.
+    Equal to what the block over the C concatenated sequences under a causal mask gives for the
+    names.
     """
-    query_p, key_p, value_p = _heads(block, prefix)  # (P, H, Lp, d)
     query, key, value = _heads(block, name)  # (P, C, H, L, d)
-    n_classes, length = name.shape[1], name.shape[2]
+    n_classes, length, n_prefix = name.shape[1], name.shape[2], key_p.shape[2]
     scale = block.attn.head_dim**-0.5
 
     # All names look at the same prefix: their queries line up as one long sequence.
@@ -283,11 +351,7 @@ def _shared_block(
     future = torch.ones(length, length, dtype=torch.bool, device=name.device).triu(1)
     to_name = (query @ key.transpose(-1, -2)).masked_fill(future, float("-inf"))
     weights = (torch.cat([to_prefix, to_name], dim=-1) * scale).softmax(dim=-1)
-    on_prefix, on_name = weights.split([prefix.shape[1], length], dim=-1)
+    on_prefix, on_name = weights.split([n_prefix, length], dim=-1)
     aligned = on_prefix.transpose(1, 2).flatten(2, 3)  # (P, H, C * L, Lp)
     attended = (aligned @ value_p).unflatten(2, (n_classes, length)).transpose(1, 2)
-    name = _finish(block, name, attended + on_name @ value)
-    if not last:
-        attended = F.scaled_dot_product_attention(query_p, key_p, value_p, is_causal=True)
-        prefix = _finish(block, prefix, attended)
-    return prefix, name
+    return _finish(block, name, attended + on_name @ value)

@@ -8,7 +8,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import _num_samples
 
 from .._compat import format_query
-from ._ask import ask
+from ._ask import ask, find
 from ._selection import (
     REMAINDERS,
     check_n_instances,
@@ -19,21 +19,30 @@ from ._selection import (
 )
 
 SCORES = ("clean", "normalized", "margin")
+ROWS = 16384  # that are turned to float64 at a time
 
 
-def _proba_and_logits(classifier, X):
-    """Class probabilities and clean logits of X, both (n, C).
+def predicted_and_logits(classifier, X, zero_shot: bool = True):
+    """Positions (n,) of the predicted labels in ``classes_``, and clean logits (n, C).
 
     A classifier that was never fitted has no negative prompt yet.  Its zero-shot
-    probabilities stand in: the clean logit estimates the log odds of a class against the
-    others, plus log(C - 1).
+    probabilities stand in, unless ``zero_shot`` is False: the clean logit estimates the log
+    odds of a class against the others, plus log(C - 1).
     """
+    if not hasattr(classifier, "learner_list"):
+        inner, inputs = find(classifier, X, "predict_logits", required=False)
+        if hasattr(inner, "classes_") and hasattr(inner, "predict_logits"):  # one pass for both
+            positive, logits = inner.predict_logits(inputs)
+            return positive.argmax(axis=1), logits
     try:
         proba = ask(classifier, X, "predict_proba")
     except NotFittedError:
-        return _zero_shot(classifier, X)
+        if not zero_shot:
+            raise
+        proba, logits = _zero_shot(classifier, X)
+        return proba.argmax(axis=1), logits
     try:
-        return proba, ask(classifier, X, "clean_logits")
+        return proba.argmax(axis=1), ask(classifier, X, "clean_logits")
     except NotFittedError as error:
         raise TypeError(
             f"{type(classifier).__name__} is fitted, but the estimator that it shows is not (it "
@@ -57,16 +66,17 @@ def _zero_shot(classifier, X):
 
 def confidence(logits, predicted, score):
     """Confidence (n,) in the predicted class, free of saturation, and its uncertainty (n,)."""
-    rows = np.arange(len(logits))
-    logits = np.asarray(logits, dtype=np.float64)
-    sure = logits[rows, predicted]
+    n_classes = logits.shape[1]
+    sure = logits[np.arange(len(logits)), predicted].astype(np.float64)
     if score == "clean":
-        return sure, expit(np.log(max(logits.shape[1] - 1, 1)) - sure)
-    others = logits.copy()
-    others[rows, predicted] = -np.inf
+        return sure, expit(np.log(max(n_classes - 1, 1)) - sure)
     # The log odds of softmax(z) rank like softmax(z), which is 1 from odds of e^37 on.
     reduce = logsumexp if score == "normalized" else np.max
-    sure = sure - reduce(others, axis=1)
+    for start in range(0, len(logits), ROWS):
+        rows = slice(start, start + ROWS)
+        others = logits[rows].astype(np.float64)
+        others[np.arange(len(others)), predicted[rows]] = -np.inf
+        sure[rows] -= reduce(others, axis=1)
     return sure, expit(-sure)
 
 
@@ -121,8 +131,8 @@ def negative_prompt_uncertainty(classifier, X, score="clean"):
     (5,)
     """
     check_option("score", score, SCORES)
-    proba, logits = _proba_and_logits(classifier, X)
-    return confidence(logits, proba.argmax(axis=1), score)[1]
+    predicted, logits = predicted_and_logits(classifier, X)
+    return confidence(logits, predicted, score)[1]
 
 
 def negative_prompt_sampling(
@@ -202,12 +212,11 @@ def negative_prompt_sampling(
     check_option("score", score, SCORES)
     check_option("remainder", remainder, REMAINDERS)
     rng = generator_of(random_state) if random_tie_break else None
-    proba, logits = _proba_and_logits(classifier, X_pool)
-    predicted = proba.argmax(axis=1)
+    predicted, logits = predicted_and_logits(classifier, X_pool)
     sure, uncertainty = confidence(logits, predicted, score)
     if class_balanced:
         rows = select_per_class(
-            sure, predicted, n_instances, proba.shape[1], remainder, rng
+            sure, predicted, n_instances, logits.shape[1], remainder, rng
         )
     else:
         rows = select_lowest(sure, n_instances, rng)

@@ -6,6 +6,7 @@ import pickle
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import tiny_config
 
 from modal_clip_dual.nn.text_prompts import PromptedTextEncoder, clean_name, template_embeddings
 
@@ -20,11 +21,14 @@ def template_context(backbone, text):
     return backbone.text_tower.token_embedding(tokens.to(backbone.device)).detach()[None]
 
 
-@pytest.mark.parametrize("path", ["auto", "full"])
-@pytest.mark.parametrize("kind", KINDS)
-def test_equals_encode_text(tiny, kind, path):
+CAUSAL = [(kind, path) for kind in ("clip", "custom") for path in ("prefix-sharing", "truncated")]
+
+
+@pytest.mark.parametrize("batch_size", [None, 3])
+@pytest.mark.parametrize(["kind", "path"], [*((kind, "full") for kind in KINDS), *CAUSAL])
+def test_equals_encode_text(tiny, kind, path, batch_size):
     backbone = tiny(kind)
-    encoder = PromptedTextEncoder(backbone, NAMES, n_context=4, path=path)
+    encoder = PromptedTextEncoder(backbone, NAMES, 4, path, batch_size)
     actual = encoder(template_context(backbone, "a photo of a"))[0]
     texts = [f"a photo of a {clean_name(name)}." for name in NAMES]
     with torch.no_grad():
@@ -48,26 +52,112 @@ def test_path_is_chosen_by_the_tower(tiny, kind):
     assert encoder.path == ("prefix-sharing" if kind in ("clip", "custom") else "full")
 
 
+def plain(backbone, contexts, deep):
+    """Unit embeddings (P, C, D) by open_clip's modules at full length, class by class."""
+    tower, model = backbone.text_tower, backbone.model
+    blocks = tower.transformer.resblocks
+    rows = []
+    for prompt, vectors in enumerate(contexts):
+        n = len(vectors)
+        for name in NAMES:
+            tokens = backbone.tokenizer([" ".join(["x"] * n) + f" {clean_name(name)}."])
+            x = tower.token_embedding(tokens)
+            x = torch.cat([x[:, :1], vectors[None], x[:, 1 + n :]], 1) + tower.positional_embedding
+            for i, block in enumerate(blocks):
+                if 1 <= i <= deep.shape[1]:
+                    x = torch.cat([x[:, :1], deep[prompt, i - 1][None], x[:, 1 + n :]], 1)
+                x = block(x, attn_mask=tower.attn_mask)
+            x = tower.ln_final(x)[0, tokens[0].argmax()]
+            projection = tower.text_projection
+            is_linear = isinstance(projection, torch.nn.Linear)
+            rows.append(projection(x) if is_linear else x @ projection)
+    return F.normalize(torch.stack(rows).unflatten(0, (len(contexts), len(NAMES))), dim=-1)
+
+
+@pytest.mark.parametrize("depth", [0, 2])
+@pytest.mark.parametrize("batch_size", [None, 3, 1])
+@pytest.mark.parametrize("path", ["prefix-sharing", "truncated", "full"])
 @pytest.mark.parametrize("kind", ["clip", "custom"])
 @pytest.mark.parametrize("n_context", [1, 16])
-def test_sharing_the_prefix_changes_neither_output_nor_gradient(tiny, kind, n_context):
+def test_no_path_changes_output_or_gradient(tiny, kind, n_context, path, batch_size, depth):
     backbone = tiny(kind)
-    shared = PromptedTextEncoder(backbone, NAMES, n_context)
-    full = PromptedTextEncoder(backbone, NAMES, n_context, path="full")
+    encoder = PromptedTextEncoder(backbone, NAMES, n_context, path, batch_size)
     generator = torch.Generator().manual_seed(0)
     contexts = torch.randn(2, n_context, 64, generator=generator).requires_grad_()
+    deep = torch.randn(2, depth, n_context, 64, generator=generator).requires_grad_()
     weight = torch.randn(2, len(NAMES), 32, generator=generator)
+    of = [contexts, deep] if depth else [contexts]
     outputs, gradients = [], []
-    for encoder in (shared, full):
+    for function in (encoder, lambda *args: plain(backbone, *args)):
+        outputs.append(function(contexts, deep))
+        gradients.append(torch.autograd.grad((outputs[-1] * weight).sum(), of))
+    torch.testing.assert_close(outputs[0], outputs[1], atol=1e-5, rtol=0)
+    for actual, expected in zip(*gradients):
+        assert (actual - expected).norm() < 1e-4 * expected.norm()
+
+
+@pytest.mark.parametrize("kind", ["siglip", "coca"])
+def test_encoding_some_classes_at_a_time_changes_neither_output_nor_gradient(tiny, kind):
+    contexts = torch.randn(2, 4, 64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    weight = torch.randn(2, len(NAMES), 32, generator=torch.Generator().manual_seed(1))
+    outputs, gradients = [], []
+    for batch_size in (None, 3):
+        encoder = PromptedTextEncoder(tiny(kind), NAMES, 4, batch_size=batch_size)
         outputs.append(encoder(contexts))
         gradients.append(torch.autograd.grad((outputs[-1] * weight).sum(), contexts)[0])
     torch.testing.assert_close(outputs[0], outputs[1], atol=1e-5, rtol=0)
     assert (gradients[0] - gradients[1]).norm() < 1e-4 * gradients[1].norm()
 
 
-def test_sharing_is_refused_where_it_would_be_wrong(tiny):
-    with pytest.raises(ValueError, match="cannot share a prefix"):
-        PromptedTextEncoder(tiny("siglip"), NAMES, 4, path="prefix-sharing")
+def test_sequences_are_cut_behind_the_longest_end_of_text(tiny):
+    backbone, lengths = tiny(), []
+    block = backbone.text_tower.transformer.resblocks[0]
+    handle = block.register_forward_pre_hook(lambda module, inputs: lengths.append(inputs[0].shape[1]))
+    PromptedTextEncoder(backbone, ["cat", "big cat"], 4, "truncated")(torch.ones(1, 4, 64))
+    PromptedTextEncoder(backbone, ["cat", "big cat"], 4, "full")(torch.ones(1, 4, 64))
+    handle.remove()
+    assert lengths == [9, 40]  # start, 4 contexts, "big cat", full stop, end
+
+
+def test_activations_of_many_classes_are_not_kept(tiny):
+    names = [f"{a} {b}" for a in "red green blue grey pink".split() for b in "cat dog cow ox".split()]
+    contexts = torch.zeros(1, 4, 64).requires_grad_()
+    kept = {}
+    for batch_size in (None, 5):
+        sizes = []
+        encoder = PromptedTextEncoder(tiny(), names, 4, batch_size=batch_size)
+        keep = torch.autograd.graph.saved_tensors_hooks(
+            lambda x: sizes.append(x.numel()) or x, lambda x: x
+        )
+        with keep:
+            encoder(contexts)
+        kept[batch_size] = sum(sizes)
+    assert kept[5] < 0.5 * kept[None]  # of both, the prefix's are part
+
+
+@pytest.mark.parametrize(
+    ["kind", "path"], [("siglip", "prefix-sharing"), ("siglip", "truncated"), ("coca", "truncated")]
+)
+def test_a_path_is_refused_where_it_would_be_wrong(tiny, kind, path):
+    message = f"text_encoding='{path}': the text tower of .* expected one of \\('auto', 'full'\\)"
+    with pytest.raises(ValueError, match=message):
+        PromptedTextEncoder(tiny(kind), NAMES, 4, path=path)
+
+
+def test_blocks_of_another_make_are_truncated(tiny):
+    backbone = copy.copy(tiny())
+    backbone.model = copy.deepcopy(backbone.model)
+
+    class Block(type(backbone.text_tower.transformer.resblocks[1])):
+        pass
+
+    backbone.model.transformer.resblocks[1].__class__ = Block
+    encoder = PromptedTextEncoder(backbone, NAMES, 4)
+    assert encoder.path == "truncated"
+    assert "path='truncated'" in repr(encoder)
+    contexts = torch.randn(2, 4, 64, generator=torch.Generator().manual_seed(0))
+    expected = PromptedTextEncoder(tiny(), NAMES, 4, "full")(contexts)
+    torch.testing.assert_close(encoder(contexts), expected, atol=1e-5, rtol=0)
 
 
 def test_hook_is_gone_afterwards(tiny):
@@ -105,12 +195,12 @@ def test_tower_without_token_embedding_is_refused(tiny, monkeypatch):
 
 
 def test_pickle_is_a_recipe(tiny):
-    encoder = PromptedTextEncoder(tiny(), NAMES, 4)
+    encoder = PromptedTextEncoder(tiny(), NAMES, 4, "truncated", 3)
     data = pickle.dumps(encoder)
     assert len(data) < 1000
     again = pickle.loads(data)
     assert again.backbone is encoder.backbone
-    assert repr(again) == repr(encoder)
+    assert repr(again) == repr(encoder) and "batches=2" in repr(encoder)
     assert copy.deepcopy(encoder) is encoder
 
 
@@ -133,7 +223,7 @@ def test_too_long_template_is_refused(tiny):
         template_embeddings(tiny(), ["cat", "dog"], ["very " * 60 + "{}"])
 
 
-@pytest.mark.parametrize("path", ["prefix-sharing", "full"])
+@pytest.mark.parametrize("path", ["prefix-sharing", "truncated", "full"])
 def test_low_precision_towers_give_float32_embeddings_near_the_full_ones(demo, path):
     from modal_clip_dual.nn.backbone import load_backbone
 
@@ -161,3 +251,61 @@ def test_contexts_do_not_leak_into_texts_of_other_threads(tiny):
             torch.testing.assert_close(future.result(), expected)
         first = prompted[0].result()
         assert all(torch.equal(future.result(), first) for future in prompted)
+
+
+class WordTokenizer:
+    """Words numbered as they come; ``start`` is None for a tokenizer without a start token."""
+
+    def __init__(self, start, end, pad, context_length=40):
+        self.start, self.end, self.pad = start, end, pad
+        self.context_length = context_length
+        self.words = {}
+
+    def __call__(self, texts, context_length=None):
+        rows, length = [], context_length or self.context_length
+        for text in texts:
+            words = text.lower().replace(".", " .").split()
+            ids = [self.words.setdefault(word, 10 + len(self.words)) for word in words]
+            ids = ([] if self.start is None else [self.start]) + [*ids, self.end]
+            rows.append((ids + [self.pad] * length)[:length])
+        return torch.tensor(rows)
+
+
+@pytest.mark.parametrize(
+    ["tokenizer", "text", "path"],
+    [
+        # Ends are found by their number, which is neither the largest nor unlike the padding's.
+        (WordTokenizer(1, 2, 0), {"pool_type": "eos", "eos_id": 2}, "prefix-sharing"),
+        (WordTokenizer(None, 9000, 0), {}, "prefix-sharing"),  # no start token
+        (WordTokenizer(None, 1, 1), {"pool_type": "last", "no_causal_mask": True}, "full"),
+        (WordTokenizer(1, 2, 0), {"pool_type": "last"}, "full"),  # reads the padding
+    ],
+)
+def test_other_tokenizers(tokenizer, text, path):
+    import open_clip
+
+    from modal_clip_dual.nn.backbone import Backbone
+
+    config = tiny_config("custom")
+    del config["custom_text"]
+    config["text_cfg"] |= {"vocab_size": 9001, **text}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = open_clip.CustomTextCLIP(**config)
+        for parameter in model.parameters():
+            parameter.data += torch.randn_like(parameter) * 0.05
+    backbone = Backbone(model, None, tokenizer, 32, ("words", None, "cpu", "fp32"))
+    encoder = PromptedTextEncoder(backbone, NAMES, 3)
+    assert encoder.path == path
+    tokens = tokenizer(["of a x"])[0, encoder.start :][:3]
+    words = model.text.token_embedding(tokens).detach()[None].requires_grad_()
+    actual = encoder(words)
+    with torch.no_grad():
+        texts = tokenizer([f"of a x {clean_name(name)}." for name in NAMES])
+        expected = F.normalize(model.encode_text(texts), dim=-1)
+    torch.testing.assert_close(actual[0], expected, atol=1e-5, rtol=0)
+    for other in {"prefix-sharing": ["truncated", "full"]}.get(path, []):
+        again = PromptedTextEncoder(backbone, NAMES, 3, other)(words)
+        gradients = [torch.autograd.grad(x.square()[..., :5].sum(), words)[0] for x in (actual, again)]
+        assert (gradients[0] - gradients[1]).norm() < 1e-4 * gradients[1].norm()
+        actual = encoder(words)
