@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from numbers import Integral
 
 import numpy as np
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from ._tensors import blocks, is_mapped
 from .data.cache import DiskCache, default_cache_folder
 from .data.images import as_array, check_files, kind_of
 
@@ -23,16 +25,26 @@ READING_CONSTRAINTS: dict = {
     "precision": [StrOptions({"auto", "fp32", "fp16", "bf16", "pure_fp16", "pure_bf16"})],
     "verbose": ["verbose"],
 }
+ROWS = 16384  # of embeddings in a file that are looked at at a time
 BATCH_SIZE = [Interval(Integral, 1, None, closed="left")]
 
 
 def check_input(X, estimator, name: str = "X") -> np.ndarray:
-    """Return X as embeddings, images or paths of files that exist; embeddings as float32."""
+    """Return X as embeddings, images or paths of files that exist.
+
+    Embeddings are float32, unless they lie in a file (`numpy.memmap`): these are left there as
+    they are, and turned to float32 wherever a part of them is used.
+    """
     array = as_array(X, name)
     if kind_of(array) == "paths":
         check_files(array, name)
     if kind_of(array) == "embeddings":
-        array = check_array(array, dtype=np.float32, estimator=estimator, input_name=name)
+        check = partial(check_array, dtype=np.float32, estimator=estimator, input_name=name)
+        with np.errstate(over="ignore"):  # too large for float32: check_array refuses it
+            if not is_mapped(array):
+                return check(array)
+            for rows in blocks(len(array), ROWS):
+                check(array[rows])
     return array
 
 
@@ -85,6 +97,10 @@ def disk_cache(cache_folder, kind: str, fingerprint: str, dtype) -> DiskCache:
 
 
 def unit_rows(embeddings: np.ndarray) -> np.ndarray:
-    """Embeddings scaled to length 1; a row of zeros stays one."""
-    length = np.linalg.norm(embeddings, axis=1, keepdims=True)
-    return embeddings / np.maximum(length, np.finfo(np.float32).tiny)
+    """Embeddings as float32 scaled to length 1; a row of zeros stays one."""
+    unit = np.empty(embeddings.shape, dtype=np.float32)
+    for rows in blocks(len(embeddings), ROWS):
+        part = np.asarray(embeddings[rows], dtype=np.float32)
+        length = np.linalg.norm(part, axis=1, keepdims=True)
+        np.divide(part, np.maximum(length, np.finfo(np.float32).tiny), out=unit[rows])
+    return unit

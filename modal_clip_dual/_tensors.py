@@ -1,14 +1,49 @@
-"""Arrays as torch tensors and back, without copies where none is needed."""
+"""Arrays as torch tensors and back, without copies where none is needed; arrays part by part."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
     import torch
+
+
+class Rows:
+    """Some rows of a large array, gathered only when they are read.
+
+    Has what is asked of an array of embeddings part by part: length, shape, type, and slices.
+    ``numpy.asarray`` gathers all of it.
+    """
+
+    def __init__(self, array: np.ndarray, rows: np.ndarray):
+        self.array = array
+        self.rows = np.asarray(rows, dtype=np.intp)
+        self.shape = (len(self.rows), *array.shape[1:])
+        self.dtype = array.dtype
+        self.ndim = array.ndim
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, rows) -> np.ndarray:
+        return self.array[self.rows[rows]]
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self[:], dtype=dtype)
+
+
+def is_mapped(array) -> bool:
+    """Whether an array lies in a file, so that it must not be read or copied as a whole."""
+    return isinstance(array, (np.memmap, Rows))
+
+
+def blocks(n: int, size: int) -> Iterator[slice]:
+    """Slices of at most ``size`` rows that cover n rows."""
+    return (slice(start, min(start + size, n)) for start in range(0, n, size))
 
 
 def as_tensor(array: np.ndarray | torch.Tensor, device: str | None = None) -> torch.Tensor:

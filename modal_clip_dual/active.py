@@ -20,11 +20,12 @@ from ._compat import query_returns_metrics
 from ._input import check_integer
 from ._labels import check_labels
 from ._state import read_state, write_state
+from ._tensors import Rows, is_mapped
 from .classifier import DualPromptClassifier
 from .data.images import as_array, check_files, image_key, kind_of
 from .strategies import mine_confident, negative_prompt_sampling
 from .strategies._ask import call_strategy
-from .strategies._selection import check_n_instances, select_highest_per_class
+from .strategies._selection import check_n_instances
 
 
 @dataclass(frozen=True)
@@ -235,12 +236,9 @@ class DualPromptLearner(ActiveLearner):
         if self.n_pseudo:
             self._seed_estimator(0)
             self.estimator.fit_unlabeled(self._pool, n_per_class=self.n_pseudo)
-            proba = self.estimator.zero_shot_proba(self._pool)  # what it was trained on
-            predicted = proba.argmax(axis=1)
-            rows = select_highest_per_class(proba.max(axis=1), predicted, self.n_pseudo)
-            self.pseudo_rows_ = rows
+            self.pseudo_rows_ = self.estimator.pseudo_rows_
             self.pseudo_labels_ = self._as_labels(
-                self.estimator.classes_[predicted[rows]],
+                self.estimator.pseudo_labels_,
                 self.pseudo_labels_ if self._truth is None else self._truth,
             )
         self.log_: list[dict] = []
@@ -323,7 +321,7 @@ class DualPromptLearner(ActiveLearner):
         else:
             seed = int(rng.integers(2**31))
             chosen, scores = call_strategy(
-                self.query_strategy, self, self._pool[left], n_instances, seed, *args, **kwargs
+                self.query_strategy, self, self._part(left), n_instances, seed, *args, **kwargs
             )
         rows = left[chosen]
         self._query = {"rows": rows.tolist(), "scores": self._believed(rows)}
@@ -406,13 +404,12 @@ class DualPromptLearner(ActiveLearner):
         rows, y = self._pending["rows"], self._pending["labels"]
         labels = y if not len(self.rows_) else np.concatenate([self.labels_, y])
         labelled = np.concatenate([self.rows_, rows])
-        candidates = np.setdiff1d(np.arange(len(self._pool)), labelled)
-        pseudo_rows, pseudo = candidates[:0], labels[:0]
-        if self.n_pseudo and len(candidates):
-            found, pseudo = mine_confident(
-                self.estimator, self._pool[candidates], self.n_pseudo, score=self._score()
+        pseudo_rows, pseudo = labelled[:0], labels[:0]
+        if self.n_pseudo and len(labelled) < len(self._pool):
+            pseudo_rows, pseudo = mine_confident(
+                self.estimator, self._pool, self.n_pseudo, exclude=labelled, score=self._score()
             )
-            pseudo_rows, pseudo = candidates[found], self._as_labels(pseudo, labels)
+            pseudo = self._as_labels(pseudo, labels)
         self._seed_estimator(len(self.log_))
         extra = {"X_pseudo": self._pool[pseudo_rows], "y_pseudo": pseudo} if len(pseudo_rows) else {}
         self.estimator.fit(self._pool[labelled], labels, **extra)
@@ -423,6 +420,14 @@ class DualPromptLearner(ActiveLearner):
         self._record(len(rows), time.perf_counter() - began)
         self._query = None
         self._save()
+
+    def _part(self, rows):
+        """Some rows of the pool; of one that lies in a file, where a strategy allows it, no copy."""
+        function = getattr(self.query_strategy, "func", self.query_strategy)  # of a partial
+        own = _name_of(function) or ""
+        if is_mapped(self._pool) and own.startswith("modal_clip_dual."):
+            return Rows(self._pool, rows)
+        return self._pool[rows]
 
     def _believed(self, rows) -> list[float] | None:
         """P(correct) of rows by the present model; None before any training."""
@@ -457,10 +462,10 @@ class DualPromptLearner(ActiveLearner):
             record["rows"], record["scores"] = self.rows_[-n_new:].tolist(), None
         if hasattr(self.estimator, "classes_"):
             like = self._truth if self._truth is not None else self.labels_
-            predicted = self._as_labels(self.estimator.predict(self._pool), like)
+            predicted, sure = self.estimator._predict_with_correct(self._pool)
+            predicted = self._as_labels(predicted, like)
             if len(left):
-                sure = self.estimator.predict_correct_proba(self._pool)[left]
-                record["estimated_accuracy"] = float(sure.mean())
+                record["estimated_accuracy"] = float(sure[left].mean())
             last = self._predictions
             if last is not None and (last.dtype.kind in "iu") == (predicted.dtype.kind in "iu"):
                 same = np.array_equal(last, predicted)  # kappa is not defined for one class only

@@ -32,6 +32,11 @@ from .strategies._selection import select_highest_per_class
 if TYPE_CHECKING:
     from .nn.backbone import Backbone
 
+# Attributes that a fit may leave unset, and that the one before must not leave behind.
+FIT_ONLY = (
+    "n_features_in_", "feature_names_in_", "_moved_embeddings", "pseudo_rows_", "pseudo_labels_",
+)  # fmt: skip
+
 
 class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     """Classify images with a frozen CLIP, two learnable text prompts and maybe visual ones.
@@ -146,6 +151,8 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         The trained net; ``net_.module_`` holds the prompts.
     history_ : skorch.history.History
         Loss per epoch and step.
+    pseudo_rows_, pseudo_labels_ : ndarray of int, ndarray
+        After `fit_unlabeled`: the rows of its pool that it was trained on, and their labels.
     n_features_in_ : int
         Width D of the embeddings, if ``fit`` was given embeddings.
     feature_names_in_ : ndarray of shape (D,)
@@ -373,7 +380,9 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         proba = self._zero_shot(array, backbone, names)
         rows = select_highest_per_class(proba.max(axis=1), proba.argmax(axis=1), n_per_class)
         target = proba[rows].argmax(axis=1)
-        return self._train(None, target[:0], classes, names, array[rows], target)
+        self._train(None, target[:0], classes, names, array[rows], target)
+        self.pseudo_rows_, self.pseudo_labels_ = rows, classes[target]
+        return self
 
     def partial_fit(self, X, y, classes=None):
         """Train the present prompts further: ``max_epochs`` on the given samples alone.
@@ -443,7 +452,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         arrays, (backbone, *_) = zip(*parts)
         array = arrays[0] if len(arrays) == 1 else join(*arrays)
         if continued:
-            text_encoder, visual = self.net_.module_.text_encoder, self._visual
+            text_encoder, visual = module_of(self.net_).text_encoder, self._visual
         else:
             names_ = ("visual_prompts", "n_visual_tokens", "prompt_depth")
             visual = {name: getattr(self, name) for name in names_}
@@ -459,14 +468,14 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             if callable(self.augment):  # shows before training whether it can be used
                 next(inputs.read([np.arange(1)], seed=0))
         if continued:
-            net.module_.load_state_dict(self.net_.module_.state_dict())
+            module_of(net).load_state_dict(module_of(self.net_).state_dict())
         train(net, inputs, target)
         if continued:  # joined afterwards: skorch's scheduler would resume where it ended
             rows = [*self.history_, *net.history]
             net.history = History()
             net.history.extend({**row, "epoch": k + 1} for k, row in enumerate(rows))
         # Set at the very end: whatever went wrong, the estimator is as it was before.
-        for name in ("n_features_in_", "feature_names_in_", "_moved_embeddings"):
+        for name in FIT_ONLY:
             self.__dict__.pop(name, None)
         if kind_of(array) == "embeddings":
             table = X_pseudo if X is None else X  # has the columns' names, if there are any
@@ -517,7 +526,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         ValueError
             If X is none of the three forms, not finite, or of another width.
         """
-        (best,) = self._predict(X, lambda positive, z: [positive.argmax(dim=1)])
+        (best,) = self._predict(X, lambda positive, z: [positive.argmax(dim=1)], negative=False)
         return self.classes_[best]
 
     def predict_proba(self, X):
@@ -538,7 +547,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         NotFittedError, ValueError
             As `predict`.
         """
-        (proba,) = self._predict(X, lambda positive, z: [positive.softmax(dim=1)])
+        (proba,) = self._predict(X, lambda positive, z: [positive.softmax(dim=1)], negative=False)
         return proba
 
     def predict_logits(self, X):
@@ -632,15 +641,19 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         NotFittedError, ValueError
             As `predict`.
         """
+        return self._predict_with_correct(X)[1]
+
+    def _predict_with_correct(self, X):
+        """Predicted labels and P(correct), both (n,), in one pass."""
         check_is_fitted(self, "classes_")
         inflation = 0.0 if self._complement == "hard" else math.log(len(self.classes_) - 1)
 
         def at_prediction(positive, z):
             best = positive.argmax(dim=1, keepdim=True)
-            return [(z.gather(1, best)[:, 0] - inflation).sigmoid()]
+            return [best[:, 0], (z.gather(1, best)[:, 0] - inflation).sigmoid()]
 
-        (correct,) = self._predict(X, at_prediction)
-        return correct
+        best, correct = self._predict(X, at_prediction)
+        return self.classes_[best], correct
 
     def zero_shot_proba(self, X):
         """Class probabilities of CLIP with the hand-written ``template``; needs no `fit`.
@@ -678,15 +691,14 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         return self._zero_shot(array, backbone, names)
 
     def _zero_shot(self, array, backbone, names):
-        import torch
-
-        from ._tensors import as_tensor
+        from .nn.net import by_cosine
         from .nn.text_prompts import template_embeddings
 
         text = template_embeddings(backbone, names, _check_template(self.template))
-        image = as_tensor(self._encode(array, backbone)).to(text.device)
-        image = torch.nn.functional.normalize(image, dim=-1)
-        return (backbone.logit_scale * image @ text.T).softmax(dim=1).cpu().numpy()
+        scaled = text * backbone.logit_scale
+        embeddings = self._encode(array, backbone)
+        (proba,) = by_cosine(embeddings, scaled, lambda logits: [logits.softmax(dim=1)])
+        return proba
 
     def transform(self, X):
         """Unit image embeddings, on which the predictions rest; needs no `fit`.
@@ -713,13 +725,13 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         array, backbone = self._prepare(X)
         return unit_rows(self._embed(array, backbone))
 
-    def _predict(self, X, reduce):
+    def _predict(self, X, reduce, negative=True):
         """What ``reduce`` makes of the logits of X, part by part; see `nn.net.predict`."""
         from .nn.net import predict
 
         check_is_fitted(self, "classes_")
         array, backbone = self._prepare(X)
-        return predict(self.net_, self._embed(array, backbone), reduce)
+        return predict(self.net_, self._embed(array, backbone), reduce, negative)
 
     # ---------------------------------------------------------------- input and state
 
@@ -750,7 +762,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
                 "(n, H, W[, 3]) of uint8 or file paths, or visual_prompts=None"
             )
         if fitted:
-            backbone = self.net_.module_.text_encoder.backbone
+            backbone = module_of(self.net_).text_encoder.backbone
         else:
             backbone = self._load_backbone(self.model_name, self.pretrained)
         if kind_of(array) == "embeddings":
@@ -821,7 +833,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             backbone = self._load_backbone(*self._clip)
             text_encoder = self._text_encoder(backbone, self._names, n_context)
             net = self._make_net(text_encoder, self._visual, n_samples=1, seeds=(0, 0, 0))
-            net.module_.load_state_dict(prompts)
+            module_of(net).load_state_dict(prompts)
             net.history = self.history_
             self._net = net
         return self._net
@@ -829,7 +841,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     @property
     def coef_(self):
         """Weights (C, D) of the linear classifier that this is on its own embeddings."""
-        module = self.net_.module_.eval()
+        module = module_of(self.net_).eval()
         scale = module.text_encoder.backbone.logit_scale
         return (module.text_embeddings()[0] * scale).float().cpu().numpy()
 
@@ -839,7 +851,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         if not isinstance(state.get("_net", {}), dict):
             # The prompts are all there is to keep: the backbone is loaded by name, the
             # optimizer starts anew, and the losses of single steps would outgrow both.
-            module = state["_net"].module_
+            module = module_of(state["_net"])
             state["_net"] = {
                 name: value.detach().cpu().numpy() for name, value in module.state_dict().items()
             }
@@ -870,7 +882,8 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         self._complement = settings["complement"]
         self._visual = settings["visual"]
         self._clip = tuple(settings["clip"])
-        self.__dict__.pop("_moved_embeddings", None)
+        for name in FIT_ONLY:
+            self.__dict__.pop(name, None)
         self._net = dict(prompts)
         return self
 
@@ -880,6 +893,11 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         tags.input_tags.string = True
         tags.transformer_tags.preserves_dtype = []  # always float32
         return tags
+
+
+def module_of(net):
+    """The module of a net, which ``net_params={"compile": True}`` wraps."""
+    return getattr(net.module_, "_orig_mod", net.module_)
 
 
 def _check_template(template):

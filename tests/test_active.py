@@ -126,7 +126,9 @@ def test_score_of_the_strategy_is_that_of_mining(make, pool, monkeypatch):
     scores = []
     original = active.mine_confident
     monkeypatch.setattr(
-        active, "mine_confident", lambda *a, score: scores.append(score) or original(*a, score=score)
+        active,
+        "mine_confident",
+        lambda *a, score, **kw: scores.append(score) or original(*a, score=score, **kw),
     )
     for strategy in (negative_prompt_sampling, partial(negative_prompt_sampling, score="normalized")):
         make(query_strategy=strategy).run(pool[1], protocol=Protocol(1, per_class=1))

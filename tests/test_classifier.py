@@ -4,6 +4,7 @@ import copy
 import math
 import pickle
 import signal
+from functools import partial
 
 import joblib
 import numpy as np
@@ -724,3 +725,17 @@ def test_gpu_agrees_with_cpu(classifier, embeddings, digits, precision):
     assert np.abs(gpu.clean_logits(embeddings) - cpu.clean_logits(embeddings)).max() < tolerance
     assert np.abs(again.clean_logits(embeddings) - gpu.clean_logits(embeddings)).max() < tolerance
     assert gpu.predict_proba(embeddings).dtype == np.float32
+
+
+def test_compiled_module(classifier, embeddings, digits, monkeypatch):
+    """skorch's ``compile`` wraps the module; the compiler itself is not needed here."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    plain = classifier().fit(embeddings[:60], digits.target[:60])
+    clf = classifier(net_params={"compile": True}).fit(embeddings[:60], digits.target[:60])
+    assert hasattr(clf.net_.module_, "_orig_mod")
+    expected = plain.predict_proba(embeddings[:100])
+    for compiled in (clf, pickle.loads(pickle.dumps(clf))):
+        np.testing.assert_allclose(compiled.predict_proba(embeddings[:100]), expected, atol=1e-5)
+        np.testing.assert_allclose(compiled.coef_, plain.coef_, atol=1e-4)
+    clf.partial_fit(embeddings[:60], digits.target[:60])
+    assert clf.score(embeddings, digits.target) > 0.5

@@ -8,6 +8,8 @@ from hashlib import blake2b
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from .._tensors import Rows
+
 # What files may be.  Among Pillow's other formats is EPS, for which it starts Ghostscript.
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 # Resizing the shorter side to what a model takes would need gigabytes beyond this.
@@ -31,6 +33,8 @@ def as_array(X, name: str = "X"):
     ValueError
         If X is empty, or its shape or type is none of the three kinds.
     """
+    if isinstance(X, Rows):
+        return X
     if hasattr(X, "toarray"):
         raise TypeError(f"{name} is a sparse matrix, which is not supported; {EXPECTED}")
     if type(X).__module__.partition(".")[0] == "torch":

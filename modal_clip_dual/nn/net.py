@@ -10,7 +10,7 @@ import torch
 from skorch import NeuralNetClassifier
 from skorch.callbacks import EarlyStopping, LRScheduler
 
-from .._tensors import as_tensor
+from .._tensors import as_tensor, blocks
 from .losses import DualPromptLoss
 from .module import Batches, ClipEachGradient, DualPromptModule, PairedBatches
 from .text_prompts import PromptedTextEncoder
@@ -157,22 +157,36 @@ def embed_images(net, batches) -> Iterator[torch.Tensor]:
 
 
 @torch.no_grad()
-def predict(net, embeddings: np.ndarray, reduce) -> list[np.ndarray]:
+def predict(net, embeddings, reduce, negative: bool = True) -> list[np.ndarray]:
     """What ``reduce`` makes of the logits of image embeddings (n, D), whatever their length.
 
     ``reduce`` takes s+ / tau and z, both (rows, C), of some rows, and returns tensors with a line
-    per row.  The logits of all rows are never held at once.
+    per row.  The logits of all rows are never held at once.  Without ``negative``, z is None.
     """
     module = net.module_.eval()
     text = module.text_embeddings() * module.text_encoder.backbone.logit_scale
-    both = text.flatten(0, 1).T.contiguous()
+    if not negative:
+        return by_cosine(embeddings, text[0], lambda positive: reduce(positive, None))
+
+    def reduce_both(products):
+        positive, negative = products.chunk(2, dim=1)
+        return reduce(positive, positive - negative)
+
+    return by_cosine(embeddings, text.flatten(0, 1), reduce_both)
+
+
+@torch.no_grad()
+def by_cosine(embeddings, weights: torch.Tensor, reduce) -> list[np.ndarray]:
+    """What ``reduce`` makes of <x, w> / |x|, part by part, on the device of the weights.
+
+    ``embeddings`` (n, D) are sliced, so that they may lie in a file; ``weights`` are (m, D).
+    """
+    transposed = weights.T.contiguous()
     outputs: list[np.ndarray] = []
-    for start in range(0, len(embeddings), PREDICTION_BATCH):
-        rows = slice(start, start + PREDICTION_BATCH)
-        image = as_tensor(embeddings[rows]).to(net.device)
+    for rows in blocks(len(embeddings), PREDICTION_BATCH):
+        image = as_tensor(embeddings[rows]).to(weights.device)
         length = image.norm(dim=1, keepdim=True).clamp_(min=torch.finfo().tiny)
-        positive, negative = (image @ both).div_(length).chunk(2, dim=1)
-        parts = reduce(positive, positive - negative)
+        parts = reduce((image @ transposed).div_(length))
         if not outputs:
             sizes = [(len(embeddings), *part.shape[1:]) for part in parts]
             outputs = [np.empty(size, part.cpu().numpy().dtype) for size, part in zip(sizes, parts)]

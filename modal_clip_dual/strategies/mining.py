@@ -9,7 +9,7 @@ from sklearn.utils.validation import _num_samples
 from .._input import check_integer
 from ._ask import classes_of
 from ._selection import check_option, select_highest_per_class
-from .negative_prompt import SCORES, confidence, predicted_and_logits
+from .negative_prompt import SCORES, rank
 
 
 def mine_confident(classifier, X_pool, n_per_class=16, exclude=None, *, score="clean"):
@@ -77,13 +77,12 @@ def mine_confident(classifier, X_pool, n_per_class=16, exclude=None, *, score="c
     if exclude is not None:
         left[_check_rows(exclude, n_pool)] = False
     try:
-        predicted, logits = predicted_and_logits(classifier, X_pool, zero_shot=False)
+        predicted, sure, *_ = rank(classifier, X_pool, score, zero_shot=False)
     except NotFittedError as error:
         raise NotFittedError(
             f"this {type(classifier).__name__} was never fitted, so it has no label to trust; fit "
             "it first, or without any label by fit_unlabeled(X_pool)"
         ) from error
-    sure = confidence(logits, predicted, score)[0]
     rows = np.flatnonzero(left)
     if not len(rows) or not n_per_class:
         rows = rows[:0]

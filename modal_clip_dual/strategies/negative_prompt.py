@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from scipy.special import expit, logsumexp
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import _num_samples
 
 from .._compat import format_query
+from .._tensors import Rows, blocks
 from ._ask import ask, find
 from ._selection import (
     REMAINDERS,
@@ -19,11 +22,21 @@ from ._selection import (
 )
 
 SCORES = ("clean", "normalized", "margin")
-ROWS = 16384  # that are turned to float64 at a time
+ROWS = 16384  # of logits that are turned to float64 at a time
+POOL_ROWS = 1 << 16  # of embeddings whose logits are held at a time
 
 
-def predicted_and_logits(classifier, X, zero_shot: bool = True):
-    """Positions (n,) of the predicted labels in ``classes_``, and clean logits (n, C).
+class Ranking(NamedTuple):
+    """What is known of each sample of a pool."""
+
+    predicted: np.ndarray  # (n,) position of the predicted label in classes_
+    sure: np.ndarray  # (n,) confidence in it, free of saturation
+    uncertainty: np.ndarray  # (n,) of the same, 0 to 1
+    n_classes: int
+
+
+def rank(classifier, X, score: str, zero_shot: bool = True) -> Ranking:
+    """Predict a pool and tell how sure each prediction is.
 
     A classifier that was never fitted has no negative prompt yet.  Its zero-shot
     probabilities stand in, unless ``zero_shot`` is False: the clean logit estimates the log
@@ -32,8 +45,20 @@ def predicted_and_logits(classifier, X, zero_shot: bool = True):
     if not hasattr(classifier, "learner_list"):
         inner, inputs = find(classifier, X, "predict_logits", required=False)
         if hasattr(inner, "classes_") and hasattr(inner, "predict_logits"):  # one pass for both
-            positive, logits = inner.predict_logits(inputs)
-            return positive.argmax(axis=1), logits
+            whole = not isinstance(inputs, (np.ndarray, Rows)) or inputs.ndim != 2
+            size = len(inputs) if whole else POOL_ROWS
+            parts = []
+            for rows in blocks(len(inputs), size):
+                positive, logits = inner.predict_logits(inputs[rows] if size < len(inputs) else inputs)
+                predicted = positive.argmax(axis=1)
+                parts.append((predicted, *confidence(logits, predicted, score)))
+            return Ranking(*map(np.concatenate, zip(*parts)), logits.shape[1])
+    predicted, logits = _predicted_and_logits(classifier, X, zero_shot)
+    return Ranking(predicted, *confidence(logits, predicted, score), logits.shape[1])
+
+
+def _predicted_and_logits(classifier, X, zero_shot):
+    """Predictions (n,) and clean logits (n, C) of whatever has them, a Committee included."""
     try:
         proba = ask(classifier, X, "predict_proba")
     except NotFittedError:
@@ -131,8 +156,7 @@ def negative_prompt_uncertainty(classifier, X, score="clean"):
     (5,)
     """
     check_option("score", score, SCORES)
-    predicted, logits = predicted_and_logits(classifier, X)
-    return confidence(logits, predicted, score)[1]
+    return rank(classifier, X, score).uncertainty
 
 
 def negative_prompt_sampling(
@@ -212,12 +236,9 @@ def negative_prompt_sampling(
     check_option("score", score, SCORES)
     check_option("remainder", remainder, REMAINDERS)
     rng = generator_of(random_state) if random_tie_break else None
-    predicted, logits = predicted_and_logits(classifier, X_pool)
-    sure, uncertainty = confidence(logits, predicted, score)
+    predicted, sure, uncertainty, n_classes = rank(classifier, X_pool, score)
     if class_balanced:
-        rows = select_per_class(
-            sure, predicted, n_instances, logits.shape[1], remainder, rng
-        )
+        rows = select_per_class(sure, predicted, n_instances, n_classes, remainder, rng)
     else:
         rows = select_lowest(sure, n_instances, rng)
     return format_query(rows, uncertainty[rows])
