@@ -422,33 +422,36 @@ def compare_pairs(
         )
     table = pd.DataFrame(rows)
     table["mean_difference"] = [d.mean() for d in differences]
-    table[["low", "high"]] = [
-        [bound[0] for bound in mean_interval(d[None], confidence_level, n_resamples, random_state)]
-        for d in differences
-    ]
+    table[["low", "high"]] = _by_size(
+        lambda d: np.transpose(mean_interval(d.T, confidence_level, n_resamples, random_state)),
+        differences,
+    )
 
-    def p_values_of(columns):
-        p_values = np.empty(len(columns))
-        sizes = np.array([len(d) for d in columns])
-        for n in np.unique(sizes):  # one, unless estimators have different seeds
-            (of_size,) = np.nonzero(sizes == n)
-            stacked = np.stack([columns[k] for k in of_size], axis=1)
-            p_values[of_size] = (
-                sign_flip_p_values(stacked, n_resamples, random_state)
-                if test == "permutation"
-                else wilcoxon_p_values(stacked)
-            )
-        return p_values
+    def p_values(d):
+        if test == "permutation":
+            return sign_flip_p_values(d, n_resamples, random_state)
+        return wilcoxon_p_values(d)
 
     correct = holm if correction == "holm" else np.asarray
-    table["p_value"] = p_values_of(differences)
+    table["p_value"] = _by_size(p_values, differences)
     table["p_corrected"] = correct(table["p_value"])
     table["n_pairs"] = [len(d) for d in differences]
     # Nothing is more extreme than that all pairs differ in the same direction; and Holm's
     # corrected p-values only grow with any of the p-values.
-    table["min_p_value"] = p_values_of([np.abs(d) for d in differences])
+    table["min_p_value"] = _by_size(p_values, [np.abs(d) for d in differences])
     table["min_p_corrected"] = correct(table["min_p_value"])
     return table
+
+
+def _by_size(function, columns):
+    """Results of a function of a matrix for columns, which several estimators may have of two lengths."""
+    sizes = np.array([len(column) for column in columns])
+    results = [None] * len(columns)
+    for n in np.unique(sizes):
+        (of_size,) = np.nonzero(sizes == n)
+        for k, result in zip(of_size, function(np.stack([columns[k] for k in of_size], axis=1))):
+            results[k] = result
+    return np.array(results)
 
 
 def _against(names, reference):

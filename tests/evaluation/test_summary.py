@@ -195,7 +195,7 @@ def test_coverage_tells_percentiles_from_the_default():
 # Areas and labels
 
 
-def test_area_by_hand_and_against_numpy():
+def test_area_by_hand():
     frame = many()
     areas = area_under_learning_curve(frame.sample(frac=1, random_state=0))
     assert len(areas) == 18
