@@ -1,6 +1,27 @@
-"""Running active-learning loops and measuring them."""
+"""Running active-learning loops, measuring them, and comparing what was measured."""
 
-from .metrics import auroc_of_correctness, expected_calibration_error
-from .runs import run_active_learning
+from .._lazy import public_names
 
-__all__ = ["auroc_of_correctness", "expected_calibration_error", "run_active_learning"]
+# Name -> module that defines it, resolved on first use: none of matplotlib, pandas and
+# scikit-learn is imported before something needs it.
+_PUBLIC = {
+    "area_under_learning_curve": "summary",
+    "area_under_risk_coverage": "metrics",
+    "auroc_of_correctness": "metrics",
+    "compare_pairs": "summary",
+    "expected_calibration_error": "metrics",
+    "labels_to_reach": "summary",
+    "negative_log_likelihood": "metrics",
+    "paper_table": "summary",
+    "plot_learning_curves": "plots",
+    "plot_queried_images": "plots",
+    "plot_reliability": "plots",
+    "plot_risk_coverage": "plots",
+    "plot_win_matrix": "plots",
+    "run_active_learning": "runs",
+    "summarize": "summary",
+}
+
+__all__ = list(_PUBLIC)
+
+__getattr__, __dir__ = public_names(__name__, _PUBLIC)

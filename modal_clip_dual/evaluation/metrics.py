@@ -1,4 +1,4 @@
-"""How well a score tells right predictions from wrong ones."""
+"""How well a score tells right predictions from wrong ones, and what the probabilities are worth."""
 
 from __future__ import annotations
 
@@ -70,7 +70,8 @@ def expected_calibration_error(confidence, correct, n_bins=15):
     Raises
     ------
     ValueError
-        If the lengths differ, there is no sample, or a confidence is outside [0, 1].
+        If the lengths differ, there is no sample, a confidence is outside [0, 1], or n_bins is less
+        than 1.
 
     References
     ----------
@@ -83,6 +84,28 @@ def expected_calibration_error(confidence, correct, n_bins=15):
     >>> round(expected_calibration_error([0.6, 0.6, 0.9, 0.9], [1, 0, 1, 1], n_bins=2), 6)
     0.1
     """
+    accuracy, mean_confidence, counts = calibration_bins(confidence, correct, n_bins)
+    return float((counts * np.abs(accuracy - mean_confidence)).sum() / counts.sum())
+
+
+def calibration_bins(confidence, correct, n_bins=15):
+    """Accuracy, mean confidence and number of samples of bins of equal mass.
+
+    Parameters
+    ----------
+    confidence, correct, n_bins
+        As for `expected_calibration_error`.
+
+    Returns
+    -------
+    accuracy, mean_confidence, counts : ndarray of shape (min(n_bins, n),)
+        Bins in the order of their confidence. Equal confidences may fall into two bins.
+
+    Raises
+    ------
+    ValueError
+        As `expected_calibration_error`.
+    """
     confidence = np.asarray(confidence, dtype=np.float64)
     correct = np.asarray(correct, dtype=np.float64)
     check_consistent_length(confidence, correct)
@@ -90,8 +113,142 @@ def expected_calibration_error(confidence, correct, n_bins=15):
         raise ValueError("confidence is empty; expected at least one sample")
     if not ((confidence >= 0) & (confidence <= 1)).all():
         raise ValueError("confidence has values outside [0, 1]; expected probabilities")
+    if n_bins < 1:
+        raise ValueError(f"n_bins={n_bins!r}; expected at least 1")
     order = np.argsort(confidence, kind="stable")
-    gap = 0.0
-    for rows in np.array_split(order, min(n_bins, len(order))):
-        gap += len(rows) * abs(correct[rows].mean() - confidence[rows].mean())
-    return float(gap / len(order))
+    bins = np.array_split(order, min(n_bins, len(order)))
+    accuracy, mean_confidence = (
+        np.array([values[rows].mean() for rows in bins]) for values in (correct, confidence)
+    )
+    return accuracy, mean_confidence, np.array([len(rows) for rows in bins])
+
+
+def negative_log_likelihood(proba, target_column):
+    """Mean negative log probability of the true classes, in nats.
+
+    `sklearn.metrics.log_loss` for targets that are columns of ``proba``: no labels to sort, and a
+    class that no sample has is none to be named. Probabilities are clipped as there, to
+    [eps, 1 - eps] with the eps of their own type (1.2e-7 for float32, 2.2e-16 for float64), so that a
+    true class with probability 0 costs at most 15.9 or 36.0 nats. The mean is taken in float64. Rows
+    are not made to sum to 1: float32 rows of many classes are off by rounding.
+
+    Parameters
+    ----------
+    proba : array-like of shape (n, C)
+        Class probabilities.
+    target_column : array-like of int, shape (n,)
+        Column of each sample's true class.
+
+    Returns
+    -------
+    nll : float
+        At least 0; log(C) for the uniform guess.
+
+    Raises
+    ------
+    ValueError
+        If there is no sample, the shapes do not fit, a probability is missing or outside [0, 1], or a
+        target is no column.
+
+    Examples
+    --------
+    >>> from modal_clip_dual.evaluation import negative_log_likelihood
+    >>> round(negative_log_likelihood([[0.5, 0.5], [0.9, 0.1]], [0, 0]), 4)  # log(2) and log(1/0.9)
+    0.3993
+    """
+    proba = np.asarray(proba)
+    if proba.dtype not in (np.float32, np.float64):
+        proba = proba.astype(np.float64)
+    column = np.asarray(target_column)
+    if proba.ndim != 2 or len(proba) == 0 or column.shape != proba.shape[:1]:
+        raise ValueError(
+            f"proba has shape {proba.shape} and target_column {column.shape}; expected (n, C) and "
+            "(n,), with at least one sample"
+        )
+    if column.dtype.kind not in "iu" or not ((column >= 0) & (column < proba.shape[1])).all():
+        raise ValueError(
+            f"target_column has values that are no column of proba: {np.unique(column)[:5]!r} ...; "
+            f"expected integers from 0 to {proba.shape[1] - 1}"
+        )
+    eps = np.finfo(proba.dtype).eps
+    # A last place or two above 1 is rounding; nan fails the comparison.
+    if not ((proba >= 0) & (proba <= 1 + 8 * eps)).all():
+        raise ValueError("proba has values outside [0, 1]; expected probabilities")
+    true = np.clip(proba[np.arange(len(proba)), column], eps, 1 - eps)
+    return float(-np.log(true.astype(np.float64)).mean())
+
+
+def area_under_risk_coverage(score, correct):
+    """Area under the risk-coverage curve: errors left when the least sure predictions are withheld.
+
+    The mean, over k from 1 to n, of the share of wrong predictions among the k with the highest
+    scores. A score that carries nothing has the error rate; lower is better.
+
+    Parameters
+    ----------
+    score : array-like of shape (n,)
+        Confidence, higher is surer; any scale. Among equal scores the expected risk is taken, over
+        all orders of theirs.
+    correct : array-like of bool, shape (n,)
+        Whether each prediction is right.
+
+    Returns
+    -------
+    aurc : float
+        In [0, 1].
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ, there is no sample or a score is nan.
+
+    See Also
+    --------
+    auroc_of_correctness : The order alone, whatever the error rate.
+
+    References
+    ----------
+    .. [1] Geifman, Uziel and El-Yaniv, "Bias-Reduced Uncertainty Estimation for Deep Neural
+       Classifiers", ICLR 2019.
+
+    Examples
+    --------
+    >>> from modal_clip_dual.evaluation import area_under_risk_coverage
+    >>> round(area_under_risk_coverage([0.9, 0.8, 0.3], [True, True, False]), 4)  # 0, 0 and 1/3
+    0.1111
+    """
+    return float(risk_coverage(score, correct)[1].mean())
+
+
+def risk_coverage(score, correct):
+    """Coverage k / n and risk at it, for k from 1 to n.
+
+    Parameters
+    ----------
+    score, correct
+        As for `area_under_risk_coverage`.
+
+    Returns
+    -------
+    coverage, risk : ndarray of shape (n,)
+
+    Raises
+    ------
+    ValueError
+        As `area_under_risk_coverage`.
+    """
+    score = np.asarray(score)
+    wrong = 1.0 - np.asarray(correct, dtype=bool)
+    check_consistent_length(score, wrong)
+    if len(score) == 0:
+        raise ValueError("score is empty; expected at least one sample")
+    if np.isnan(score).any():
+        raise ValueError(f"score has {np.isnan(score).sum()} nan; expected a number per prediction")
+    n = len(score)
+    # In a random order of equal scores the expected number of errors grows along a line.
+    values, sizes = np.unique(score, return_counts=True)
+    per_value = np.bincount(np.searchsorted(values, score), weights=wrong)
+    taken = np.concatenate([[0], np.cumsum(sizes[::-1])])
+    errors = np.concatenate([[0], np.cumsum(per_value[::-1])])
+    k = np.arange(1, n + 1)
+    return k / n, np.interp(k, taken, errors) / k

@@ -1,7 +1,18 @@
+import itertools
+import math
+
 import numpy as np
 import pytest
+from scipy.special import softmax
+from sklearn.metrics import log_loss
 
-from modal_clip_dual.evaluation import auroc_of_correctness, expected_calibration_error
+from modal_clip_dual.evaluation import (
+    area_under_risk_coverage,
+    auroc_of_correctness,
+    expected_calibration_error,
+    negative_log_likelihood,
+)
+from modal_clip_dual.evaluation.metrics import calibration_bins, risk_coverage
 
 
 def test_auroc_is_the_share_of_ordered_pairs():
@@ -42,3 +53,96 @@ def test_wrong_input():
         expected_calibration_error([1.1], [1])
     with pytest.raises(ValueError, match="empty"):
         expected_calibration_error([], [])
+    with pytest.raises(ValueError, match="n_bins=0"):
+        expected_calibration_error([0.5], [1], n_bins=0)
+
+
+def test_bins_are_those_of_the_error():
+    rng = np.random.default_rng(0)
+    confidence = rng.random(100)
+    correct = rng.random(100) < 0.5
+    accuracy, stated, counts = calibration_bins(confidence, correct, n_bins=7)
+    assert counts.tolist() == [15, 15, 14, 14, 14, 14, 14]
+    order = sorted(range(100), key=lambda k: confidence[k])
+    first = order[:15]
+    assert accuracy[0] == pytest.approx(sum(correct[k] for k in first) / 15)
+    assert stated[0] == pytest.approx(sum(confidence[k] for k in first) / 15)
+    gaps = sum(n * abs(a - s) for a, s, n in zip(accuracy, stated, counts)) / 100
+    assert expected_calibration_error(confidence, correct, 7) == pytest.approx(gaps)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_likelihood_is_scikit_learns(dtype):
+    logits = np.random.default_rng(0).normal(0, 30, (200, 5))  # many probabilities of 0 and 1
+    proba = softmax(logits.astype(dtype), axis=1)
+    assert (proba == 0).any() or dtype == np.float64
+    target = np.random.default_rng(1).integers(0, 5, 200)
+    expected = log_loss(target, proba, labels=np.arange(5))
+    assert negative_log_likelihood(proba, target) == pytest.approx(expected, rel=1e-6)
+
+
+def test_likelihood_by_hand():
+    assert negative_log_likelihood([[0.25, 0.75]], [1]) == pytest.approx(-math.log(0.75))
+    assert negative_log_likelihood(np.full((4, 8), 1 / 8), [0, 0, 7, 7]) == pytest.approx(math.log(8))
+    assert negative_log_likelihood([[1.0, 0.0]], [1]) == pytest.approx(52 * math.log(2))
+    zero = np.array([[1, 0]], dtype=np.float32)
+    assert negative_log_likelihood(zero, [1]) == pytest.approx(23 * math.log(2), rel=1e-5)
+    # float32 rows of many classes do not sum to 1 exactly, which is no error and no warning.
+    many = softmax(np.random.default_rng(0).normal(size=(3, 5000)).astype(np.float32), axis=1)
+    assert 8 < negative_log_likelihood(many, [0, 1, 4999]) < 11
+
+
+@pytest.mark.parametrize(
+    ("proba", "target", "message"),
+    [
+        ([[0.5, 0.5]], [2], "no column of proba: .*from 0 to 1"),
+        ([[0.5, 0.5]], [-1], "no column of proba"),
+        ([[0.5, 0.5]], [0.0], "no column of proba"),
+        ([[0.5, 0.5]], [0, 1], r"\(1, 2\) and target_column \(2,\)"),
+        ([0.5, 0.5], [0, 1], r"shape \(2,\)"),
+        (np.empty((0, 2)), np.empty(0, int), "at least one sample"),
+        ([[1.5, -0.5]], [0], r"outside \[0, 1\]"),
+        ([[np.nan, 0.5]], [1], r"outside \[0, 1\]"),
+    ],
+)
+def test_wrong_likelihoods(proba, target, message):
+    with pytest.raises(ValueError, match=message):
+        negative_log_likelihood(proba, target)
+
+
+def literal_aurc(score, correct):
+    """Mean over all orders of equal scores of the mean share of errors among the k surest."""
+    areas = []
+    for order in itertools.permutations(range(len(score))):
+        if all(score[a] >= score[b] for a, b in itertools.pairwise(order)):
+            wrong = [not correct[k] for k in order]
+            areas.append(np.mean([np.mean(wrong[:k]) for k in range(1, len(wrong) + 1)]))
+    return np.mean(areas)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_aurc_with_ties_against_every_order(seed):
+    rng = np.random.default_rng(seed)
+    score, correct = rng.integers(-1, 2, 7), rng.random(7) < 0.5
+    assert area_under_risk_coverage(score, correct) == pytest.approx(literal_aurc(score, correct))
+
+
+def test_aurc_of_known_cases():
+    assert area_under_risk_coverage([3, 2, 1], [True, False, True]) == pytest.approx(
+        (0 + 1 / 2 + 1 / 3) / 3
+    )
+    assert area_under_risk_coverage([0.5] * 10, [True] * 7 + [False] * 3) == pytest.approx(0.3)
+    assert area_under_risk_coverage([1, 2], [True, True]) == 0
+    assert area_under_risk_coverage([-np.inf, 2], [False, True]) == pytest.approx(0.25)
+    coverage, risk = risk_coverage([3, 1, 1], [False, True, False])
+    assert coverage.tolist() == pytest.approx([1 / 3, 2 / 3, 1])
+    assert risk.tolist() == pytest.approx([1, 0.75, 2 / 3])
+
+
+def test_wrong_scores():
+    with pytest.raises(ValueError, match="score has 1 nan"):
+        area_under_risk_coverage([np.nan, 1], [True, True])
+    with pytest.raises(ValueError, match="score is empty"):
+        area_under_risk_coverage([], [])
+    with pytest.raises(ValueError, match="inconsistent"):
+        area_under_risk_coverage([1, 2], [True])
