@@ -173,7 +173,7 @@ def run_demo(args: argparse.Namespace) -> int:
                     f"seed {seed}  {name:<15}  round {record['round']}  "
                     f"{record['n_labels']:3d} labels  accuracy {record['accuracy']:6.1%}  "
                     f"AUROC of P(correct) {record['auroc_clean']:6.1%}  "
-                    f"{record['train_seconds'] + record['query_seconds']:4.1f} s",
+                    f"{sum(record[f'{part}_seconds'] for part in ('train', 'score', 'select')):4.1f} s",
                     flush=True,
                 )
 

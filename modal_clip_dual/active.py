@@ -62,6 +62,7 @@ class Protocol:
 PROTOCOLS = {
     # arXiv 2602.04340: tables at 1, 2 and 5% of the pool
     "paper": Protocol(n_rounds=6, fraction=0.01, reported_rounds=(1, 2, 5)),
+    "1pct": Protocol(n_rounds=6, fraction=0.01, reported_rounds=(1, 2, 5)),
     # PCB, CVPR 2024, arXiv 2311.11178
     "pcb": Protocol(n_rounds=8, per_class=1, random_first_query=True),
 }
@@ -495,8 +496,8 @@ class DualPromptLearner(ActiveLearner):
         ----------
         oracle : callable or array-like of shape (n_pool,)
             Called with (rows, instances), returns labels; or the labels of the whole pool.
-        protocol : {"paper", "pcb"} or Protocol, default="paper"
-            ``"paper"``: 1% of the pool a round, 6 rounds.  ``"pcb"``: as many labels as classes
+        protocol : {"paper", "1pct", "pcb"} or Protocol, default="paper"
+            ``"paper"`` or ``"1pct"``: 1% of the pool a round, 6 rounds.  ``"pcb"``: as many labels as classes
             a round, 8 rounds, the first at random (arXiv 2311.11178).
         on_round : callable, default=None
             Called with each round's record of the log.

@@ -727,6 +727,7 @@ def test_gpu_agrees_with_cpu(classifier, embeddings, digits, precision):
     assert gpu.predict_proba(embeddings).dtype == np.float32
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch's own, while it traces
 def test_compiled_module(classifier, embeddings, digits, monkeypatch):
     """skorch's ``compile`` wraps the module; the compiler itself is not needed here."""
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))

@@ -9,6 +9,7 @@ _PUBLIC = {
     "area_under_risk_coverage": "metrics",
     "auroc_of_correctness": "metrics",
     "compare_pairs": "summary",
+    "compare_strategies": "compare",
     "expected_calibration_error": "metrics",
     "labels_to_reach": "summary",
     "negative_log_likelihood": "metrics",
@@ -18,6 +19,7 @@ _PUBLIC = {
     "plot_reliability": "plots",
     "plot_risk_coverage": "plots",
     "plot_win_matrix": "plots",
+    "read_results": "compare",
     "run_active_learning": "runs",
     "summarize": "summary",
 }

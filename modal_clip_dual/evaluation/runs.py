@@ -1,14 +1,18 @@
-"""One active-learning run in a plain modAL loop."""
+"""One active-learning run: a loop with an oracle, measured after every round."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from sklearn.base import clone
 
-from ..strategies.negative_prompt import confidence
-from .metrics import auroc_of_correctness, expected_calibration_error
+from .._compat import format_query
+from ..strategies._ask import call_strategy
+from .measurement import PeakMemory, measure, scoring_clock
+
+FIRST = ("random", "strategy")
 
 
 def run_active_learning(
@@ -28,48 +32,58 @@ def run_active_learning(
 ):
     """Label ``n_instances`` samples of a pool per round and measure after each round.
 
-    Round 1 labels ``first_rows``, or random rows; every later round queries the strategy
-    through modAL's `ActiveLearner` and re-fits on all labels so far.  With ``n_pseudo`` the loop
-    is that of `DualPromptLearner`: a round without labels comes before, so that the strategy
-    chooses the first rows too, and every round adds pseudo-labels.
+    "Selection only" (``n_pseudo=0``): modAL's `ActiveLearner` queries the strategy and re-fits on
+    all labels so far.  "Full" (``n_pseudo`` > 0): the loop of `DualPromptLearner`, in which a
+    round without labels comes before, and every round adds pseudo-labels.
 
     Parameters
     ----------
     estimator : classifier
-        Cloned; its ``random_state``, if it has one, becomes the given one.
+        Cloned; its ``random_state``, if it has one, becomes the given one.  With ``n_pseudo`` a
+        `DualPromptClassifier`.
     query_strategy : callable
-        A modAL query strategy.
-    X_pool, y_pool : ndarray of n_pool samples, ndarray of shape (n_pool,)
+        A modAL query strategy.  If it takes a ``random_state`` and was given none, it gets one
+        that follows from ``random_state`` and the round.
+    X_pool, y_pool : array of n_pool samples, ndarray of shape (n_pool,)
         The pool, and the labels that the loop reveals.
-    X_test, y_test : ndarray, ndarray
-        What accuracy is measured on; never trained on.
+    X_test, y_test : array, ndarray
+        What is measured on; never trained on.
     n_instances : int
         Labels per round.
     n_rounds : int
         Rounds, the first included.
-    first_rows : array-like of int, default=None
-        Rows of the pool that round 1 labels; without ``n_pseudo``.
+    first_rows : array-like of int, "random", "strategy" or None, default=None
+        Rows of the pool that round 1 labels: given; drawn by ``random_state``; or chosen by the
+        strategy, which then has to do without labels.  None is ``"random"`` for selection only
+        and ``"strategy"`` with ``n_pseudo``.
     n_pseudo : int, default=0
         Pseudo-labels per class.
     random_state : int, default=0
-        Of the estimator and of the random first round.
+        Of everything that is drawn.
     on_round : callable, default=None
         Called with each round's record as soon as it is there.
 
     Returns
     -------
     records : list of dict
-        One per round: ``round``, ``n_labels``, ``accuracy``, ``auroc_max_proba``,
-        ``train_seconds`` (re-fitting) and ``query_seconds`` (scoring and selecting); with
-        a `DualPromptClassifier` also ``auroc_clean`` (of z at the prediction),
-        ``auroc_normalized`` (of its softmax over classes) and ``ece_correct`` (of
-        `DualPromptClassifier.predict_correct_proba`); and with ``n_pseudo`` ``pseudo_accuracy``,
-        ``n_pseudo`` and ``estimated_accuracy`` of `DualPromptLearner`.
+        One per round: ``round``, ``n_labels``, ``budget`` (n_labels / n_pool), what
+        `measurement.measure` measures on the test set, ``class_coverage`` (share of the pool's
+        classes that have a label), ``n_pseudo``, ``pseudo_accuracy`` (None without),
+        ``train_seconds``, ``score_seconds`` (of the query, in methods of the classifier),
+        ``select_seconds`` (the rest of the query) and ``peak_memory_mib`` (resident, of the whole
+        process, at most during the round); with ``n_pseudo`` also ``estimated_accuracy`` and
+        ``pool_accuracy`` of `DualPromptLearner`.
 
     Raises
     ------
     ValueError
-        If the rounds need more labels than the pool has.
+        If the rounds need more labels than the pool has, or ``first_rows`` does not fit.
+    TypeError
+        If ``n_pseudo`` is given with another estimator than a `DualPromptClassifier`.
+
+    See Also
+    --------
+    compare_strategies : Many such runs, with the same first rounds and splits.
 
     Examples
     --------
@@ -85,104 +99,124 @@ def run_active_learning(
     >>> [record["n_labels"] for record in records]
     [30, 60]
     """
-    from modAL.models import ActiveLearner
-
     n_pool = len(y_pool)
     if n_instances * n_rounds > n_pool:
         raise ValueError(
             f"n_rounds={n_rounds} of n_instances={n_instances} labels need "
             f"{n_instances * n_rounds} samples, but the pool has {n_pool}"
         )
-    if n_pseudo:
-        if first_rows is not None:
-            raise ValueError("first_rows: with n_pseudo the strategy chooses the first rows")
-        return _run_full(
-            estimator, query_strategy, X_pool, y_pool, X_test, y_test, n_instances, n_rounds,
-            n_pseudo, random_state, on_round,
-        )  # fmt: skip
-    if first_rows is None:
-        rng = np.random.default_rng(random_state)
-        first_rows = rng.permutation(n_pool)[:n_instances]
+    first_rows = _resolve_first_rows(first_rows, n_pool, n_instances, n_pseudo, random_state)
     estimator = clone(estimator)
     if "random_state" in estimator.get_params():
         estimator.set_params(random_state=random_state)
-
-    unlabelled = np.setdiff1d(np.arange(n_pool), first_rows)
-    start = time.perf_counter()
-    learner = ActiveLearner(
-        estimator,
-        query_strategy=query_strategy,
-        X_training=X_pool[first_rows],
-        y_training=y_pool[first_rows],
-    )
-    seconds = {"train_seconds": time.perf_counter() - start, "query_seconds": 0.0}
+    loop = _full if n_pseudo else _selection_only
+    extra = {"n_pseudo": n_pseudo} if n_pseudo else {}
+    rounds = loop(
+        estimator, query_strategy, X_pool, np.asarray(y_pool), n_instances, n_rounds, first_rows,
+        random_state, **extra,
+    )  # fmt: skip
     records = []
-    for round_ in range(1, n_rounds + 1):
-        if round_ > 1:
-            start = time.perf_counter()
-            chosen, _ = learner.query(X_pool[unlabelled], n_instances=n_instances)
-            queried = time.perf_counter()
-            rows = unlabelled[chosen]
-            learner.teach(X_pool[rows], y_pool[rows])
-            unlabelled = np.delete(unlabelled, chosen)
-            seconds = {
-                "train_seconds": time.perf_counter() - queried,
-                "query_seconds": queried - start,
-            }
-        record = {"round": round_, "n_labels": n_pool - len(unlabelled)}
-        record.update(_measure(learner.estimator, X_test, y_test), **seconds)
+    while True:
+        with PeakMemory() as memory:
+            state = next(rounds, None)
+        if state is None:
+            return records
+        classifier, rows, figures = state
+        record = {"round": len(records) + 1, "n_labels": len(rows), "budget": len(rows) / n_pool}
+        record |= measure(classifier, X_test, y_test)
+        record["class_coverage"] = len(np.unique(y_pool[rows])) / len(np.unique(y_pool))
+        record |= figures | {"peak_memory_mib": memory.mib}
         records.append(record)
         if on_round is not None:
             on_round(record)
-    return records
 
 
-def _run_full(
-    estimator, query_strategy, X_pool, y_pool, X_test, y_test, n_instances, n_rounds, n_pseudo,
-    random_state, on_round,
-):  # fmt: skip
-    from ..active import DualPromptLearner, Protocol
+def _resolve_first_rows(first_rows, n_pool, n_instances, n_pseudo, random_state):
+    """Rows of the first round; None where the strategy is to choose."""
+    if first_rows is None:
+        first_rows = "strategy" if n_pseudo else "random"
+    if isinstance(first_rows, str):
+        if first_rows not in FIRST:
+            raise ValueError(f"first_rows={first_rows!r}; expected rows of the pool or one of {FIRST}")
+        if first_rows == "strategy":
+            return None
+        return np.random.default_rng(random_state).permutation(n_pool)[:n_instances]
+    rows = np.asarray(first_rows)
+    if rows.ndim != 1 or rows.dtype.kind not in "iu" or len(np.unique(rows)) != n_instances:
+        raise ValueError(f"first_rows={first_rows!r}; expected n_instances={n_instances} distinct rows")
+    if rows.min() < 0 or rows.max() >= n_pool:
+        raise ValueError(f"first_rows={first_rows!r}; expected rows from 0 to {n_pool - 1}")
+    return rows
+
+
+def _selection_only(
+    estimator, strategy, X, y, n_instances, n_rounds, first_rows, random_state
+) -> Iterator:
+    """Yield the classifier, the labelled rows and the figures of each round."""
+    from modAL.models import ActiveLearner
+
+    learner = ActiveLearner(estimator)
+    rows = np.empty(0, dtype=np.intp)
+    for round_ in range(n_rounds):
+        figures = {"n_pseudo": 0, "pseudo_accuracy": None}
+        unlabelled = np.setdiff1d(np.arange(len(y)), rows)
+        if round_ == 0 and first_rows is not None:
+            new, seconds = first_rows, {"score_seconds": 0.0, "select_seconds": 0.0}
+        else:
+            seed = np.random.SeedSequence([random_state, round_]).generate_state(1)[0] >> 1
+            learner.query_strategy = _seeded(strategy, int(seed))
+            (chosen, *_), seconds = _timed_query(
+                estimator, lambda: learner.query(X[unlabelled], n_instances=n_instances)
+            )
+            new = unlabelled[chosen]
+        start = time.perf_counter()
+        learner.teach(X[new], y[new])
+        seconds["train_seconds"] = time.perf_counter() - start
+        rows = np.concatenate([rows, new])
+        yield estimator, rows, figures | seconds
+
+
+def _full(
+    estimator, strategy, X, y, n_instances, n_rounds, first_rows, random_state, n_pseudo
+) -> Iterator:
+    from ..active import DualPromptLearner
 
     learner = DualPromptLearner(
-        clone(estimator),
-        X_pool,
-        query_strategy=query_strategy,
+        estimator,
+        X,
+        query_strategy=strategy,
         n_pseudo=n_pseudo,
-        y_pool=y_pool,
+        y_pool=y,
         random_state=random_state,
-    )
-    protocol = Protocol(n_rounds, fraction=n_instances / len(y_pool))
-    records = []
-
-    def measure(row):
-        names = ("round", "n_labels", "n_pseudo", "pseudo_accuracy", "estimated_accuracy")
-        names += ("train_seconds", "query_seconds")
-        record = {name: row[name] for name in names}
-        record["pool_accuracy"] = row["accuracy"]
-        record.update(_measure(learner.estimator, X_test, y_test))
-        records.append(record)
-        if on_round is not None:
-            on_round(record)
-
-    learner.run(y_pool, protocol=protocol, on_round=measure)
-    return records
-
-
-def _measure(estimator, X, y) -> dict:
-    proba = estimator.predict_proba(X)
-    column = proba.argmax(axis=1)
-    correct = estimator.classes_[column] == np.asarray(y)
-    measured = {
-        "accuracy": float(correct.mean()),
-        "auroc_max_proba": auroc_of_correctness(proba.max(axis=1), correct),
-    }
-    if hasattr(estimator, "clean_logits"):
-        z = estimator.clean_logits(X)
-        for score in ("clean", "normalized"):
-            measured[f"auroc_{score}"] = auroc_of_correctness(
-                confidence(z, column, score)[0], correct
+    ).start()
+    for round_ in range(n_rounds):
+        if round_ == 0 and first_rows is not None:
+            rows, seconds = first_rows, {"score_seconds": 0.0, "select_seconds": 0.0}
+        else:
+            (rows, _), seconds = _timed_query(
+                estimator, lambda: learner.query(n_instances=n_instances)
             )
-        measured["ece_correct"] = expected_calibration_error(
-            estimator.predict_correct_proba(X), correct
-        )
-    return measured
+        learner.teach(rows=rows, y=y[rows])
+        record = learner.log_[-1]
+        names = ("n_pseudo", "pseudo_accuracy", "estimated_accuracy", "train_seconds")
+        figures = {name: record[name] for name in names} | {"pool_accuracy": record["accuracy"]}
+        yield estimator, learner.rows_, figures | seconds
+
+
+def _seeded(strategy, seed: int) -> Callable:
+    """The strategy, whose draws follow from a seed where it was not told otherwise."""
+
+    def query(classifier, X_pool, n_instances=1):
+        rows, scores = call_strategy(strategy, classifier, X_pool, n_instances, seed)
+        return format_query(rows, scores)
+
+    return query
+
+
+def _timed_query(estimator, query):
+    """What a query returns, and its seconds in the classifier and beside it."""
+    with scoring_clock(estimator) as scoring:
+        start = time.perf_counter()
+        result = query()
+        seconds = time.perf_counter() - start
+    return result, {"score_seconds": scoring[0], "select_seconds": max(0.0, seconds - scoring[0])}

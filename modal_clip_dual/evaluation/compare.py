@@ -1,0 +1,587 @@
+"""Many active-learning runs on the same splits, first rounds and seeds."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import json
+import os
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from hashlib import blake2b
+from numbers import Integral, Real
+from pathlib import Path
+
+import numpy as np
+from joblib import Parallel, delayed
+from sklearn.base import BaseEstimator, clone
+from sklearn.utils import Bunch
+from tqdm import tqdm
+
+from ..active import PROTOCOLS, Protocol
+from ..classifier import DualPromptClassifier
+from ..data.images import as_array, kind_of
+from ..strategies.registry import get_strategy
+from .runs import FIRST, run_active_learning
+
+LEARNERS = ("selection", "full")
+# Raised when the same settings would give other figures, so that stored runs are not mixed up.
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: an estimator in a kind of loop, a strategy and a seed."""
+
+    names: dict  # columns data, estimator, learner, strategy, seed
+    estimator: BaseEstimator
+    strategy: object
+    n_pseudo: int
+    first_rows: str | None
+    key: str
+
+    @property
+    def file_name(self) -> str:
+        """Readable, and different for everything that makes another run."""
+        parts = (str(value) for value in self.names.values())
+        slug = "-".join(re.sub(r"[^A-Za-z0-9]+", "_", part)[:24] for part in parts)
+        return f"{slug}-{self.key}.csv"
+
+
+def compare_strategies(
+    estimators,
+    strategies,
+    X=None,
+    y=None,
+    X_test=None,
+    y_test=None,
+    *,
+    data=None,
+    root=None,
+    download=False,
+    protocol="paper",
+    learners="selection",
+    n_pseudo=16,
+    seeds=3,
+    first_round="random",
+    test_size=1 / 3,
+    path=None,
+    n_jobs=None,
+    verbose=1,
+):
+    """Run every strategy with every estimator and seed, and measure after every round.
+
+    All runs of a seed have the same split and, by default, the same random first round, so that
+    differences are those of the strategies.  Nothing looks at the test set but the measurement.
+
+    Parameters
+    ----------
+    estimators : classifier, list of classifiers or dict of {name: classifier}
+        Cloned for every run.  One whose ``class_names`` is None gets those of ``data``, and then
+        its template.  A list is named after the classes of its estimators.
+    strategies : list of str or callable, or dict of {name: str or callable}
+        Names of `available_strategies`, or query strategies.
+    X, y : array-like of n samples, array-like of shape (n,), default=None
+        The pool and its labels; or ``data``.
+    X_test, y_test : array-like, default=None
+        What is measured on.  If None, each seed splits X anew.
+    data : str or Bunch, default=None
+        In place of X and y: a name of `available_benchmarks`, or what `load_benchmark`
+        returns.
+    root : str or path-like, default=None
+        Folder of the named data set.
+    download : bool, default=False
+        Whether a named data set may be downloaded.
+    protocol : {"paper", "1pct", "pcb"} or Protocol, default="paper"
+        Labels per round and number of rounds; see `DualPromptLearner.run`.
+    learners : {"selection", "full"} or list of both, default="selection"
+        ``"selection"``: the strategy chooses, a plain modAL loop trains on the labels.
+        ``"full"``: `DualPromptLearner`, with pseudo-labels.  With both, their names are added
+        to those of the estimators.
+    n_pseudo : int, default=16
+        Pseudo-labels per class of ``"full"``.
+    seeds : int or list of int, default=3
+        Repetitions, each with its own first round, prompts and draws.
+    first_round : {"random", "strategy"}, default="random"
+        Who chooses the first samples.  ``"strategy"`` needs strategies that do without labels.
+    test_size : float, default=1/3
+        Share of X that each seed's split keeps for measuring, if X_test is None.
+    path : str or path-like, default=None
+        Folder for the results: a file per run, whose lines are written round by round.  Runs
+        that are there already, of the same data and settings, are read and not repeated; one that
+        was stopped in the middle starts anew.
+    n_jobs : int, default=None
+        Runs at a time, by joblib's processes.
+    verbose : int, default=1
+        0: silent.  1: a progress bar with the time that is left.
+
+    Returns
+    -------
+    frame : pandas.DataFrame
+        A row per run and round: ``data``, ``estimator``, ``learner``, ``strategy``, ``seed``, and
+        the records of `run_active_learning`.
+
+    Raises
+    ------
+    TypeError, ValueError, FileNotFoundError
+        If an argument does not fit, before anything is run.
+
+    See Also
+    --------
+    summarize : Means and intervals of the result.
+    compare_pairs : Which differences are more than chance.
+
+    Notes
+    -----
+    With frozen images every image is embedded once, before the runs.  With several processes
+    torch computes with fewer threads each, which may change the last digits: compare runs of
+    one ``n_jobs``.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from modal_clip_dual.active import Protocol
+    >>> from modal_clip_dual.evaluation import compare_strategies
+    >>> X, y = load_digits(return_X_y=True)
+    >>> frame = compare_strategies(
+    ...     LogisticRegression(max_iter=500), ["random", "margin"], X[:600] / 16, y[:600],
+    ...     protocol=Protocol(n_rounds=2, per_class=2), seeds=2, verbose=0,
+    ... )
+    >>> frame.groupby("strategy", sort=False)["n_labels"].max().to_dict()
+    {'random': 40, 'margin': 40}
+    """
+    plan = make_plan(
+        estimators, strategies, X, y, X_test, y_test, data=data, root=root, download=download,
+        protocol=protocol, learners=learners, n_pseudo=n_pseudo, seeds=seeds,
+        first_round=first_round, test_size=test_size,
+    )  # fmt: skip
+    folder = _results_folder(path)
+    done = {run.key for run in plan.runs if folder is not None and (folder / run.file_name).exists()}
+    left = [run for run in plan.runs if run.key not in done]
+    inputs = plan.embed(left)
+    records = {}
+    total = len(plan.runs) * plan.n_rounds
+    with tqdm(total=total, initial=len(done) * plan.n_rounds, unit="round", disable=not verbose) as bar:
+        if n_jobs in (None, 1):
+            for run in left:
+                bar.set_description(" ".join(str(value) for value in run.names.values()))
+                _, records[run.key] = _execute(run, inputs[run.key], plan, folder, bar.update)
+        else:
+            tasks = (delayed(_execute)(run, inputs[run.key], plan.light(), folder) for run in left)
+            for key, rows in Parallel(n_jobs, return_as="generator_unordered")(tasks):
+                records[key] = rows
+                bar.update(plan.n_rounds)
+    if folder is not None:
+        return _read([folder / run.file_name for run in plan.runs])
+    return _frame([row for run in plan.runs for row in records[run.key]])
+
+
+def read_results(path):
+    """Read all finished runs of a folder of results.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The ``path`` of `compare_strategies`.
+
+    Returns
+    -------
+    frame : pandas.DataFrame
+        As `compare_strategies` returns it, of all data sets and settings that are there.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder, or no finished run in it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from modal_clip_dual.active import Protocol
+    >>> from modal_clip_dual.evaluation import compare_strategies, read_results
+    >>> X, y = load_iris(return_X_y=True)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     frame = compare_strategies(
+    ...         LogisticRegression(max_iter=500), ["random"], X, y, seeds=1, verbose=0,
+    ...         protocol=Protocol(n_rounds=2, per_class=5), path=folder,
+    ...     )
+    ...     read_results(folder).equals(frame)
+    True
+    """
+    folder = Path(path)
+    files = sorted((folder / "runs").glob("*.csv")) if folder.is_dir() else []
+    if not files:
+        raise FileNotFoundError(f"path={str(path)!r}: there is no folder with finished runs of a comparison")
+    return _read(files)
+
+
+# ---------------------------------------------------------------- what is to be run
+
+
+@dataclass
+class Plan:
+    """All runs, and the data that they share."""
+
+    runs: list[Run]
+    name: str
+    X: np.ndarray
+    y: np.ndarray
+    X_test: np.ndarray | None
+    y_test: np.ndarray | None
+    protocol: Protocol
+    test_size: float
+    n_classes: int
+
+    @property
+    def n_rounds(self) -> int:
+        """Rounds per run."""
+        return self.protocol.n_rounds
+
+    @property
+    def n_pool(self) -> int:
+        """Samples in the pool."""
+        return len(self.y) if self.X_test is not None else len(self.y) - self.n_test
+
+    @property
+    def n_test(self) -> int:
+        """Samples that are measured on."""
+        return len(self.y_test) if self.y_test is not None else round(self.test_size * len(self.y))
+
+    @property
+    def n_instances(self) -> int:
+        """Labels per round."""
+        return self.protocol.n_instances(self.n_pool, self.n_classes)
+
+    def light(self) -> Plan:
+        """Without samples, which go to worker processes by themselves."""
+        return Plan(**vars(self) | {"X": None, "X_test": None, "runs": []})
+
+    def rows(self, seed: int):
+        """Rows of pool and test set; the same for all runs of a seed."""
+        if self.y_test is not None:
+            return np.arange(len(self.y)), np.arange(len(self.y_test))
+        order = np.random.default_rng(seed).permutation(len(self.y))
+        return order[self.n_test :], order[: self.n_test]
+
+    def embed(self, runs: Sequence[Run]) -> dict:
+        """(X, X_test) of each run: embeddings, once per CLIP, where the image tower is frozen."""
+        inputs, by_clip = {}, {}
+        for run in runs:
+            clf = run.estimator
+            clip = None
+            if isinstance(clf, DualPromptClassifier) and clf.visual_prompts is None:
+                clip = (clf.model_name, str(clf.pretrained), clf.precision, clf.device)
+                if kind_of(self.X) == "embeddings":
+                    clip = None
+            if clip not in by_clip:
+                pair = [self.X, self.X_test]
+                if clip is not None:
+                    encoder = clone(clf)
+                    pair = [None if part is None else encoder.transform(part) for part in pair]
+                by_clip[clip] = pair
+            inputs[run.key] = by_clip[clip]
+        return inputs
+
+
+def make_plan(
+    estimators, strategies, X=None, y=None, X_test=None, y_test=None, *, data=None, root=None,
+    download=False, protocol="paper", learners="selection", n_pseudo=16, seeds=3,
+    first_round="random", test_size=1 / 3,
+) -> Plan:  # fmt: skip
+    """Check the arguments of `compare_strategies` and list the runs; runs nothing."""
+    bunch = _resolve_data(X, y, X_test, y_test, data, root, download)
+    protocol = _resolve_protocol(protocol)
+    if first_round not in FIRST:
+        raise ValueError(f"first_round={first_round!r}; expected one of {FIRST}")
+    if isinstance(test_size, bool) or not isinstance(test_size, Real) or not 0 < test_size < 1:
+        raise ValueError(f"test_size={test_size!r}; expected a number between 0 and 1")
+    plan = Plan(
+        [], bunch.name, bunch.X, bunch.y, bunch.X_test, bunch.y_test, protocol, test_size,
+        len(bunch.class_names or np.unique(bunch.y)),
+    )  # fmt: skip
+    if plan.n_instances * plan.n_rounds > plan.n_pool:
+        raise ValueError(
+            f"protocol={protocol}: {plan.n_rounds} rounds of {plan.n_instances} labels are more than "
+            f"the pool of {plan.n_pool} samples"
+        )
+    learners = [learners] if isinstance(learners, str) else list(learners)
+    if not learners or not set(learners) <= set(LEARNERS) or len(set(learners)) < len(learners):
+        raise ValueError(f"learners={learners!r}; expected some of {LEARNERS}")
+    if isinstance(n_pseudo, bool) or not isinstance(n_pseudo, Integral) or n_pseudo < 1:
+        raise ValueError(f"n_pseudo={n_pseudo!r}; expected an integer of at least 1")
+    named = _resolve_estimators(estimators, bunch, learners)
+    fingerprint = _fingerprint(bunch)
+    for estimator_name, estimator in named.items():
+        for learner in learners:
+            shown = estimator_name if len(learners) == 1 else f"{estimator_name} ({learner})"
+            for strategy_name, strategy in _resolve_strategies(strategies).items():
+                for seed in _resolve_seeds(seeds):
+                    names = {"data": bunch.name, "estimator": shown, "learner": learner}
+                    names |= {"strategy": strategy_name, "seed": seed}
+                    k = n_pseudo if learner == "full" else 0
+                    settings = [
+                        FORMAT, fingerprint, names, _describe(estimator), _describe(strategy), k,
+                        first_round, asdict(protocol), None if plan.y_test is not None else test_size,
+                    ]  # fmt: skip
+                    key = blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=8)
+                    plan.runs.append(
+                        Run(names, estimator, strategy, k, first_round, key.hexdigest())
+                    )
+    return plan
+
+
+def _resolve_data(X, y, X_test, y_test, data, root, download) -> Bunch:
+    if data is None:
+        if X is None or y is None:
+            raise ValueError("expected X and y, or data")
+        if (X_test is None) != (y_test is None):
+            raise ValueError("X_test and y_test: one was passed without the other; expected both or none")
+        parts = {"name": "data", "X": X, "y": y, "X_test": X_test, "y_test": y_test, "class_names": None}
+        bunch = Bunch(**parts)
+    else:
+        if X is not None or y is not None:
+            raise ValueError("X, y and data were passed; expected X and y, or data")
+        if isinstance(data, str):
+            from ..data import load_benchmark
+
+            data = load_benchmark(data, root, download=download)
+        bunch = Bunch(**data)
+        bunch.X, bunch.y = data["X_train"], data["y_train"]
+    for name in ("X", "X_test"):
+        if bunch[name] is not None:
+            bunch[name] = as_array(bunch[name], name)
+            labels = bunch[name.replace("X", "y")]
+            if len(bunch[name]) != len(labels):
+                raise ValueError(
+                    f"{name} has {len(bunch[name])} samples, {name.replace('X', 'y')} {len(labels)} labels"
+                )
+    bunch.y = np.asarray(bunch.y)
+    bunch.y_test = None if bunch.y_test is None else np.asarray(bunch.y_test)
+    return bunch
+
+
+def _resolve_protocol(protocol) -> Protocol:
+    if isinstance(protocol, Protocol):
+        return protocol
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"protocol={protocol!r}; expected one of {sorted(PROTOCOLS)} or a Protocol")
+    return PROTOCOLS[protocol]
+
+
+def _resolve_estimators(estimators, bunch, learners) -> dict:
+    if isinstance(estimators, Mapping):
+        named = dict(estimators)
+    else:
+        several = estimators if isinstance(estimators, (list, tuple)) else [estimators]
+        named = {type(estimator).__name__: estimator for estimator in several}
+        if len(named) < len(several):
+            raise ValueError("estimators: several of one class; expected a dict of {name: estimator}")
+    if not named:
+        raise ValueError("estimators is empty; expected at least one")
+    for name, estimator in named.items():
+        if not hasattr(estimator, "get_params") or not hasattr(estimator, "fit"):
+            raise TypeError(f"estimators: {name!r} is a {type(estimator).__name__}; expected a classifier")
+        if "full" in learners and not isinstance(estimator, DualPromptClassifier):
+            raise TypeError(
+                f"estimators: {name!r} is a {type(estimator).__name__}; learners='full' expects a "
+                "DualPromptClassifier"
+            )
+        if isinstance(estimator, DualPromptClassifier) and estimator.class_names is None:
+            named[name] = clone(estimator).set_params(class_names=bunch.class_names)
+            if bunch.get("template"):
+                named[name].set_params(template=bunch.template)
+    return named
+
+
+def _resolve_strategies(strategies) -> dict:
+    if isinstance(strategies, Mapping):
+        return {name: get_strategy(value, name="strategies") for name, value in strategies.items()}
+    if isinstance(strategies, str) or callable(strategies):
+        strategies = [strategies]
+    named = {
+        entry if isinstance(entry, str) else _name_of(entry): get_strategy(entry, name="strategies")
+        for entry in strategies
+    }
+    if len(named) < len(strategies) or not named:
+        raise ValueError(
+            f"strategies={list(strategies)!r}; expected at least one, of different names: a dict of "
+            "{name: strategy} names them"
+        )
+    return named
+
+
+def _name_of(strategy) -> str:
+    function = getattr(strategy, "func", strategy)
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def _resolve_seeds(seeds) -> list[int]:
+    if isinstance(seeds, Integral) and not isinstance(seeds, bool) and seeds > 0:
+        return list(range(seeds))
+    listed = list(seeds) if isinstance(seeds, (Sequence, np.ndarray, range)) else []
+    if not listed or not all(isinstance(s, Integral) and s >= 0 for s in listed):
+        raise ValueError(f"seeds={seeds!r}; expected a number of repetitions or a list of seeds")
+    if len(set(listed)) < len(listed):
+        raise ValueError(f"seeds={seeds!r}; expected different ones")
+    return [int(seed) for seed in listed]
+
+
+def _describe(thing) -> str:
+    """Text that is the same for the same settings, in every process."""
+    if hasattr(thing, "get_params"):
+        params = {name: _describe(value) for name, value in thing.get_params(deep=False).items()}
+        return f"{type(thing).__module__}.{type(thing).__qualname__}({params})"
+    if isinstance(thing, partial):
+        return f"partial({_describe(thing.func)}, {thing.args}, {_describe(thing.keywords)})"
+    if isinstance(thing, dict):
+        return str({key: _describe(value) for key, value in thing.items()})
+    if isinstance(thing, (list, tuple)):
+        return str([_describe(value) for value in thing])
+    if callable(thing) and hasattr(thing, "__qualname__"):
+        return f"{thing.__module__}.{thing.__qualname__}"
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(thing))
+
+
+def _fingerprint(bunch) -> str:
+    """Digest of pool, test set and labels; of paths their names, not their files."""
+    digest = blake2b(digest_size=16)
+    for name in ("X", "y", "X_test", "y_test"):
+        part = bunch[name]
+        if part is None:
+            continue
+        part = part.astype(str) if part.dtype == object else part
+        digest.update(f"{name} {part.shape} {part.dtype}".encode())
+        for start in range(0, len(part), 65536):
+            digest.update(np.ascontiguousarray(part[start : start + 65536]).data)
+    return digest.hexdigest()
+
+
+# ---------------------------------------------------------------- running and storing
+
+
+def _results_folder(path) -> Path | None:
+    if path is None:
+        return None
+    folder = Path(path) / "runs"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _execute(run: Run, inputs, plan: Plan, folder: Path | None, update=None):
+    """Do one run; its key and its rows."""
+    seed = run.names["seed"]
+    X, X_test = inputs
+    pool, test = plan.rows(seed)
+    whole = plan.y_test is not None
+    file = None if folder is None else _RoundFile(folder / run.file_name)
+    rows = []
+
+    def on_round(record):
+        rows.append({**run.names, **record})
+        if file is not None:
+            file.write(rows[-1])
+        if update is not None:
+            update()
+
+    try:
+        run_active_learning(
+            run.estimator,
+            run.strategy,
+            X if whole else X[pool],
+            plan.y[pool],
+            X_test if whole else X[test],
+            plan.y_test if whole else plan.y[test],
+            n_instances=plan.n_instances,
+            n_rounds=plan.n_rounds,
+            first_rows=run.first_rows,
+            n_pseudo=run.n_pseudo,
+            random_state=seed,
+            on_round=on_round,
+        )
+    except Exception as error:
+        error.add_note(f"in the run {run.names}") if hasattr(error, "add_note") else None
+        raise
+    if file is not None:
+        file.finish()
+    return run.key, rows
+
+
+class _RoundFile:
+    """The rows of a run, appended one by one; it gets its name when it is whole."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        # Another process that does the same run has a file of its own.
+        self.partial = path.with_name(f"{path.name}.{os.getpid()}-{time.time_ns()}.partial")
+
+    def write(self, row: dict) -> None:
+        new = not self.partial.exists()
+        with open(self.partial, "a", newline="", encoding="utf-8") as stream:
+            writer = csv.writer(stream)
+            if new:
+                writer.writerow(row)
+            writer.writerow("" if value is None else value for value in row.values())
+            stream.flush()
+
+    def finish(self) -> None:
+        with open(self.partial, "rb+") as stream:
+            os.fsync(stream.fileno())
+        os.replace(self.partial, self.path)
+        for stopped in self.path.parent.glob(f"{glob.escape(self.path.name)}.*.partial"):
+            stopped.unlink(missing_ok=True)
+
+
+TEXT = ("data", "estimator", "learner", "strategy")
+
+
+def _read(files):
+    rows = []
+    for file in files:
+        with open(file, newline="", encoding="utf-8") as stream:
+            for row in csv.DictReader(stream):
+                rows.append({name: value if name in TEXT else value or None for name, value in row.items()})
+    return _frame(rows)
+
+
+def _frame(rows):
+    """Rows as a frame, with the same types whether or not they were read from files."""
+    import pandas as pd
+
+    frame = pd.DataFrame(rows)
+    whole = ("seed", "round", "n_labels", "n_pseudo")
+    for name in frame.columns:
+        if name not in TEXT:
+            numbers = frame[name].astype("float64")  # texts, of files, become what repr was taken of
+            frame[name] = numbers.astype("int64") if name in whole else numbers
+    return frame
+
+
+def write_table(frame, path) -> list[Path]:
+    """Write a frame as CSV, and as Parquet where pandas can; the files written.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+    path : str or path-like
+        Folder.
+
+    Returns
+    -------
+    files : list of Path
+    """
+    folder = Path(path)
+    files = [folder / "results.csv"]
+    frame.to_csv(files[0], index=False)
+    try:
+        frame.to_parquet(folder / "results.parquet", index=False)
+        files.append(folder / "results.parquet")
+    except ImportError:  # neither pyarrow nor fastparquet
+        pass
+    return files
+

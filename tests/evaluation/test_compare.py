@@ -1,0 +1,301 @@
+"""compare_strategies: the same splits and first rounds, stored runs, bad input."""
+
+import multiprocessing
+import os
+import signal
+import time
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.naive_bayes import GaussianNB
+
+from modal_clip_dual import negative_prompt_sampling, random_sampling
+from modal_clip_dual.active import Protocol
+from modal_clip_dual.evaluation import (
+    area_under_learning_curve,
+    compare_strategies,
+    paper_table,
+    read_results,
+    run_active_learning,
+    summarize,
+)
+from modal_clip_dual.evaluation.compare import make_plan
+
+PROTOCOL = Protocol(n_rounds=2, per_class=1)
+SECONDS = ["train_seconds", "score_seconds", "select_seconds", "peak_memory_mib"]
+
+
+def untimed(frame):
+    return frame.drop(columns=SECONDS)
+
+
+@pytest.fixture
+def data(embeddings, digits):
+    return {"X": embeddings[:240], "y": digits.target[:240]}
+
+
+@pytest.fixture
+def clf(classifier):
+    return classifier(max_epochs=1)
+
+
+def compare(*args, **kwargs):
+    return compare_strategies(*args, **{"protocol": PROTOCOL, "verbose": 0, "seeds": 2} | kwargs)
+
+
+def test_a_row_per_run_and_round(clf, data):
+    frame = compare({"dual": clf}, ["negative-prompt", "random", "badge"], **data, learners=["selection", "full"])
+    keys = ["estimator", "strategy", "seed", "round"]
+    assert len(frame) == 2 * 3 * 2 * 2
+    assert not frame.duplicated(keys).any()
+    assert set(frame["estimator"]) == {"dual (selection)", "dual (full)"}
+    assert set(frame["learner"]) == {"selection", "full"}
+    assert frame["n_labels"].tolist() == [10, 20] * 12
+    np.testing.assert_allclose(frame["budget"], frame["n_labels"] / 160)
+    measured = ["accuracy", "balanced_accuracy", "macro_f1", "nll", "ece_proba", "ece_correct",
+                "auroc_clean", "auroc_normalized", "auroc_max_proba", "auroc_margin", "auroc_entropy",
+                "class_coverage", *SECONDS]  # fmt: skip
+    assert frame[measured].notna().all().all()
+    assert frame["pseudo_accuracy"].notna().equals(frame["learner"] == "full")
+    assert (frame["n_pseudo"] > 0).equals(frame["learner"] == "full")
+    assert (frame[SECONDS] >= 0).all().all() and (frame["peak_memory_mib"] > 50).all()
+    # Whoever chooses, the first round of a seed is the same, and so is what comes of it.
+    first = frame[frame["round"] == 1].groupby(["estimator", "seed"])["accuracy"]
+    assert (first.nunique() == 1).all()
+    assert first.first().nunique() > 1
+    assert len(summarize(frame)) == 12 and len(area_under_learning_curve(frame)) == 12
+
+
+def test_runs_equal_single_ones(clf, data):
+    """The split, the first rows and the seeds, written out."""
+    frame = compare(clf, {"a": negative_prompt_sampling}, **data, seeds=[3])
+    order = np.random.default_rng(3).permutation(240)
+    test, pool = order[:80], order[80:]
+    X, y = data["X"], data["y"]
+    records = run_active_learning(
+        clf, negative_prompt_sampling, X[pool], y[pool], X[test], y[test], n_instances=10, n_rounds=2,
+        first_rows=np.random.default_rng(3).permutation(160)[:10], random_state=3,
+    )  # fmt: skip
+    for name in ("accuracy", "nll", "ece_correct", "auroc_clean", "class_coverage"):
+        assert frame[name].tolist() == [record[name] for record in records]
+
+
+def test_given_test_set_and_strategies_that_choose_first(clf, data):
+    X, y = data["X"], data["y"]
+    seen = []
+
+    def spying(learner, X, n_instances):
+        seen.append(len(X))
+        return negative_prompt_sampling(learner, X, n_instances)
+
+    frame = compare(clf, {"spy": spying}, X[:200], y[:200], X[200:], y[200:], first_round="strategy", seeds=1)
+    assert seen == [200, 190]
+    assert frame["n_labels"].tolist() == [10, 20]
+    accuracies = compare(clf, ["random"], X[:200], y[:200], X[200:], y[200:])["accuracy"]
+    assert accuracies.nunique() > 1  # seeds differ in the first rows
+
+
+def test_images_are_embedded_once_and_give_the_same(clf, digits, data, monkeypatch):
+    from modal_clip_dual.nn.backbone import Backbone
+
+    expected = compare(clf, ["negative-prompt"], **data)
+    sizes, original = [], Backbone.encode_images
+    clf._load_backbone("demo", "bundled").embedding_cache.clear()
+    monkeypatch.setattr(
+        Backbone, "encode_images", lambda self, x: sizes.append(len(x)) or original(self, x)
+    )
+    frame = compare({"DualPromptClassifier": clf, "other": clf}, ["negative-prompt"], digits.images[:240], data["y"])
+    assert sum(sizes) == 240
+    frame = frame[frame["estimator"] == "DualPromptClassifier"]
+    np.testing.assert_allclose(frame["accuracy"], expected["accuracy"])
+
+
+def test_other_classifiers_and_classes_without_a_label(data):
+    y = data["y"].copy()
+    y[data["y"] > 7] = 99  # a class that a first round of 3 labels seldom has
+    estimators = [LogisticRegression(max_iter=300), GaussianNB()]
+    frame = compare(estimators, ["margin", "random"], data["X"], y, protocol=Protocol(2, fraction=0.02))
+    assert set(frame["estimator"]) == {"LogisticRegression", "GaussianNB"}
+    assert frame["n_labels"].tolist() == [3, 6] * 8
+    assert np.isfinite(frame["nll"]).all()
+    assert frame["class_coverage"].between(0.1, 0.9).all()
+    assert "auroc_clean" not in frame
+
+
+def test_named_data_set():
+    from modal_clip_dual import DualPromptClassifier
+    from modal_clip_dual.data import load_benchmark
+
+    clf = DualPromptClassifier(model_name="demo", pretrained="bundled", max_epochs=1, device="cpu")
+    frame = compare(clf, ["random"], data="digits", seeds=1, protocol=Protocol(1, fraction=0.05))
+    assert (frame["data"] == "digits").all()
+    assert clf.class_names is None  # the user's own is left alone
+    bunch = load_benchmark("digits")
+    n = len(bunch.X_train)
+    assert frame["n_labels"].tolist() == [round(0.05 * n)]
+    again = compare(clf, ["random"], data=bunch, seeds=1, protocol=Protocol(1, fraction=0.05))
+    pd.testing.assert_frame_equal(untimed(again), untimed(frame))
+    assert "digits" in paper_table(frame, rounds=(5,))
+
+
+# -------------------------------------------------------------------- stored runs
+
+
+def test_stored_runs_are_read_and_not_repeated(clf, data, tmp_path, monkeypatch):
+    from modal_clip_dual.evaluation import compare as module
+
+    first = compare(clf, ["negative-prompt", "random"], **data, path=tmp_path, learners=["selection", "full"])
+    expected = compare(clf, ["negative-prompt", "random"], **data, learners=["selection", "full"])
+    pd.testing.assert_frame_equal(untimed(first), untimed(expected))
+    executed, original = [], module._execute
+    monkeypatch.setattr(
+        module, "_execute", lambda run, *args: executed.append(run.names) or original(run, *args)
+    )
+    both = {"learners": ["selection", "full"], "path": tmp_path}
+    again = compare(clf, ["negative-prompt", "random"], **data, **both)
+    pd.testing.assert_frame_equal(again, first)
+    assert executed == []
+    more = compare(clf, ["random", "entropy"], **data, **both)
+    assert [names["strategy"] for names in executed] == ["entropy"] * 4
+    assert len(more) == 16
+    pd.testing.assert_frame_equal(
+        more[more["strategy"] == "random"].reset_index(drop=True),
+        first[first["strategy"] == "random"].reset_index(drop=True),
+    )
+    assert len(read_results(tmp_path)) == 24
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"estimators": "max_epochs"},
+        {"X": "other"},
+        {"y": "other"},
+        {"protocol": Protocol(2, per_class=2)},
+        {"test_size": 0.5},
+        {"first_round": "strategy"},
+        {"strategies": {"a": partial(negative_prompt_sampling, score="margin")}},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_other_settings_are_other_runs(classifier, data, change):
+    arguments = {"estimators": classifier(max_epochs=1), "strategies": {"a": negative_prompt_sampling}}
+    arguments |= data | {"seeds": 1, "protocol": PROTOCOL}
+    before = [run.key for run in make_plan(**arguments).runs]
+    assert before == [run.key for run in make_plan(**arguments).runs]
+    changed = dict(change)
+    if "estimators" in change:
+        changed["estimators"] = classifier(max_epochs=2)
+    if "X" in change:
+        changed["X"] = data["X"] + np.float32(1e-3)
+    if "y" in change:
+        changed["y"] = np.roll(data["y"], 1)
+    assert before != [run.key for run in make_plan(**arguments | changed).runs]
+
+
+def _slow(learner, X, n_instances):
+    time.sleep(0.4)
+    return random_sampling(learner, X, n_instances, random_state=0)
+
+
+def _benchmark(X, y, path):
+    compare_strategies(
+        LogisticRegression(max_iter=200), {"slow": _slow}, X, y, protocol=Protocol(4, per_class=1),
+        seeds=4, path=path, verbose=0,
+    )  # fmt: skip
+
+
+def test_killed_and_started_again(data, tmp_path):
+    """kill -9 in the middle of a run; the final table is that of one that was left alone."""
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    X, y = data["X"].astype(np.float64), data["y"]
+    _benchmark(X, y, whole)
+    context = multiprocessing.get_context("fork" if os.name == "posix" else "spawn")
+    process = context.Process(target=_benchmark, args=(X, y, killed))
+    process.start()
+    deadline = time.monotonic() + 60
+    while not list(killed.glob("runs/*.csv")) or not list(killed.glob("runs/*.partial")):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    n_done = len(list(killed.glob("runs/*.csv")))
+    assert 1 <= n_done < 4
+    assert len(read_results(killed)) == 4 * n_done  # runs that are not whole are not read
+    _benchmark(X, y, killed)
+    pd.testing.assert_frame_equal(untimed(read_results(killed)), untimed(read_results(whole)))
+    assert not list(killed.glob("runs/*.partial"))
+
+
+def test_processes(data, tmp_path):
+    arguments = {"estimators": LogisticRegression(max_iter=200), "strategies": ["random", "margin"]}
+    serial = compare(**arguments, **data)
+    parallel = compare(**arguments, **data, n_jobs=2, path=tmp_path)
+    pd.testing.assert_frame_equal(untimed(parallel), untimed(serial), rtol=1e-6)
+
+
+def test_names_of_any_kind(data, tmp_path):
+    names = {"NA": random_sampling, 'a,"b"/../c\n': random_sampling, "": random_sampling}
+    frame = compare({"=1+1": GaussianNB()}, names, **data, seeds=1, path=tmp_path)
+    assert frame["strategy"].tolist() == [name for name in names for _ in range(2)]
+    assert (frame["estimator"] == "=1+1").all()
+    assert read_results(tmp_path)["strategy"].isin(names).all()
+    assert all(file.parent == tmp_path / "runs" for file in tmp_path.rglob("*.csv"))
+
+
+# -------------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+    ["change", "error", "message"],
+    [
+        ({"X": None}, ValueError, "expected X and y, or data"),
+        ({"data": "digits"}, ValueError, "X, y and data were passed"),
+        ({"y": [0, 1]}, ValueError, "X has 240 samples, y 2 labels"),
+        ({"X_test": np.zeros((3, 128))}, ValueError, "X_test and y_test: one was passed"),
+        ({"estimators": []}, ValueError, "estimators is empty"),
+        ({"estimators": "clf"}, TypeError, "'str' is a str; expected a classifier"),
+        ({"estimators": [GaussianNB(), GaussianNB()]}, ValueError, "several of one class"),
+        ({"estimators": GaussianNB(), "learners": "full"}, TypeError, "expects a DualPromptClassifier"),
+        ({"strategies": ["best"]}, ValueError, "strategies='best'; expected one of"),
+        ({"strategies": []}, ValueError, "strategies=.*at least one"),
+        ({"strategies": ["random", "random"]}, ValueError, "of different names"),
+        ({"protocol": "2pct"}, ValueError, "protocol='2pct'; expected one of"),
+        ({"protocol": Protocol(20, per_class=1)}, ValueError, "20 rounds of 10 labels are more than the pool of 160"),
+        ({"learners": "all"}, ValueError, "learners="),
+        ({"n_pseudo": 0}, ValueError, "n_pseudo=0"),
+        ({"seeds": 0}, ValueError, "seeds=0"),
+        ({"seeds": [1, 1]}, ValueError, "seeds=.*different"),
+        ({"first_round": "best"}, ValueError, "first_round='best'"),
+        ({"test_size": 1}, ValueError, "test_size=1;"),
+    ],
+)  # fmt: skip
+def test_bad_input_before_any_run(clf, data, change, error, message, monkeypatch):
+    from modal_clip_dual.evaluation import compare as module
+
+    monkeypatch.setattr(module, "_execute", None)
+    arguments = {"estimators": clf, "strategies": ["random"], **data} | change
+    with pytest.raises(error, match=message):
+        compare(**arguments)
+
+
+def test_failing_run_is_named_and_finished_ones_are_kept(data, tmp_path):
+    def failing(learner, X, n_instances):
+        raise RuntimeError("broken")
+
+    strategies = {"good": random_sampling, "bad": failing}
+    with pytest.raises(RuntimeError, match="broken") as caught:
+        compare(GaussianNB(), strategies, **data, path=tmp_path)
+    if hasattr(caught.value, "__notes__"):
+        assert "'strategy': 'bad'" in caught.value.__notes__[0]
+    assert read_results(tmp_path)["strategy"].tolist() == ["good"] * 4
+
+
+def test_no_results(tmp_path):
+    for path in (tmp_path, tmp_path / "none"):
+        with pytest.raises(FileNotFoundError, match="no folder with finished runs"):
+            read_results(path)
