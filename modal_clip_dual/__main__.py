@@ -27,7 +27,7 @@ and the largest softmax probability of the same model.
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the command line."""
-    from . import __version__
+    from . import __version__, _benchmark
     from .strategies.registry import available_strategies
 
     parser = argparse.ArgumentParser(
@@ -36,6 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"modal-clip-dual {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _benchmark.add_parsers(commands, _positive_int, _strategy)
     demo = commands.add_parser(
         "demo",
         help="active learning on handwritten digits, offline, in a minute or two",
@@ -69,6 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="where to save the learning curves (default: %(default)s)")  # fmt: skip
     add("--csv", type=Path, default=None, metavar="FILE",
         help="also write every round of every run here")  # fmt: skip
+    demo.set_defaults(run=run_demo)
     return parser
 
 
@@ -227,7 +229,7 @@ def main(argv: list[str] | None = None) -> int:
     """Entry point of the console script."""
     args = build_parser().parse_args(argv)
     try:
-        return run_demo(args)
+        return args.run(args)
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
         return 130

@@ -22,6 +22,7 @@ _PUBLIC = {
     "read_results": "compare",
     "run_active_learning": "runs",
     "summarize": "summary",
+    "write_report": "report",
 }
 
 __all__ = list(_PUBLIC)

@@ -168,7 +168,7 @@ def compare_strategies(
     with tqdm(total=total, initial=len(done) * plan.n_rounds, unit="round", disable=not verbose) as bar:
         if n_jobs in (None, 1):
             for run in left:
-                bar.set_description(" ".join(str(value) for value in run.names.values()))
+                bar.set_description(f"{run.names['estimator']}, {run.names['strategy']}, seed {run.names['seed']}")
                 _, records[run.key] = _execute(run, inputs[run.key], plan, folder, bar.update)
         else:
             tasks = (delayed(_execute)(run, inputs[run.key], plan.light(), folder) for run in left)

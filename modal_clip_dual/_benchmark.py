@@ -1,0 +1,304 @@
+"""The commands ``modal-clip-dual benchmark`` and ``modal-clip-dual report``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+BENCHMARK = """\
+Compare query strategies on a data set: every strategy with every seed and kind of learner, on
+the same splits and first rounds.  Results are stored run by run in the folder of --out; the same
+command goes on where it was stopped.  At the end: a table in the layout of the paper's Table 1,
+tests of all differences, results.csv (and results.parquet, where pandas can write it), figures,
+and report.html, one page with all of it that needs no network.
+"""
+
+EXAMPLES = """\
+examples:
+  modal-clip-dual benchmark --data digits --model demo --strategies negative-prompt,random --seeds 2
+  modal-clip-dual benchmark --data eurosat --root DATA --strategies negative-prompt,entropy,coreset \\
+      --protocol 1pct --learner full --device cuda
+"""
+
+
+def add_parsers(commands, positive_int, strategy) -> None:
+    """Add both commands; the arguments are types of the command line."""
+    raw = argparse.RawDescriptionHelpFormatter
+    benchmark = commands.add_parser(
+        "benchmark",
+        help="compare strategies on a benchmark data set or a folder of images",
+        description=BENCHMARK,
+        epilog=EXAMPLES,
+        formatter_class=raw,
+    )
+    add = benchmark.add_argument
+    add("--data", required=True, metavar="NAME", help="a name of available_benchmarks(); 'folder' for your own")
+    add("--root", type=Path, metavar="DIR", help="folder with the data set")
+    add("--download", action="store_true", help="let torchvision fetch the data set into --root")
+    add("--layout", choices=("coop", "torchvision"), help="whose folders and split, where both are possible")
+    add("--strategies", type=_listed(lambda name: name if name == "all" else strategy(name)), default=["negative-prompt", "entropy", "random"],
+        metavar="A,B,...", help="what to compare (default: negative-prompt,entropy,random); 'all' for all")  # fmt: skip
+    add("--learner", type=_listed(_learner), default=["selection"], metavar="selection,full",
+        help="selection: the strategy chooses, a plain loop trains; full: with pseudo-labels (default: selection)")  # fmt: skip
+    add("--protocol", choices=("1pct", "paper", "pcb"), default="1pct",
+        help="1pct (the paper's): 1%% of the pool a round, 6 rounds; pcb: as many labels as classes, 8 rounds")  # fmt: skip
+    add("--rounds", type=positive_int, help="rounds, if not those of the protocol")
+    add("--first-round", choices=("random", "strategy"), default="random",
+        help="who chooses the first labels (default: random, the same for all)")  # fmt: skip
+    add("--seeds", type=positive_int, default=3, help="repetitions (default: 3)")
+    add("--model", default="ViT-B-16", help="open_clip's name of the CLIP, or demo (default: ViT-B-16)")
+    add("--pretrained", help="open_clip's tag of its weights (default: openai)")
+    add("--visual-prompts", choices=("vpt-deep", "vpt-shallow", "maple"), help="adapt the image tower too")
+    add("--complement", choices=("uniform", "all", "hard"), default="uniform",
+        help="wrong labels that train the negative prompt (default: uniform)")  # fmt: skip
+    add("--score", choices=("clean", "normalized", "margin"), default="clean",
+        help="what negative-prompt ranks by (default: clean)")  # fmt: skip
+    add("--negative-weight", type=float, default=1.0, help="weight of the loss of the negative prompt; 0: plain CoOp")
+    add("--epochs", type=positive_int, default=20, help="passes over the labels (default: 20)")
+    add("--lr", type=float, default=0.01, help="learning rate (default: 0.01)")
+    add("--device", default="auto", help="a torch device (default: auto)")
+    add("--precision", default="auto", help="precision of the towers (default: auto)")
+    add("--cache", choices=("memory", "disk", "none"), default="memory", help="where embeddings are kept")
+    add("--n-jobs", type=int, default=None, help="runs at a time (default: 1)")
+    add("--out", type=Path, metavar="DIR", help="folder of the results (default: results/NAME)")
+    add("--dry-run", action="store_true", help="print what would run and about how long, and stop")
+    benchmark.set_defaults(run=run_benchmark)
+
+    report = commands.add_parser(
+        "report",
+        help="one HTML page of the results of benchmarks",
+        description="Make one HTML page of tables and figures from stored results, self-contained.",
+    )
+    report.add_argument("results", type=Path, nargs="+", metavar="RESULTS", help="folders of benchmark --out")
+    report.add_argument("--out", type=Path, help="the page (default: report.html in the first folder)")
+    report.set_defaults(run=run_report)
+
+
+def _listed(one):
+    """Type of an argument of several values with commas between them."""
+
+    def parse(text: str) -> list:
+        return [one(part.strip()) for part in text.split(",") if part.strip()]
+
+    parse.__name__ = "list"
+    return parse
+
+
+def _learner(name: str) -> str:
+    if name not in ("selection", "full"):
+        raise argparse.ArgumentTypeError(f"{name!r} is neither 'selection' nor 'full'")
+    return name
+
+
+def run_benchmark(args) -> int:
+    """Run ``modal-clip-dual benchmark``."""
+    from .data import load_benchmark
+    from .evaluation import compare_strategies
+    from .evaluation.compare import make_plan, write_table
+
+    try:
+        data = load_benchmark(args.data, args.root, download=args.download, layout=args.layout)
+        arguments = _arguments(args, data)
+        plan = make_plan(**arguments)
+    except (TypeError, ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    out = args.out or Path("results") / args.data
+    print(
+        f"{args.data}: pool {plan.n_pool:,}, test {plan.n_test:,}, {plan.n_classes} classes; "
+        f"{len(plan.runs)} runs of {plan.n_rounds} rounds of {plan.n_instances} labels; results in {out}",
+        flush=True,
+    )
+    if args.dry_run:
+        _dry_run(plan, out)
+        return 0
+    frame = compare_strategies(**arguments, path=out, n_jobs=args.n_jobs)
+    files = write_table(frame, out)
+    files += _write_figures(frame, out)
+    print("\n" + text_tables(frame, args))
+    files.append(_write_report(frame, out / "report.html"))
+    print("\nwritten: " + ", ".join(str(file) for file in files))
+    return 0
+
+
+def _arguments(args, data) -> dict:
+    from functools import partial
+
+    from . import DualPromptClassifier, get_strategy
+    from .active import PROTOCOLS
+    from .strategies import available_strategies
+
+    if any(":" in name for name in args.strategies):
+        sys.path.insert(0, str(Path.cwd()))  # the user's own module
+    names = args.strategies if args.strategies != ["all"] else available_strategies()
+    strategies = {name: get_strategy(name) for name in names}
+    if args.score != "clean" and "negative-prompt" in strategies:
+        strategies["negative-prompt"] = partial(strategies["negative-prompt"], score=args.score)
+    protocol = PROTOCOLS[args.protocol]
+    if args.rounds is not None:
+        protocol = type(protocol)(**vars(protocol) | {"n_rounds": args.rounds})
+    pretrained = args.pretrained or ("bundled" if args.model == "demo" else "openai")
+    clf = DualPromptClassifier(
+        model_name=args.model,
+        pretrained=pretrained,
+        visual_prompts=args.visual_prompts,
+        complement=args.complement,
+        negative_weight=args.negative_weight,
+        max_epochs=args.epochs,
+        lr=args.lr,
+        augment=None if args.data == "digits" else "auto",  # a mirrored digit is none
+        device=args.device,
+        precision=args.precision,
+        cache=None if args.cache == "none" else args.cache,
+    )
+    learners = list(dict.fromkeys(args.learner))
+    name = args.model if len(learners) > 1 else learners[0]
+    return {
+        "estimators": {name: clf},
+        "strategies": strategies,
+        "data": data,
+        "protocol": protocol,
+        "learners": learners,
+        "seeds": args.seeds,
+        "first_round": args.first_round,
+    }
+
+
+def _dry_run(plan, out: Path) -> None:
+    done = sum((out / "runs" / run.file_name).exists() for run in plan.runs)
+    counted: dict = {}
+    for run in plan.runs:
+        key = (run.names["estimator"], run.names["strategy"])
+        counted[key] = counted.get(key, 0) + 1
+    for (estimator, strategy), n in counted.items():
+        print(f"  {estimator}: {strategy}, {n} seeds")
+    print(f"{done} of {len(plan.runs)} runs are done already")
+    left = [run for run in plan.runs if not (out / "runs" / run.file_name).exists()]
+    if left:
+        seconds = estimate_seconds(plan, left)
+        print(
+            f"about {_duration(seconds)} for the others, one at a time: training and encoding, estimated "
+            "from a few steps and images; what strategies compute is not in it"
+        )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+
+
+def estimate_seconds(plan, runs) -> float:
+    """Seconds of training and of encoding images of some runs, from a few steps and images."""
+    import numpy as np
+    from sklearn.base import clone
+
+    from .data.images import kind_of
+
+    rng = np.random.default_rng(0)
+    n_sample = min(64, len(plan.y))
+    rows = rng.permutation(len(plan.y))[:n_sample]
+    X, y = plan.X[rows], plan.y[rows]
+    images = 0 if kind_of(plan.X) == "embeddings" else plan.n_pool + plan.n_test
+    total, encoded = 0.0, set()
+    by_estimator: dict = {}
+    for run in runs:
+        by_estimator.setdefault(run.names["estimator"], []).append(run)
+    for same in by_estimator.values():
+        clf = clone(same[0].estimator).set_params(max_epochs=1, cache=None, verbose=0)
+        clf.fit(X, y)  # loads the model and warms up
+        start = time.perf_counter()
+        clf.fit(X, y)
+        fit = time.perf_counter() - start
+        start = time.perf_counter()
+        clf.predict(X)
+        per_image = (time.perf_counter() - start) / n_sample
+        moved = clf.visual_prompts is not None
+        steps_timed = -(-n_sample // clf.batch_size)
+        per_step = max(0.0, fit - (0 if moved else per_image * n_sample)) / steps_timed
+        steps = sum(_steps(plan, run, same[0].estimator) for run in same)
+        total += steps * per_step
+        if moved:
+            total += per_image * images * plan.n_rounds * len(same)
+        elif clf.model_name not in encoded:
+            encoded.add(clf.model_name)
+            total += per_image * images
+    return total
+
+
+def _steps(plan, run, clf) -> int:
+    """Training steps of a run; a step with pseudo-labels counts as many as it has batches' worth."""
+    pseudo = run.n_pseudo * plan.n_classes
+    steps = 0
+    for round_ in range(0 if pseudo else 1, plan.n_rounds + 1):
+        labelled = -(-round_ * plan.n_instances // clf.batch_size)
+        steps += clf.max_epochs * max(labelled, -(-pseudo // clf.pseudo_batch_size))
+    return steps
+
+
+def text_tables(frame, args=None) -> str:
+    """The final tables in Markdown."""
+    from .evaluation import compare_pairs, paper_table
+    from .evaluation.report import label_table
+
+    parts = []
+    try:
+        paper = False
+        if args is not None and args.model == "ViT-B-16" and args.visual_prompts is None:
+            paper = dict(zip(frame["estimator"], frame["learner"]))
+        parts.append(paper_table(frame, with_paper=paper))
+    except ValueError:  # no round has 1, 2 or 5% of the pool
+        pass
+    parts.append(label_table(frame))
+    if frame["strategy"].nunique() > 1:
+        pairs = compare_pairs(frame)
+        least = pairs["min_p_corrected"].min()
+        parts.append(
+            f"Area under the learning curve, {pairs['n_pairs'].iloc[0]} pairs of runs: "
+            f"{int((pairs['p_corrected'] <= 0.05).sum())} of {len(pairs)} differences with p <= 0.05 "
+            f"(permutation test, Holm; the smallest p that could have come out is {least:.2g})."
+        )
+    return "\n\n".join(parts)
+
+
+def _write_figures(frame, out: Path) -> list[Path]:
+    from .evaluation import plot_learning_curves, plot_win_matrix
+
+    files = []
+    for data, rows in frame.groupby("data", sort=False):
+        files.append(out / f"learning-curves-{_slug(data)}.png")
+        figure = plot_learning_curves(rows).figure
+        figure.savefig(files[-1], dpi=150, bbox_inches="tight")
+    for estimator, rows in frame.groupby("estimator", sort=False):
+        if rows["strategy"].nunique() > 1:
+            files.append(out / f"wins-{_slug(estimator)}.png")
+            plot_win_matrix(rows).figure.savefig(files[-1], dpi=150, bbox_inches="tight")
+    return files
+
+
+def _slug(name: str) -> str:
+    return "".join(char if char.isalnum() else "_" for char in name)
+
+
+def run_report(args) -> int:
+    """Run ``modal-clip-dual report``."""
+    import pandas as pd
+
+    from .evaluation import read_results
+
+    try:
+        frame = pd.concat([read_results(path) for path in args.results], ignore_index=True)
+        file = _write_report(frame, args.out or args.results[0] / "report.html")
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"written: {file}")
+    return 0
+
+
+def _write_report(frame, path: Path) -> Path:
+    from .evaluation.report import write_report
+
+    return write_report(frame, path)

@@ -1,0 +1,280 @@
+"""One HTML page of a comparison: tables and figures, self-contained."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import platform
+from datetime import date
+from html import escape
+from importlib.metadata import version
+from pathlib import Path
+
+# Columns of the table of measurements after the last round: name, heading, in percent.
+MEASURED = (
+    ("accuracy", "accuracy", True),
+    ("balanced_accuracy", "balanced accuracy", True),
+    ("macro_f1", "macro F1", True),
+    ("nll", "NLL, nats", False),
+    ("ece_proba", "ECE of the class probabilities", True),
+    ("ece_correct", "ECE of P(correct)", True),
+    ("class_coverage", "classes with a label", True),
+    ("pseudo_accuracy", "pseudo-labels right", True),
+)
+AUROCS = (
+    ("auroc_clean", "z"),
+    ("auroc_normalized", "softmax(z)"),
+    ("auroc_clean_margin", "margin of z"),
+    ("auroc_max_proba", "largest probability"),
+    ("auroc_margin", "margin"),
+    ("auroc_entropy", "entropy"),
+)
+COSTS = (
+    ("train_seconds", "training, s"),
+    ("score_seconds", "scoring, s"),
+    ("select_seconds", "selection, s"),
+    ("peak_memory_mib", "memory, MiB"),
+)
+
+STYLE = """
+:root { color-scheme: light dark; --line: #8884; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
+h1, h2, h3 { line-height: 1.2; } h2 { margin-top: 2.5rem; }
+div.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .5rem 0 1rem; }
+th, td { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
+th:first-child, td:first-child, td.name, th.name { text-align: left; }
+img { max-width: 100%; background: #fff; border-radius: 4px; }
+p.note { color: GrayText; max-width: 48rem; }
+"""
+
+
+def write_report(frame, path, *, title="Comparison of query strategies"):
+    """Write one HTML page with the tables and figures of a comparison.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        As `compare_strategies` or `read_results` returns it; may hold several data sets.
+    path : str or path-like
+        File to write; replaced if it exists.
+    title : str, default="Comparison of query strategies"
+        Heading of the page.
+
+    Returns
+    -------
+    path : Path
+        The file.  It needs no network and no other file; names in it are escaped.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``frame`` is no such table.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import pandas as pd
+    >>> from modal_clip_dual.evaluation.report import write_report
+    >>> frame = pd.DataFrame({"data": "d", "estimator": "e", "strategy": ["random"] * 2, "seed": 0,
+    ...                       "round": [1, 2], "n_labels": [10, 20], "accuracy": [0.5, 0.6]})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     page = write_report(frame, f"{folder}/report.html").read_text(encoding="utf-8")
+    >>> page.count("<img")
+    1
+    """
+    from ._frames import check_runs
+
+    check_runs(frame, "accuracy", "data", "estimator", "round")
+    body = [f"<h1>{escape(title)}</h1>", _about(frame)]
+    for data, rows in frame.groupby("data", sort=False):
+        body.append(f"<h2>{escape(str(data))}</h2>")
+        body.append(_of_data(rows))
+    page = (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<style>{STYLE}</style></head>\n<body>\n" + "\n".join(body) + "\n</body></html>\n"
+    )
+    path = Path(path)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial.write_text(page, encoding="utf-8")
+    os.replace(partial, path)
+    return path
+
+
+def _about(frame) -> str:
+    names = ("modal-clip-dual", "torch", "open_clip_torch", "scikit-learn", "modAL-python")
+    versions = ", ".join(f"{name} {version(name)}" for name in names)
+    seeds = frame.groupby(["data", "estimator", "strategy"])["seed"].nunique()
+    count = str(seeds.min()) if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
+    return (
+        f'<p class="note">{len(seeds)} learning curves, {count} seeds each. Page made '
+        f"{date.today().isoformat()} with Python {platform.python_version()}, {escape(versions)}; "
+        "these need not be the versions and the machine that the runs were made with.</p>"
+    )
+
+
+def _of_data(rows) -> str:
+    from .plots import plot_learning_curves
+
+    parts = [_image(plot_learning_curves(rows).figure, "learning curves")]
+    parts.append(
+        '<p class="note">Test accuracy, mean over seeds, band of one standard deviation; below with '
+        "the standard deviation, and the area under the curve (mean accuracy over the labels).</p>"
+    )
+    parts.append(_table(*_accuracy(rows)))
+    parts += [_measured(rows), _tests(rows), _labels(rows), _costs(rows)]
+    return "\n".join(part for part in parts if part)
+
+
+def _accuracy(rows):
+    from .summary import area_under_learning_curve
+
+    labels = sorted(rows["n_labels"].unique())
+    areas = area_under_learning_curve(rows).groupby(["estimator", "strategy"])["area"]
+    lines = []
+    for key, runs in rows.groupby(["estimator", "strategy"], sort=False):
+        cells = [percent(runs.loc[runs["n_labels"] == n, "accuracy"]) for n in labels]
+        lines.append([*key, *cells, percent(areas.get_group(key))])
+    return ["estimator", "strategy", *(f"{n} labels" for n in labels), "area"], lines
+
+
+def _measured(rows) -> str:
+    last = rows[rows["round"] == rows.groupby(["estimator", "strategy", "seed"])["round"].transform("max")]
+    shown = [(name, title, True) for name, title in AUROCS]
+    parts = []
+    for heading, columns in (
+        ("Measured after the last round", MEASURED),
+        ("AUROC for “the prediction is right”, after the last round", shown),
+    ):
+        known = [c for c in columns if c[0] in last.columns and last[c[0]].notna().any()]
+        if not known:
+            continue
+        lines = [
+            [*key, *(percent(runs[name]) if share else plain(runs[name]) for name, _, share in known)]
+            for key, runs in last.groupby(["estimator", "strategy"], sort=False)
+        ]
+        header = ["estimator", "strategy", *(title for _, title, _ in known)]
+        parts.append(f"<h3>{heading}</h3>" + _table(header, lines))
+    return "\n".join(parts)
+
+
+def _tests(rows) -> str:
+    from .plots import plot_win_matrix
+    from .summary import compare_pairs
+
+    if rows["strategy"].nunique() < 2:
+        return ""
+    try:
+        pairs = compare_pairs(rows)
+    except ValueError as error:  # strategies with other seeds: nothing is compared
+        return f'<h3>Differences</h3><p class="note">Not compared: {escape(str(error))}</p>'
+    least = pairs["min_p_corrected"].min()
+    parts = [
+        "<h3>Differences</h3>",
+        '<p class="note">Areas under the learning curves, paired by seed; permutation test, Holm’s '
+        f"correction for {len(pairs)} comparisons. The smallest p that could have come out is "
+        f"{least:.2g}: “not significant” is not “equal”.</p>",
+    ]
+    for estimator, runs in rows.groupby("estimator", sort=False):
+        name = f"wins, {estimator}"
+        parts.append(_image(plot_win_matrix(runs).figure, name))
+    lines = [
+        [
+            row.estimator, f"{row.strategy} - {row.other}", f"{100 * row.mean_difference:+.1f}",
+            f"{100 * row.low:+.1f} to {100 * row.high:+.1f}", f"{row.p_value:.3g}", f"{row.p_corrected:.3g}",
+        ]
+        for row in pairs.sort_values("p_value", kind="stable").itertuples()
+    ]  # fmt: skip
+    header = ["estimator", "difference", "points", "95% interval", "p", "p corrected"]
+    table = _table(header, lines)
+    parts.append(f"<details><summary>all {len(lines)} differences</summary>{table}</details>")
+    return "\n".join(parts)
+
+
+def _labels(rows) -> str:
+    from .summary import labels_to_reach
+
+    if "random" not in set(rows["strategy"]) or rows["strategy"].nunique() < 2:
+        return ""
+    last = rows[(rows["strategy"] == "random") & (rows["round"] == rows["round"].max())]
+    parts = []
+    for estimator, runs in rows.groupby("estimator", sort=False):
+        target = float(last.loc[last["estimator"] == estimator, "accuracy"].mean())
+        needed = labels_to_reach(runs, target)
+        lines = [
+            [row.strategy, "not reached" if row.labels != row.labels else f"{row.labels:.0f}",
+             "" if row.saving != row.saving else f"{row.saving:.0%}"]
+            for row in needed.itertuples()
+        ]  # fmt: skip
+        parts.append(
+            f"<h3>Labels to the accuracy that random ends with ({target:.1%}), {escape(str(estimator))}</h3>"
+            + _table(["strategy", "labels", "saved against random"], lines)
+        )
+    return "\n".join(parts)
+
+
+def _costs(rows) -> str:
+    known = [c for c in COSTS if c[0] in rows.columns]
+    if not known:
+        return ""
+    lines = [
+        [*key, *(f"{runs[name].mean():.2f}" if "seconds" in name else f"{runs[name].max():.0f}" for name, _ in known)]
+        for key, runs in rows.groupby(["estimator", "strategy"], sort=False)
+    ]
+    return "<h3>Cost of a round: means, and the largest memory</h3>" + _table(
+        ["estimator", "strategy", *(title for _, title in known)], lines
+    )
+
+
+def label_table(frame) -> str:
+    """Accuracy after every round in Markdown: mean +- standard deviation over seeds, in percent."""
+    parts = []
+    for data, rows in frame.groupby("data", sort=False):
+        header, lines = _accuracy(rows)
+        lines = [[_markdown(cell) for cell in line] for line in [header, *lines]]
+        lines.insert(1, ["---"] * len(header))
+        text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        parts.append(text if frame["data"].nunique() == 1 else f"{data}\n\n{text}")
+    return "\n\n".join(parts)
+
+
+def percent(values) -> str:
+    """Mean +- standard deviation in percent; the mean alone of one value."""
+    return _spread(100 * values.dropna(), 1)
+
+
+def plain(values) -> str:
+    """Mean +- standard deviation."""
+    return _spread(values.dropna(), 2)
+
+
+def _spread(values, digits: int) -> str:
+    if not len(values):
+        return ""
+    spread = f" +- {values.std():.{digits}f}" if len(values) > 1 else ""
+    return f"{values.mean():.{digits}f}{spread}"
+
+
+def _markdown(cell) -> str:
+    return str(cell).replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
+
+
+def _table(header, lines) -> str:
+    def row(cells, tag):
+        names = sum(name in ("estimator", "strategy", "difference") for name in header)
+        return "<tr>" + "".join(
+            f"<{tag}{' class=name' if k < names else ''}>{escape(str(cell))}</{tag}>"
+            for k, cell in enumerate(cells)
+        ) + "</tr>"  # fmt: skip
+
+    body = "".join(row(line, "td") for line in lines)
+    return f'<div class="wide"><table><thead>{row(header, "th")}</thead><tbody>{body}</tbody></table></div>'
+
+
+def _image(figure, name: str) -> str:
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=110, bbox_inches="tight")
+    data = base64.b64encode(stream.getvalue()).decode()
+    return f'<p><img alt="{escape(name)}" src="data:image/png;base64,{data}"></p>'

@@ -1,0 +1,169 @@
+"""The page of a comparison, and the commands that make it."""
+
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from modal_clip_dual.__main__ import main
+from modal_clip_dual.evaluation import read_results, write_report
+from modal_clip_dual.evaluation.report import label_table
+
+
+def table(strategies=("random", "a"), data="d", estimator="e", seeds=3, **columns):
+    rng = np.random.default_rng(0)
+    rows = [
+        {"data": data, "estimator": estimator, "learner": "selection", "strategy": name, "seed": seed,
+         "round": k, "n_labels": 10 * k, "budget": 0.01 * k, "accuracy": 0.5 + 0.05 * k + rng.normal(0, 0.01)}
+        for name in strategies for seed in range(seeds) for k in (1, 2)
+    ]  # fmt: skip
+    return pd.DataFrame(rows).assign(**columns)
+
+
+class Page(HTMLParser):
+    """Cells of the tables, tags, and the addresses that the page refers to."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.cells, self.tags, self.addresses, self.open = [], [], [], []
+        self.feed(path.read_text(encoding="utf-8"))
+        assert not self.open, "tags that are never closed"
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.addresses += [value for name, value in attrs if name in ("src", "href")]
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] in ("td", "th"):
+            self.cells.append(data)
+
+
+def test_page_needs_nothing_else(tmp_path):
+    frame = pd.concat([table(auroc_clean=0.7, train_seconds=1.5, peak_memory_mib=300.0), table(data="d2")])
+    page = Page(write_report(frame, tmp_path / "page.html"))
+    assert page.tags.count("h2") == 2
+    assert page.addresses and all(a.startswith("data:image/png;base64,") for a in page.addresses)
+    assert "link" not in page.tags and "script" not in page.tags
+    first = frame[(frame["data"] == "d") & (frame["strategy"] == "a") & (frame["round"] == 2)]["accuracy"]
+    assert f"{100 * first.mean():.1f} +- {100 * first.std():.1f}" in page.cells
+    assert "70.0 +- 0.0" in page.cells and "1.50" in page.cells and "300" in page.cells
+
+
+def test_names_of_users_are_escaped(tmp_path):
+    evil = '<script>alert("1")</script>|&'
+    frame = table(strategies=("random", evil), data=evil, estimator=evil)
+    path = write_report(frame, tmp_path / "page.html", title=evil)
+    page = Page(path)
+    assert "script" not in page.tags
+    assert evil in page.cells
+    assert "<script" not in path.read_text()
+    assert "\\|&" in label_table(frame)
+
+
+@pytest.mark.parametrize("strategies", [("random",), ("a", "b")])
+def test_parts_that_cannot_be_made_are_left_out(tmp_path, strategies):
+    path = write_report(table(strategies, seeds=1), tmp_path / "page.html")
+    text = path.read_text(encoding="utf-8")
+    assert "Labels to the accuracy" not in text
+    assert ("Differences" in text) == (len(strategies) > 1)
+
+
+def test_strategies_with_other_seeds_are_not_compared(tmp_path):
+    frame = table()
+    frame = frame[(frame["strategy"] == "random") | (frame["seed"] > 0)]
+    text = write_report(frame, tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "Not compared: " in text
+
+
+def test_no_table(tmp_path):
+    with pytest.raises(ValueError, match="no column 'data'"):
+        write_report(table().drop(columns="data"), tmp_path / "page.html")
+    assert not list(tmp_path.iterdir())
+
+
+# -------------------------------------------------------------------- commands
+
+COMMAND = ["benchmark", "--data", "digits", "--model", "demo", "--strategies", "random,negative-prompt",
+           "--seeds", "1", "--rounds", "2", "--epochs", "1", "--device", "cpu"]  # fmt: skip
+
+
+def test_benchmark_and_report(tmp_path, capsys, monkeypatch):
+    out = tmp_path / "out"
+    command = [*COMMAND, "--out", str(out), "--learner", "selection,full", "--score", "normalized"]
+    assert main([*command, "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "4 runs of 2 rounds of 12 labels" in said and "0 of 4 runs are done" in said
+    assert "about " in said and not out.exists()
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert "| demo (full) | negative-prompt |" in said
+    assert "smallest p that could have come out" in said
+    frame = read_results(out)
+    assert len(frame) == 8
+    stored = pd.read_csv(out / "results.csv")
+    np.testing.assert_allclose(stored["accuracy"], frame.set_index(["estimator", "strategy", "round"]).loc[
+        list(zip(stored["estimator"], stored["strategy"], stored["round"]))]["accuracy"])  # fmt: skip
+    made = {file.name for file in out.iterdir()}
+    assert {"report.html", "learning-curves-digits.png", "runs"} <= made
+    assert sum(name.startswith("wins-") for name in made) == 2
+    assert main([*command, "--dry-run"]) == 0
+    assert "4 of 4 runs are done" in capsys.readouterr().out
+    page = tmp_path / "page.html"
+    assert main(["report", str(out), "--out", str(page)]) == 0
+    assert Page(page).tags.count("h2") == 1
+
+
+@pytest.mark.parametrize(
+    ["arguments", "message"],
+    [
+        (["--data", "digts"], "digts"),
+        (["--data", "eurosat", "--root", "/nowhere"], "/nowhere"),
+        (["--rounds", "200"], "200 rounds of 12 labels are more than the pool of 1198"),
+        (["--strategies", "random,random"], None),
+        (["--strategies", "nosuch:function"], "cannot be imported"),
+    ],
+)
+def test_wrong_arguments(arguments, message, capsys, tmp_path):
+    code = main([*COMMAND, *arguments, "--out", str(tmp_path / "out"), "--dry-run"])
+    assert code == (2 if message else 0)
+    if message:
+        error = capsys.readouterr().err
+        assert error.startswith("error: ") and message in error
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ["arguments", "message"],
+    [
+        (["benchmark"], "--data"),
+        ([*COMMAND, "--strategies", "best"], "'best' is none of negative-prompt"),
+        ([*COMMAND, "--learner", "half"], "'half' is neither"),
+        ([*COMMAND, "--protocol", "5pct"], "invalid choice"),
+        (["report"], "RESULTS"),
+    ],
+)
+def test_arguments_that_do_not_parse(arguments, message, capsys):
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert message in capsys.readouterr().err
+
+
+def test_report_without_results(tmp_path, capsys):
+    assert main(["report", str(tmp_path)]) == 2
+    assert "no folder with finished runs" in capsys.readouterr().err
+
+
+def test_all_strategies(capsys, tmp_path, monkeypatch):
+    from modal_clip_dual.strategies import available_strategies
+
+    monkeypatch.setattr("modal_clip_dual._benchmark.estimate_seconds", lambda plan, runs: 600.0)
+    command = [*COMMAND, "--strategies", "all", "--out", str(tmp_path / "out"), "--dry-run"]
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert f"{len(available_strategies())} runs" in said and "about 10 minutes" in said
