@@ -253,10 +253,12 @@ def text_tables(frame, args=None) -> str:
         pass
     parts.append(label_table(frame))
     if frame["strategy"].nunique() > 1:
-        pairs = compare_pairs(frame)
+        reference = "random" if "random" in set(frame["strategy"]) else None
+        pairs = compare_pairs(frame, reference=reference)
         least = pairs["min_p_corrected"].min()
         parts.append(
-            f"Area under the learning curve, {pairs['n_pairs'].iloc[0]} pairs of runs: "
+            f"Area under the learning curve{' against random' if reference else ''}, "
+            f"{pairs['n_pairs'].iloc[0]} pairs of runs: "
             f"{int((pairs['p_corrected'] <= 0.05).sum())} of {len(pairs)} differences with p <= 0.05 "
             f"(permutation test, Holm; the smallest p that could have come out is {least:.2g})."
         )

@@ -167,19 +167,24 @@ def _tests(rows) -> str:
     if rows["strategy"].nunique() < 2:
         return ""
     try:
-        pairs = compare_pairs(rows)
+        every = compare_pairs(rows)
     except ValueError as error:  # strategies with other seeds: nothing is compared
         return f'<h3>Differences</h3><p class="note">Not compared: {escape(str(error))}</p>'
-    least = pairs["min_p_corrected"].min()
     parts = [
         "<h3>Differences</h3>",
         '<p class="note">Areas under the learning curves, paired by seed; permutation test, Holm’s '
-        f"correction for {len(pairs)} comparisons. The smallest p that could have come out is "
-        f"{least:.2g}: “not significant” is not “equal”.</p>",
+        "correction for the comparisons of a table. “Not significant” is not “equal”: look at the "
+        "smallest p that could have come out.</p>",
     ]
     for estimator, runs in rows.groupby("estimator", sort=False):
-        name = f"wins, {estimator}"
-        parts.append(_image(plot_win_matrix(runs).figure, name))
+        parts.append(_image(plot_win_matrix(runs).figure, f"wins, {estimator}"))
+    if "random" in set(rows["strategy"]):
+        parts.append(_differences(compare_pairs(rows, reference="random"), "against random"))
+    parts.append(_differences(every, "every two"))
+    return "\n".join(parts)
+
+
+def _differences(pairs, which: str) -> str:
     lines = [
         [
             row.estimator, f"{row.strategy} - {row.other}", f"{100 * row.mean_difference:+.1f}",
@@ -188,9 +193,9 @@ def _tests(rows) -> str:
         for row in pairs.sort_values("p_value", kind="stable").itertuples()
     ]  # fmt: skip
     header = ["estimator", "difference", "points", "95% interval", "p", "p corrected"]
-    table = _table(header, lines)
-    parts.append(f"<details><summary>all {len(lines)} differences</summary>{table}</details>")
-    return "\n".join(parts)
+    least = pairs["min_p_corrected"].min()
+    summary = f"{which}: {len(lines)} differences, corrected p at least {least:.2g}"
+    return f"<details><summary>{summary}</summary>{_table(header, lines)}</details>"
 
 
 def _labels(rows) -> str:

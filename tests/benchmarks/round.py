@@ -24,6 +24,7 @@ import warnings
 
 import numpy as np
 import torch
+from sklearn.base import clone
 
 from modal_clip_dual import DualPromptClassifier, negative_prompt_sampling
 from modal_clip_dual._tensors import as_tensor
@@ -75,6 +76,7 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=100)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--compile", action="store_true", help="also a fit with torch.compile")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     clf = DualPromptClassifier(
@@ -87,9 +89,14 @@ def main() -> None:
     pool = rng.normal(size=(args.pool, width)).astype(np.float32)
     pool /= np.linalg.norm(pool, axis=1, keepdims=True)
     y = np.arange(args.labels) % args.classes
+    compiled = clone(clf).set_params(net_params={"compile": True})
     parts: dict[str, list[float]] = {}
     for turn in range(args.turns + 1):
         seconds = {"training: fit": timed(lambda: clf.fit(pool[: args.labels], y))}
+        if args.compile:
+            seconds["training: fit, compiled"] = timed(lambda: compiled.fit(pool[: args.labels], y))
+            if not turn:
+                print(f"first fit, compiled: {seconds['training: fit, compiled']:.1f} s")
         seconds["training: bare loop"] = bare_loop(clf, pool[: args.labels], y)
         seconds["text, once for prediction"] = timed(clf.net_.module_.eval().text_embeddings)
         query = timed(lambda: negative_prompt_sampling(clf, pool, args.queries))
