@@ -15,6 +15,8 @@ tests of all differences, results.csv (and results.parquet, where pandas can wri
 and report.html, one page with all of it that needs no network.
 """
 
+MOST_COLUMNS = 6  # strategies side by side in a terminal
+
 EXAMPLES = """\
 examples:
   modal-clip-dual benchmark --data digits --model demo --strategies negative-prompt,random --seeds 2
@@ -248,7 +250,8 @@ def text_tables(frame, args=None) -> str:
         paper = False
         if args is not None and args.model == "ViT-B-16" and args.visual_prompts is None:
             paper = dict(zip(frame["estimator"], frame["learner"]))
-        parts.append(paper_table(frame, with_paper=paper))
+        if paper or frame["strategy"].nunique() <= MOST_COLUMNS:
+            parts.append(paper_table(frame, with_paper=paper))
     except ValueError:  # no round has 1, 2 or 5% of the pool
         pass
     parts.append(label_table(frame))
@@ -267,12 +270,14 @@ def text_tables(frame, args=None) -> str:
 
 def _write_figures(frame, out: Path) -> list[Path]:
     from .evaluation import plot_learning_curves, plot_win_matrix
+    from .evaluation.report import curves
 
     files = []
     for data, rows in frame.groupby("data", sort=False):
-        files.append(out / f"learning-curves-{_slug(data)}.png")
-        figure = plot_learning_curves(rows).figure
-        figure.savefig(files[-1], dpi=150, bbox_inches="tight")
+        for name, part in curves(rows):
+            files.append(out / f"learning-curves-{_slug(f'{data} {name}')}.png")
+            band = "std" if name == "all" else None
+            plot_learning_curves(part, band=band).figure.savefig(files[-1], dpi=150, bbox_inches="tight")
     for estimator, rows in frame.groupby("estimator", sort=False):
         if rows["strategy"].nunique() > 1:
             files.append(out / f"wins-{_slug(estimator)}.png")

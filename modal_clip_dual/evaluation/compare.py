@@ -230,9 +230,9 @@ class Plan:
 
     runs: list[Run]
     name: str
-    X: np.ndarray
+    X: np.ndarray | None  # None where the samples come by another way: nothing may follow from it
     y: np.ndarray
-    X_test: np.ndarray | None
+    X_test: np.ndarray | None  # alike
     y_test: np.ndarray | None
     protocol: Protocol
     test_size: float
@@ -246,7 +246,7 @@ class Plan:
     @property
     def n_pool(self) -> int:
         """Samples in the pool."""
-        return len(self.y) if self.X_test is not None else len(self.y) - self.n_test
+        return len(self.y) if self.y_test is not None else len(self.y) - self.n_test
 
     @property
     def n_test(self) -> int:

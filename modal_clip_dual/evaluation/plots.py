@@ -100,7 +100,8 @@ def plot_learning_curves(frame, ax=None, *, metric="accuracy", band="std", confi
     estimators = frame["estimator"].unique().tolist() if "estimator" in keys else [None]
     several = len(estimators) > 1
     n_curves = len(frame[keys].drop_duplicates())
-    ax = _new_axes((6, 4) if n_curves <= _MANY else (8, 4.5)) if ax is None else ax
+    if ax is None:  # beside many curves the legend is as high as its lines
+        ax = _new_axes((6, 4) if n_curves <= _MANY else (8, max(4.5, 0.25 * n_curves)))
     for j, estimator in enumerate(estimators):
         for k, strategy in enumerate(strategies):
             rows = summary[summary["strategy"] == strategy]

@@ -37,6 +37,8 @@ COSTS = (
     ("peak_memory_mib", "memory, MiB"),
 )
 
+MOST_BANDS = 7  # curves in a figure whose bands can be told apart
+
 STYLE = """
 :root { color-scheme: light dark; --line: #8884; }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
@@ -118,14 +120,25 @@ def _about(frame) -> str:
 def _of_data(rows) -> str:
     from .plots import plot_learning_curves
 
-    parts = [_image(plot_learning_curves(rows).figure, "learning curves")]
+    parts = []
+    for name, part in curves(rows):
+        band = "std" if len(part.groupby(["estimator", "strategy"])) <= MOST_BANDS else None
+        parts.append(_image(plot_learning_curves(part, band=band).figure, f"learning curves, {name}"))
     parts.append(
-        '<p class="note">Test accuracy, mean over seeds, band of one standard deviation; below with '
-        "the standard deviation, and the area under the curve (mean accuracy over the labels).</p>"
+        '<p class="note">Test accuracy, mean over seeds, where there are few curves with a band of one '
+        "standard deviation; below with the standard deviation, and the area under the curve (mean "
+        "accuracy over the labels).</p>"
     )
     parts.append(_table(*_accuracy(rows)))
     parts += [_measured(rows), _tests(rows), _labels(rows), _costs(rows)]
     return "\n".join(part for part in parts if part)
+
+
+def curves(rows) -> list[tuple[str, object]]:
+    """Rows of one data set that are drawn together: all, or if they are many by estimator."""
+    if len(rows.groupby(["estimator", "strategy"])) <= MOST_BANDS:
+        return [("all", rows)]
+    return [(str(name), part) for name, part in rows.groupby("estimator", sort=False)]
 
 
 def _accuracy(rows):

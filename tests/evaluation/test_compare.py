@@ -231,10 +231,14 @@ def test_killed_and_started_again(data, tmp_path):
     assert not list(killed.glob("runs/*.partial"))
 
 
-def test_processes(data, tmp_path):
-    arguments = {"estimators": LogisticRegression(max_iter=200), "strategies": ["random", "margin"]}
-    serial = compare(**arguments, **data)
-    parallel = compare(**arguments, **data, n_jobs=2, path=tmp_path)
+@pytest.mark.parametrize("with_test_set", [False, True])
+def test_processes(data, tmp_path, with_test_set):
+    X, y = data["X"], data["y"]
+    parts = (X[:160], y[:160], X[160:], y[160:]) if with_test_set else (X, y)
+    protocol = Protocol(2, fraction=0.1)  # of the pool, whose size workers have to know
+    arguments = [LogisticRegression(max_iter=200), ["random", "margin"], *parts]
+    serial = compare(*arguments, protocol=protocol)
+    parallel = compare(*arguments, protocol=protocol, n_jobs=2, path=tmp_path)
     pd.testing.assert_frame_equal(untimed(parallel), untimed(serial), rtol=1e-6)
 
 

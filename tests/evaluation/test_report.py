@@ -110,7 +110,7 @@ def test_benchmark_and_report(tmp_path, capsys, monkeypatch):
     np.testing.assert_allclose(stored["accuracy"], frame.set_index(["estimator", "strategy", "round"]).loc[
         list(zip(stored["estimator"], stored["strategy"], stored["round"]))]["accuracy"])  # fmt: skip
     made = {file.name for file in out.iterdir()}
-    assert {"report.html", "learning-curves-digits.png", "runs"} <= made
+    assert {"report.html", "learning-curves-digits_all.png", "runs"} <= made
     assert sum(name.startswith("wins-") for name in made) == 2
     assert main([*command, "--dry-run"]) == 0
     assert "4 of 4 runs are done" in capsys.readouterr().out
