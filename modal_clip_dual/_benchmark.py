@@ -257,15 +257,23 @@ def text_tables(frame, args=None) -> str:
     parts.append(label_table(frame))
     if frame["strategy"].nunique() > 1:
         reference = "random" if "random" in set(frame["strategy"]) else None
-        pairs = compare_pairs(frame, reference=reference)
-        least = pairs["min_p_corrected"].min()
-        parts.append(
-            f"Area under the learning curve{' against random' if reference else ''}, "
-            f"{pairs['n_pairs'].iloc[0]} pairs of runs: "
-            f"{int((pairs['p_corrected'] <= 0.05).sum())} of {len(pairs)} differences with p <= 0.05 "
-            f"(permutation test, Holm; the smallest p that could have come out is {least:.2g})."
-        )
+        for estimator, rows in frame.groupby("estimator", sort=False):
+            pairs = compare_pairs(rows, reference=reference)
+            found = pairs[pairs["p_corrected"] <= 0.05]
+            parts.append(
+                f"{estimator}: areas under the learning curves{' against random' if reference else ''}, "
+                f"{pairs['n_pairs'].iloc[0]} pairs of runs, permutation test, Holm's correction for "
+                f"{len(pairs)} comparisons: p <= 0.05 for {_listed_differences(found)}. The smallest p "
+                f"that could have come out is {pairs['min_p_corrected'].min():.2g}."
+            )
     return "\n\n".join(parts)
+
+
+def _listed_differences(pairs) -> str:
+    return ", ".join(
+        f"{row.strategy} - {row.other} ({100 * row.mean_difference:+.1f} points)"
+        for row in pairs.itertuples()
+    ) or "none"
 
 
 def _write_figures(frame, out: Path) -> list[Path]:

@@ -179,10 +179,6 @@ def _tests(rows) -> str:
 
     if rows["strategy"].nunique() < 2:
         return ""
-    try:
-        every = compare_pairs(rows)
-    except ValueError as error:  # strategies with other seeds: nothing is compared
-        return f'<h3>Differences</h3><p class="note">Not compared: {escape(str(error))}</p>'
     parts = [
         "<h3>Differences</h3>",
         '<p class="note">Areas under the learning curves, paired by seed; permutation test, Holm’s '
@@ -190,24 +186,29 @@ def _tests(rows) -> str:
         "smallest p that could have come out.</p>",
     ]
     for estimator, runs in rows.groupby("estimator", sort=False):
+        try:
+            every = compare_pairs(runs)
+        except ValueError as error:  # strategies with other seeds: nothing is compared
+            parts.append(f'<p class="note">Not compared: {escape(str(error))}</p>')
+            continue
         parts.append(_image(plot_win_matrix(runs).figure, f"wins, {estimator}"))
-    if "random" in set(rows["strategy"]):
-        parts.append(_differences(compare_pairs(rows, reference="random"), "against random"))
-    parts.append(_differences(every, "every two"))
+        if "random" in set(runs["strategy"]):
+            parts.append(_differences(compare_pairs(runs, reference="random"), f"{estimator}, against random"))
+        parts.append(_differences(every, f"{estimator}, every two"))
     return "\n".join(parts)
 
 
 def _differences(pairs, which: str) -> str:
     lines = [
         [
-            row.estimator, f"{row.strategy} - {row.other}", f"{100 * row.mean_difference:+.1f}",
+            f"{row.strategy} - {row.other}", f"{100 * row.mean_difference:+.1f}",
             f"{100 * row.low:+.1f} to {100 * row.high:+.1f}", f"{row.p_value:.3g}", f"{row.p_corrected:.3g}",
         ]
         for row in pairs.sort_values("p_value", kind="stable").itertuples()
     ]  # fmt: skip
-    header = ["estimator", "difference", "points", "95% interval", "p", "p corrected"]
+    header = ["difference", "points", "95% interval", "p", "p corrected"]
     least = pairs["min_p_corrected"].min()
-    summary = f"{which}: {len(lines)} differences, corrected p at least {least:.2g}"
+    summary = f"{escape(which)}: {len(lines)} differences, corrected p at least {least:.2g}"
     return f"<details><summary>{summary}</summary>{_table(header, lines)}</details>"
 
 
