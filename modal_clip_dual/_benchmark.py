@@ -247,7 +247,7 @@ def text_tables(frame, args=None) -> str:
 
     parts = []
     try:
-        paper = False
+        paper: bool | dict = False
         if args is not None and args.model == "ViT-B-16" and args.visual_prompts is None:
             paper = dict(zip(frame["estimator"], frame["learner"]))
         if paper or frame["strategy"].nunique() <= MOST_COLUMNS:

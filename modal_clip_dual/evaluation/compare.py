@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from hashlib import blake2b
-from numbers import Integral, Real
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +21,11 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils import Bunch
 from tqdm import tqdm
 
+from .._input import check_integer
 from ..active import PROTOCOLS, Protocol
 from ..classifier import DualPromptClassifier
 from ..data.images import as_array, kind_of
+from ..strategies._selection import check_number
 from ..strategies.registry import get_strategy
 from .runs import FIRST, run_active_learning
 
@@ -271,14 +273,14 @@ class Plan:
 
     def embed(self, runs: Sequence[Run]) -> dict:
         """(X, X_test) of each run: embeddings, once per CLIP, where the image tower is frozen."""
-        inputs, by_clip = {}, {}
+        inputs: dict[str, list] = {}
+        by_clip: dict[tuple | None, list] = {}
         for run in runs:
             clf = run.estimator
             clip = None
-            if isinstance(clf, DualPromptClassifier) and clf.visual_prompts is None:
+            frozen = isinstance(clf, DualPromptClassifier) and clf.visual_prompts is None
+            if frozen and self.X is not None and kind_of(self.X) != "embeddings":
                 clip = (clf.model_name, str(clf.pretrained), clf.precision, clf.device)
-                if kind_of(self.X) == "embeddings":
-                    clip = None
             if clip not in by_clip:
                 pair = [self.X, self.X_test]
                 if clip is not None:
@@ -299,8 +301,7 @@ def make_plan(
     protocol = _resolve_protocol(protocol)
     if first_round not in FIRST:
         raise ValueError(f"first_round={first_round!r}; expected one of {FIRST}")
-    if isinstance(test_size, bool) or not isinstance(test_size, Real) or not 0 < test_size < 1:
-        raise ValueError(f"test_size={test_size!r}; expected a number between 0 and 1")
+    check_number("test_size", test_size, 0, 1)
     plan = Plan(
         [], bunch.name, bunch.X, bunch.y, bunch.X_test, bunch.y_test, protocol, test_size,
         len(bunch.class_names or np.unique(bunch.y)),
@@ -313,8 +314,7 @@ def make_plan(
     learners = [learners] if isinstance(learners, str) else list(learners)
     if not learners or not set(learners) <= set(LEARNERS) or len(set(learners)) < len(learners):
         raise ValueError(f"learners={learners!r}; expected some of {LEARNERS}")
-    if isinstance(n_pseudo, bool) or not isinstance(n_pseudo, Integral) or n_pseudo < 1:
-        raise ValueError(f"n_pseudo={n_pseudo!r}; expected an integer of at least 1")
+    check_integer("n_pseudo", n_pseudo, least=1)
     named = _resolve_estimators(estimators, bunch, learners)
     fingerprint = _fingerprint(bunch)
     for estimator_name, estimator in named.items():
@@ -422,10 +422,11 @@ def _name_of(strategy) -> str:
 
 
 def _resolve_seeds(seeds) -> list[int]:
-    if isinstance(seeds, Integral) and not isinstance(seeds, bool) and seeds > 0:
-        return list(range(seeds))
-    listed = list(seeds) if isinstance(seeds, (Sequence, np.ndarray, range)) else []
-    if not listed or not all(isinstance(s, Integral) and s >= 0 for s in listed):
+    if isinstance(seeds, Integral):
+        check_integer("seeds", seeds, least=1)
+        return list(range(int(seeds)))
+    listed = list(seeds) if isinstance(seeds, (Sequence, np.ndarray)) else []
+    if not listed or not all(isinstance(seed, Integral) and int(seed) >= 0 for seed in listed):
         raise ValueError(f"seeds={seeds!r}; expected a number of repetitions or a list of seeds")
     if len(set(listed)) < len(listed):
         raise ValueError(f"seeds={seeds!r}; expected different ones")

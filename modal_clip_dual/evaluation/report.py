@@ -134,7 +134,7 @@ def _of_data(rows) -> str:
     return "\n".join(part for part in parts if part)
 
 
-def curves(rows) -> list[tuple[str, object]]:
+def curves(rows) -> list[tuple]:
     """Rows of one data set that are drawn together: all, or if they are many by estimator."""
     if len(rows.groupby(["estimator", "strategy"])) <= MOST_BANDS:
         return [("all", rows)]
@@ -181,9 +181,11 @@ def _tests(rows) -> str:
         return ""
     parts = [
         "<h3>Differences</h3>",
-        '<p class="note">Areas under the learning curves, paired by seed; permutation test, Holm’s '
-        "correction for the comparisons of a table. “Not significant” is not “equal”: look at the "
-        "smallest p that could have come out.</p>",
+        (
+            '<p class="note">Areas under the learning curves, paired by seed; permutation test, Holm’s '
+            "correction for the comparisons of a table. “Not significant” is not “equal”: look at the "
+            "smallest p that could have come out.</p>"
+        ),
     ]
     for estimator, runs in rows.groupby("estimator", sort=False):
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 from sklearn.base import clone
@@ -115,7 +116,7 @@ def run_active_learning(
         estimator, query_strategy, X_pool, np.asarray(y_pool), n_instances, n_rounds, first_rows,
         random_state, **extra,
     )  # fmt: skip
-    records = []
+    records: list[dict] = []
     while True:
         with PeakMemory() as memory:
             state = next(rounds, None)
@@ -166,7 +167,7 @@ def _selection_only(
             seed = np.random.SeedSequence([random_state, round_]).generate_state(1)[0] >> 1
             learner.query_strategy = _seeded(strategy, int(seed))
             (chosen, *_), seconds = _timed_query(
-                estimator, lambda: learner.query(X[unlabelled], n_instances=n_instances)
+                estimator, partial(learner.query, X[unlabelled], n_instances=n_instances)
             )
             new = unlabelled[chosen]
         start = time.perf_counter()
@@ -194,7 +195,7 @@ def _full(
             rows, seconds = first_rows, {"score_seconds": 0.0, "select_seconds": 0.0}
         else:
             (rows, _), seconds = _timed_query(
-                estimator, lambda: learner.query(n_instances=n_instances)
+                estimator, partial(learner.query, n_instances=n_instances)
             )
         learner.teach(rows=rows, y=y[rows])
         record = learner.log_[-1]
