@@ -29,7 +29,7 @@ extensions = [
     "numpydoc",
     "sphinx_copybutton",
     "mathml",  # ours: formulas without JavaScript
-    "public_api",  # ours: short names in docstrings lead to the page of the object
+    "public_api",  # ours: names in docstrings and pages lead to the page of the object
 ]
 exclude_patterns = ["_build", "_templates", "_ext", "inventories"]
 templates_path = ["_templates"]
@@ -60,6 +60,7 @@ nitpick_ignore_regex = [
 ELSEWHERE = {
     "python": "https://docs.python.org/3/",
     "numpy": "https://numpy.org/doc/stable/",
+    "scipy": "https://docs.scipy.org/doc/scipy/",
     "pandas": "https://pandas.pydata.org/docs/",
     "sklearn": "https://scikit-learn.org/stable/",
     "skorch": "https://skorch.readthedocs.io/en/stable/",

@@ -67,8 +67,7 @@ def resolve(app, env, node, content_node):
     context = node.get("py:class")
     if context:
         names.append(f"{context.rpartition('.')[2]}.{target}")
-    last = target.split(".")[-1]
-    names.append(last)
+    names.append(target.split(".")[-1])
     for name in names:
         head = name.split(".")[0]
         for module_name, objects in app.env._public_names.items():
@@ -81,7 +80,47 @@ def resolve(app, env, node, content_node):
                     return make_refnode(
                         app.builder, node["refdoc"], entry.docname, entry.node_id, content_node, full
                     )
+    node["reftarget"] = ELSEWHERE.get(target, target)  # intersphinx looks next
     return None
+
+
+# Names that docstrings use as modAL's and scikit-learn's users do.
+ELSEWHERE = {
+    "ActiveLearner": "modAL.models.ActiveLearner",
+    "make_linear_combination": "modAL.utils.combination.make_linear_combination",
+    "make_product": "modAL.utils.combination.make_product",
+    "make_query_strategy": "modAL.utils.combination.make_query_strategy",
+    "entropy_sampling": "modAL.uncertainty.entropy_sampling",
+    "margin_sampling": "modAL.uncertainty.margin_sampling",
+    "skorch.NeuralNetClassifier": "skorch.classifier.NeuralNetClassifier",
+}
+
+
+def skip_member(app, what, name, obj, skip, options):
+    """Leave out scikit-learn's ``set_fit_request`` and the like, which it makes."""
+    return True if name.startswith("set_") and name.endswith("_request") else None
+
+
+def link_literals(app, doctree, docname):
+    """Make links of the names of public objects in code type, on pages other than theirs."""
+    from docutils import nodes
+    from sphinx.util.nodes import make_refnode
+
+    if docname.startswith("api/"):
+        return
+    objects = app.env.get_domain("py").objects
+    for literal in list(doctree.findall(nodes.literal)):
+        name = literal.astext()
+        if isinstance(literal.parent, nodes.reference) or not name.replace(".", "").isidentifier():
+            continue
+        head = name.split(".")[0]
+        for module_name, names in app.env._public_names.items():
+            entry = objects.get(f"{module_name}.{name}") if head in names else None
+            if entry is not None:
+                node = literal.deepcopy()
+                to = entry.docname, entry.node_id
+                literal.replace_self(make_refnode(app.builder, docname, *to, node, name))
+                break
 
 
 def setup(app):
@@ -89,5 +128,7 @@ def setup(app):
         env._public_names = {module: set(names) for module, names in public_objects().items()}
 
     app.connect("env-before-read-docs", remember)
+    app.connect("autodoc-skip-member", skip_member)
+    app.connect("doctree-resolved", link_literals)
     app.connect("missing-reference", resolve, priority=400)  # before intersphinx
     return {"parallel_read_safe": True, "parallel_write_safe": True}
