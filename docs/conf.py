@@ -44,7 +44,6 @@ myst_heading_anchors = 3
 
 public_api.write_index(HERE / "api")
 autosummary_generate = True
-autosummary_ignore_module_all = False
 autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_typehints = "none"  # types are in the Parameters sections
 numpydoc_show_class_members = False  # listed by the template
@@ -80,7 +79,14 @@ html_theme = "pydata_sphinx_theme"
 html_title = f"modal-clip-dual {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
-html_logo = None
+# Pages without a section of their own leave the room to their tables.
+html_sidebars = {
+    page: []
+    for page in (
+        "index", "install", "quickstart", "method", "strategies", "results", "performance", "demo-clip",
+        "own-strategy", "contributing", "changelog", "citing",
+    )
+}  # fmt: skip
 html_copy_source = False
 html_show_sourcelink = False
 html_theme_options = {
@@ -98,4 +104,3 @@ html_theme_options = {
 }
 copybutton_prompt_text = ">>> |\\.\\.\\. |\\$ "
 copybutton_prompt_is_regexp = True
-linkcheck_ignore = [r"https://doi\.org/.*"]
