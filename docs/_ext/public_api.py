@@ -48,9 +48,10 @@ def write_index(folder):
     for module_name, names in public_objects().items():
         summary = import_module(module_name).__doc__.split("\n")[0]
         lines += ["", module_name, "-" * len(module_name), "", summary, ""]
+        lines += [f".. currentmodule:: {module_name}", ""]
         for title, group in _groups(names):
-            lines += [f".. rubric:: {title}", "", ".. autosummary::", "   :toctree: .", ""]
-            lines += [f"   {module_name}.{name}" for name in group] + [""]
+            lines += [f".. rubric:: {title}", "", ".. autosummary::", "   :toctree: ."]
+            lines += ["   :nosignatures:", "", *(f"   {name}" for name in group), ""]
     text = "\n".join(lines)
     target = folder / "index.rst"
     folder.mkdir(exist_ok=True)
