@@ -44,6 +44,18 @@ class Protocol:
         Choose the first round's samples at random.
     reported_rounds : tuple of int, default=()
         Rounds whose accuracy is reported; all if empty.
+
+    See Also
+    --------
+    DualPromptLearner.run : Follows a protocol.
+
+    Examples
+    --------
+    >>> from modal_clip_dual.active import Protocol
+    >>> Protocol(n_rounds=6, fraction=0.01).n_instances(n_pool=1198, n_classes=10)
+    12
+    >>> Protocol(n_rounds=8, per_class=1).n_instances(n_pool=1198, n_classes=10)
+    10
     """
 
     n_rounds: int
@@ -53,7 +65,20 @@ class Protocol:
     reported_rounds: tuple[int, ...] = ()
 
     def n_instances(self, n_pool: int, n_classes: int) -> int:
-        """Labels per round."""
+        """Return the number of labels per round.
+
+        Parameters
+        ----------
+        n_pool : int
+            Samples in the pool.
+        n_classes : int
+            Classes.
+
+        Returns
+        -------
+        n : int
+            At least 1, unless ``per_class`` is 0.
+        """
         if self.per_class is not None:
             return self.per_class * n_classes
         return max(1, round(self.fraction * n_pool))
@@ -74,13 +99,40 @@ class StablePredictions:
 
     Cohen's kappa between the predictions of successive rounds, at least ``kappa`` on the mean
     of the last ``n_rounds`` (Bloodgood and Vijay-Shanker, CoNLL 2009).
+
+    Parameters
+    ----------
+    kappa : float, default=0.99
+        Mean agreement from which on predictions count as stable, at most 1.
+    n_rounds : int, default=3
+        Rounds that the mean is taken over.
+
+    Examples
+    --------
+    >>> from modal_clip_dual.active import StablePredictions
+    >>> stop = StablePredictions(kappa=0.99, n_rounds=2)
+    >>> stop([{"kappa": None}, {"kappa": 0.995}]) is None
+    True
+    >>> stop([{"kappa": 1.0}, {"kappa": 0.995}])
+    'predictions are stable: mean kappa 0.998 over 2 rounds'
     """
 
     kappa: float = 0.99
     n_rounds: int = 3
 
     def __call__(self, log: list[dict]) -> str | None:
-        """Say why to stop; None to go on."""
+        """Say why to stop.
+
+        Parameters
+        ----------
+        log : list of dict
+            ``log_`` of the learner.
+
+        Returns
+        -------
+        reason : str or None
+            None to go on.
+        """
         last = [record["kappa"] for record in log][-self.n_rounds :]
         if len(last) < self.n_rounds or None in last or np.mean(last) < self.kappa:
             return None
@@ -92,12 +144,37 @@ class EstimatedAccuracy:
     """Stop when the accuracy estimated from P(correct) reaches a target.
 
     On the digits the estimate was 7 to 30 points too low (docs/results.md), so it stops late.
+
+    Parameters
+    ----------
+    target : float
+        Accuracy, 0 to 1.
+
+    Examples
+    --------
+    >>> from modal_clip_dual.active import EstimatedAccuracy
+    >>> stop = EstimatedAccuracy(0.9)
+    >>> stop([{"estimated_accuracy": 0.85}]) is None
+    True
+    >>> stop([{"estimated_accuracy": 0.91}])
+    'estimated accuracy 91.0% has reached 90.0%'
     """
 
     target: float
 
     def __call__(self, log: list[dict]) -> str | None:
-        """Say why to stop; None to go on."""
+        """Say why to stop.
+
+        Parameters
+        ----------
+        log : list of dict
+            ``log_`` of the learner.
+
+        Returns
+        -------
+        reason : str or None
+            None to go on.
+        """
         if not log or log[-1]["estimated_accuracy"] is None:
             return None
         if log[-1]["estimated_accuracy"] < self.target:
@@ -286,6 +363,8 @@ class DualPromptLearner(ActiveLearner):
             Another pool: then this is modAL's own ``query``, and the rows are those of it.
         n_instances : int, default=1
             Samples to choose.
+        *args
+            Passed to the strategy.
         return_metrics : bool, default=False
             Return the strategy's scores as well, as modAL 0.4.2 does.
         **kwargs
@@ -344,6 +423,8 @@ class DualPromptLearner(ActiveLearner):
             Of modAL's ``teach``; the rounds of the paper have no place for them.
         rows : array-like of int, default=None
             Positions in the pool, in place of X: any samples without a label.
+        **fit_kwargs
+            Of modAL's ``teach``; refused, since the learner mines pseudo-labels itself.
 
         Raises
         ------
@@ -480,7 +561,13 @@ class DualPromptLearner(ActiveLearner):
         self.log_.append(record)
 
     def stop_reason(self) -> str | None:
-        """Why labelling may stop: the budget, the pool's end or a criterion; None to go on."""
+        """Say why labelling may stop: the budget, the pool's end or a criterion.
+
+        Returns
+        -------
+        reason : str or None
+            None to go on.
+        """
         self.start()
         if len(self.rows_) == len(self._pool):
             return "the whole pool is labelled"
@@ -593,8 +680,10 @@ class DualPromptLearner(ActiveLearner):
             Needed only if a parameter of the saved one was no plain value.
         query_strategy : callable, default=None
             Needed only if the saved one was no function of this package or of modAL.
-        stopping, y_pool
-            As in the constructor; they are not saved.
+        stopping : sequence of callable, default=()
+            As in the constructor; not saved.
+        y_pool : array-like of shape (n_pool,), default=None
+            As in the constructor; not saved.
 
         Returns
         -------

@@ -344,7 +344,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         """Train on pseudo-labels of zero-shot CLIP alone, without any label: round 0.
 
         Per class the ``n_per_class`` samples of the pool that zero-shot CLIP predicts as it
-        with the highest probability are its pseudo-labelled ones ([1]_ of the class, Sec. 3).
+        with the highest probability are its pseudo-labelled ones (arXiv:2602.04340, Sec. 3).
 
         Parameters
         ----------
@@ -595,7 +595,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         return z
 
     def predict_clean_proba(self, X):
-        """Clean probability p_k = sigmoid(z_k) of every label ([1]_ of the class, Eq. 3).
+        """Clean probability p_k = sigmoid(z_k) of every label (arXiv:2602.04340, Eq. 3).
 
         It ranks like the probability that label k is right, but is larger by log(C - 1)
         in the logit where L2 sees one uniform complement; `predict_correct_proba` takes

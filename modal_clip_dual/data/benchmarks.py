@@ -78,8 +78,8 @@ def load_benchmark(name, root=None, *, download=False, layout=None):
         ``split``: whose split it is.  ``"coop"``: CoOp's, so that figures compare with those of
         papers that use it.  ``"torchvision"``: that of the data set's authors, with other images and
         mostly another size.  ``"seeded"``: the draw described above, since there is no other.
-        ``"folders"``: as the folders say.  **Figures on the last three do not compare with
-        figures on CoOp's splits.**
+        ``"folders"``: as the folders say.  **Figures on the last three do not compare** with
+        figures on CoOp's splits.
 
     Raises
     ------

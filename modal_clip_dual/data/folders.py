@@ -40,6 +40,8 @@ def load_image_folder(folder, extensions: Sequence[str] = IMAGE_EXTENSIONS):
         If ``folder`` is none.
     ValueError
         If there is no class folder, or no image in any.
+    TypeError
+        If ``extensions`` is one string.
 
     Examples
     --------

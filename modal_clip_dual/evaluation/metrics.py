@@ -51,7 +51,7 @@ def expected_calibration_error(confidence, correct, n_bins=15):
     """Expected calibration error over bins of equal mass.
 
     Samples are sorted by confidence and cut into bins of (nearly) equal size; the result
-    is the mean over samples of |accuracy - mean confidence| of their bin.
+    is the mean over samples of ``|accuracy - mean confidence|`` of their bin.
 
     Parameters
     ----------

@@ -68,7 +68,7 @@ def run_active_learning(
     -------
     records : list of dict
         One per round: ``round``, ``n_labels``, ``budget`` (n_labels / n_pool), what
-        `measurement.measure` measures on the test set, ``class_coverage`` (share of the pool's
+        ``measurement.measure`` measures on the test set, ``class_coverage`` (share of the pool's
         classes that have a label), ``n_pseudo``, ``pseudo_accuracy`` (None without),
         ``train_seconds``, ``score_seconds`` (of the query, in methods of the classifier),
         ``select_seconds`` (the rest of the query) and ``peak_memory_mib`` (resident, of the whole

@@ -381,7 +381,7 @@ def compare_pairs(
     0.25 with 3 seeds, 0.0625 with 5, 0.002 with 10. With 3 to 5 seeds of one data set no difference,
     however large, reaches 0.05. Holm's correction multiplies the smallest p-value by the number of
     rows. Look at ``min_p_corrected`` first: where it is above your level the test could only have
-    said "not significant". `min_p_value` takes the pairs that differ as they are and lets all differ
+    said "not significant". ``min_p_value`` takes the pairs that differ as they are and lets all differ
     in one direction; drawn changes of sign can also give no less than 1 / (n_resamples + 1).
 
     The interval is no test: it assumes more (see `summarize`), and may leave out zero where the

@@ -21,12 +21,14 @@ def badge_gradient_norm(classifier, X, *, device=None):
     classifier : modAL learner, Committee, Pipeline or estimator
         As for `badge_sampling`.
     X : array-like of n samples
+        Embeddings, images or paths.
     device : str or None, default=None
         Of the computation; see `badge_sampling`.
 
     Returns
     -------
     norm : ndarray of shape (n,), float32
+        At least 0.
 
     Raises
     ------

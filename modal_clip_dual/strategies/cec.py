@@ -27,8 +27,15 @@ def cec_uncertainty(
     classifier : modAL learner, Committee, Pipeline or estimator
         As for `cec_sampling`.
     X : array-like of n samples
-    n_prior, n_neighbors, max_samples, random_state
-        As for `cec_sampling`.
+        Embeddings, images or paths.
+    n_prior : int or None, default=None
+        Most probable samples of a class whose mean probability is its prior; see `cec_sampling`.
+    n_neighbors : int, default=10
+        Neighbours whose entropy counts.
+    max_samples : int, default=10_000
+        Neighbours are looked for among so many samples, drawn at random, if there are more.
+    random_state : int, Generator, RandomState or None, default=None
+        Of that draw.
 
     Returns
     -------

@@ -106,8 +106,18 @@ def class_balanced_margin_sampling(
 
     Parameters
     ----------
-    classifier, X_pool, n_instances, random_tie_break, remainder, random_state
+    classifier : modAL learner, Committee, Pipeline or estimator
         As for `class_balanced_entropy_sampling`.
+    X_pool : array-like of n_pool samples
+        The unlabelled pool.
+    n_instances : int, default=1
+        Samples to query, 1 to n_pool.
+    random_tie_break : bool, default=False
+        Shuffle samples of equal margin instead of keeping their order in the pool.
+    remainder : {"per-class", "global"}, default="per-class"
+        See `negative_prompt_sampling`.
+    random_state : int, Generator, RandomState or None, default=None
+        Of ``random_tie_break``.
 
     Returns
     -------

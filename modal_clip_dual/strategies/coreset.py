@@ -23,6 +23,7 @@ def coreset_distance(classifier, X, *, device=None):
     classifier : modAL learner or Committee
         Embeds as in `coreset_sampling`.
     X : array-like of n samples
+        Embeddings, images or paths.
     device : str or None, default=None
         Of the computation; see `coreset_sampling`.
 

@@ -27,8 +27,15 @@ def dropquery_disagreement(
     classifier : modAL learner, Pipeline or estimator
         As for `dropquery_sampling`.
     X : array-like of n samples
-    n_dropouts, dropout, random_state, device
-        As for `dropquery_sampling`.
+        Embeddings, images or paths.
+    n_dropouts : int, default=3
+        Dropouts per sample.
+    dropout : float, default=0.75
+        Share of the features that each of them sets to zero.
+    random_state : int, Generator, RandomState or None, default=None
+        Of the dropouts.
+    device : str or None, default=None
+        Of the computation; see `dropquery_sampling`.
 
     Returns
     -------
