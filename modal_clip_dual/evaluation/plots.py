@@ -1,7 +1,7 @@
 """Figures of active-learning runs.
 
 Each draws into the Axes that it is given, or into a new figure that no window shows: save it with
-``ax.figure.savefig("curves.png")``.
+``ax.figure.savefig("curves.png")``, or end a notebook's cell with ``ax.figure``.
 """
 
 from __future__ import annotations
