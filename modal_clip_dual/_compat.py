@@ -18,6 +18,7 @@ import sys
 from functools import cache, wraps
 from importlib.abc import MetaPathFinder
 from inspect import signature
+from typing import Any
 
 
 @cache
@@ -48,7 +49,7 @@ def _mend_check_X_y(module) -> None:
     def renamed(*args, force_all_finite=True, **kwargs):
         return check_X_y(*args, ensure_all_finite=force_all_finite, **kwargs)
 
-    renamed.mended = True
+    renamed.mended = True  # type: ignore[attr-defined]
     module.check_X_y = renamed
 
 
@@ -65,7 +66,7 @@ def _mend_data_vstack(module) -> None:
             return pd.concat(blocks)
         return data_vstack(blocks)
 
-    concatenating.mended = True
+    concatenating.mended = True  # type: ignore[attr-defined]
     module.data_vstack = concatenating
 
 
@@ -83,26 +84,37 @@ _MENDERS = {
 class _MendOnImport(MetaPathFinder):
     """Mends a module of modAL right after it has been imported."""
 
+    # Known by this and not by its class: whoever imports this package a second time (coverage
+    # tools, notebooks that reload) makes another class of the same name.
+    mends_modal = True
+
     def find_spec(self, fullname, path, target=None):
+        """The spec that the other finders have for one of modAL's modules, with the mending added."""
         if fullname not in _MENDERS:
             return None
         for finder in sys.meta_path:
-            if finder is self or not hasattr(finder, "find_spec"):
+            # Not one of these either: two that ask each other would never end.
+            if _is_mender(finder) or not hasattr(finder, "find_spec"):
                 continue
             spec = finder.find_spec(fullname, path, target)
             if spec is not None:
                 break
         else:
             return None
-        execute = spec.loader.exec_module
+        loader: Any = spec.loader
+        execute = loader.exec_module
 
         def execute_and_mend(module):
             execute(module)
             for mend in _MENDERS[fullname]:
                 mend(module)
 
-        spec.loader.exec_module = execute_and_mend
+        loader.exec_module = execute_and_mend
         return spec
+
+
+def _is_mender(finder) -> bool:
+    return getattr(finder, "mends_modal", False) is True
 
 
 def mend_modal() -> None:
@@ -114,5 +126,5 @@ def mend_modal() -> None:
         if name in sys.modules:
             for mend in menders:
                 mend(sys.modules[name])
-    if not any(isinstance(finder, _MendOnImport) for finder in sys.meta_path):
+    if not any(_is_mender(finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _MendOnImport())
