@@ -139,7 +139,10 @@ class DiskCache:
             return None
         if len(data) != prod(sides) * self.dtype.itemsize:
             return None
-        return np.frombuffer(data, self.dtype).reshape(sides).copy()
+        try:
+            return np.frombuffer(data, self.dtype).reshape(sides).copy()
+        except (ValueError, OverflowError):  # more axes, or longer ones, than NumPy has
+            return None
 
     def put(self, items: Mapping[bytes, np.ndarray]) -> None:
         """Keep arrays; keys that are there already keep what they have.

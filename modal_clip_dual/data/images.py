@@ -44,10 +44,10 @@ def as_array(X, name: str = "X"):
     if paths is not None:
         return paths
     array = X if isinstance(X, np.ndarray) else np.asarray(X)
-    if isinstance(X, (list, tuple)) and array.ndim in (3, 4) and array.dtype.kind in "iu":
-        # modAL turns lists of images into nested lists of integers when it adds to them.
-        if array.size and 0 <= array.min() and array.max() <= 255:
-            array = array.astype(np.uint8)
+    # modAL turns lists of images into nested lists of integers when it adds to them.
+    nested = isinstance(X, (list, tuple)) and array.ndim in (3, 4) and array.dtype.kind in "iu"
+    if nested and array.size and 0 <= array.min() and array.max() <= 255:
+        array = array.astype(np.uint8)
     if np.iscomplexobj(array):
         raise ValueError(f"Complex data not supported: {name} has dtype {array.dtype}; {EXPECTED}")
     if array.ndim in (3, 4):

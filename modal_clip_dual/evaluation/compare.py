@@ -299,10 +299,10 @@ def make_plan(
     protocol = _resolve_protocol(protocol)
     if first_round not in FIRST:
         raise ValueError(f"first_round={first_round!r}; expected one of {FIRST}")
-    if isinstance(test_size, bool) or not isinstance(test_size, Real) or not 0 < test_size < 1:
+    if isinstance(test_size, bool) or not isinstance(test_size, Real) or not 0 < float(test_size) < 1:
         raise ValueError(f"test_size={test_size!r}; expected a number between 0 and 1")
     plan = Plan(
-        [], bunch.name, bunch.X, bunch.y, bunch.X_test, bunch.y_test, protocol, test_size,
+        [], bunch.name, bunch.X, bunch.y, bunch.X_test, bunch.y_test, protocol, float(test_size),
         len(bunch.class_names or np.unique(bunch.y)),
     )  # fmt: skip
     if plan.n_instances * plan.n_rounds > plan.n_pool:
@@ -313,7 +313,7 @@ def make_plan(
     learners = [learners] if isinstance(learners, str) else list(learners)
     if not learners or not set(learners) <= set(LEARNERS) or len(set(learners)) < len(learners):
         raise ValueError(f"learners={learners!r}; expected some of {LEARNERS}")
-    if isinstance(n_pseudo, bool) or not isinstance(n_pseudo, Integral) or n_pseudo < 1:
+    if isinstance(n_pseudo, bool) or not isinstance(n_pseudo, Integral) or int(n_pseudo) < 1:
         raise ValueError(f"n_pseudo={n_pseudo!r}; expected an integer of at least 1")
     named = _resolve_estimators(estimators, bunch, learners)
     fingerprint = _fingerprint(bunch)
@@ -324,7 +324,7 @@ def make_plan(
                 for seed in _resolve_seeds(seeds):
                     names = {"data": bunch.name, "estimator": shown, "learner": learner}
                     names |= {"strategy": strategy_name, "seed": seed}
-                    k = n_pseudo if learner == "full" else 0
+                    k = int(n_pseudo) if learner == "full" else 0
                     settings = [
                         FORMAT, fingerprint, names, _describe(estimator), _describe(strategy), k,
                         first_round, asdict(protocol), None if plan.y_test is not None else test_size,
@@ -422,10 +422,10 @@ def _name_of(strategy) -> str:
 
 
 def _resolve_seeds(seeds) -> list[int]:
-    if isinstance(seeds, Integral) and not isinstance(seeds, bool) and seeds > 0:
-        return list(range(seeds))
+    if not isinstance(seeds, bool) and isinstance(seeds, Integral) and int(seeds) > 0:
+        return list(range(int(seeds)))
     listed = list(seeds) if isinstance(seeds, (Sequence, np.ndarray, range)) else []
-    if not listed or not all(isinstance(s, Integral) and s >= 0 for s in listed):
+    if not listed or not all(isinstance(s, Integral) and int(s) >= 0 for s in listed):
         raise ValueError(f"seeds={seeds!r}; expected a number of repetitions or a list of seeds")
     if len(set(listed)) < len(listed):
         raise ValueError(f"seeds={seeds!r}; expected different ones")
@@ -543,10 +543,20 @@ TEXT = ("data", "estimator", "learner", "strategy")
 def _read(files):
     rows = []
     for file in files:
-        with open(file, newline="", encoding="utf-8") as stream:
-            for row in csv.DictReader(stream):
-                rows.append({name: value if name in TEXT else value or None for name, value in row.items()})
+        try:
+            with open(file, newline="", encoding="utf-8") as stream:
+                found = [_row_of(row) for row in csv.DictReader(stream)]
+            _frame(found)
+        except (csv.Error, ValueError, TypeError) as error:
+            raise ValueError(f"{str(file)!r} is no file of results, or damaged ({error})") from error
+        rows += found
     return _frame(rows)
+
+
+def _row_of(row: dict) -> dict:
+    if None in row or None in row.values():
+        raise ValueError("a line is longer or shorter than the first")
+    return {name: value if name in TEXT else value or None for name, value in row.items()}
 
 
 def _frame(rows):

@@ -115,7 +115,7 @@ def run_active_learning(
         estimator, query_strategy, X_pool, np.asarray(y_pool), n_instances, n_rounds, first_rows,
         random_state, **extra,
     )  # fmt: skip
-    records = []
+    records: list[dict] = []
     while True:
         with PeakMemory() as memory:
             state = next(rounds, None)
@@ -166,7 +166,7 @@ def _selection_only(
             seed = np.random.SeedSequence([random_state, round_]).generate_state(1)[0] >> 1
             learner.query_strategy = _seeded(strategy, int(seed))
             (chosen, *_), seconds = _timed_query(
-                estimator, lambda: learner.query(X[unlabelled], n_instances=n_instances)
+                estimator, lambda left=unlabelled: learner.query(X[left], n_instances=n_instances)
             )
             new = unlabelled[chosen]
         start = time.perf_counter()

@@ -58,6 +58,8 @@ def negative_prompt_loss(
         every = F.softplus(clean_logits)
         is_other = (every.sum(1) - every.gather(1, column).squeeze(1)) / (n_classes - 1)
     elif complement == "hard":
+        if positive_logits is None:
+            raise ValueError("complement='hard' needs positive_logits, which is None")
         rivals = positive_logits.detach().scatter(1, column, float("-inf"))
         is_other = (rivals.softmax(1) * F.softplus(clean_logits)).sum(1)
     else:

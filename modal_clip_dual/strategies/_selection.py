@@ -25,7 +25,7 @@ def check_n_instances(n_instances, n_pool: int) -> int:
         raise TypeError(
             f"n_instances={n_instances!r} is a {type(n_instances).__name__}; expected an integer"
         )
-    if not 1 <= n_instances <= n_pool:
+    if not 1 <= int(n_instances) <= n_pool:
         raise ValueError(
             f"n_instances={n_instances}; expected 1 to {n_pool}, the number of samples in X_pool"
         )
@@ -42,8 +42,9 @@ def check_number(name: str, value, low: float, high: float, *, ends: str = "") -
     """Refuse what is no number between low and high; ``ends``: "low" and "high" belong to it."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name}={value!r} is a {type(value).__name__}; expected a number")
-    inside = low <= value if "low" in ends else low < value
-    inside &= value <= high if "high" in ends else value < high
+    number = float(value)
+    inside = low <= number if "low" in ends else low < number
+    inside &= number <= high if "high" in ends else number < high
     if not inside:
         left, right = "[" if "low" in ends else "(", "]" if "high" in ends else ")"
         raise ValueError(f"{name}={value}; expected a number in {left}{low}, {high}{right}")
