@@ -50,6 +50,17 @@ def test_snippets_of_the_page_on_the_loop(tmp_path):
     assert done.stdout.splitlines()[-1] == "DualPromptLearner(round 2, 40 of 1797 40 40"
 
 
+def test_snippets_of_the_page_on_saving(tmp_path):
+    blocks = python_blocks((ROOT / "docs/saving.md").read_text(encoding="utf-8"))
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(blocks)], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    first, second = done.stdout.splitlines()
+    assert first.split()[0] == "True"
+    assert second.startswith("['demo', 'bundled'] ")
+
+
 def test_snippets_of_the_page_on_strategies():
     blocks = python_blocks((ROOT / "docs/strategies.md").read_text(encoding="utf-8"))
     code = "\n".join([*blocks, "print(len(learner.query(X[20:], n_instances=10)[0]), rows.shape)"])
