@@ -985,7 +985,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         except (KeyError, TypeError, AttributeError) as error:
             raise _damaged(path, error) from error
         if unknown:
-            raise ValueError(f"path={str(path)!r} has parameters that do not exist here: {sorted(unknown)}")
+            raise ValueError(f"path={str(path)!r} has parameters that do not exist here: {sorted(map(str, unknown))}")
         if missing:
             example = ", ".join(f"{name}=..." for name in sorted(missing))
             raise ValueError(
@@ -1018,7 +1018,8 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             raise ValueError("classes and names do not match")
         if {type(self._saved_clip[name]) for name in ("precision", "weights", "preprocessing")} != {str}:
             raise ValueError("no checksum")
-        self._visual["visual_prompts"], self._visual["n_visual_tokens"], self._visual["prompt_depth"]
+        if not {"visual_prompts", "n_visual_tokens", "prompt_depth"} <= set(self._visual):
+            raise ValueError("no settings of visual prompts")
         name, tag = self._clip
         self._clip = (params.get("model_name", name), params.get("pretrained", tag))
         self.saved_with_ = dict(settings["versions"])

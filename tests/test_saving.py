@@ -26,7 +26,8 @@ def rewrite(path, change):
         arrays = dict(file)
     settings = json.loads(str(arrays["settings"]))
     change(settings, arrays)
-    np.savez(open(path, "wb"), **(arrays | {"settings": np.array(json.dumps(settings))}))
+    with open(path, "wb") as file:
+        np.savez(file, **(arrays | {"settings": np.array(json.dumps(settings))}))
 
 
 @pytest.fixture

@@ -110,6 +110,33 @@ def test_checkpoint_file(evil, architecture, tmp_path, nothing_loaded, content, 
     assert not nothing_loaded
 
 
+def test_weights_that_are_read_without_restriction_run_what_is_in_them(tmp_path):
+    """The control: these files would do it."""
+    for name in ("an object", "an object of the old format", "a state dict"):
+        (tmp_path / "weights.pt").write_bytes(MALICIOUS[name](Evil(tmp_path / "ran")))
+        loaded = torch.load(tmp_path / "weights.pt", weights_only=False)
+        (loaded["state_dict"]["logit_scale"] if isinstance(loaded, dict) else loaded).close()
+        (tmp_path / "ran").unlink()
+
+
+@pytest.mark.parametrize("content", MALICIOUS)
+def test_second_try_of_open_clip(evil, architecture, tmp_path, nothing_loaded, monkeypatch, content):
+    """After a TypeError it drops ``weights_only=True``: torch 2.6 and later restrict by themselves."""
+    load, tries = torch.load, []
+
+    def restricted(*args, **kwargs):
+        tries.append("weights_only" in kwargs)
+        if tries[-1]:
+            raise TypeError
+        return load(*args, **kwargs)
+
+    monkeypatch.setattr(torch, "load", restricted)
+    (tmp_path / "weights.pt").write_bytes(MALICIOUS[content](evil))
+    with pytest.raises(Exception, match=r"."):
+        load_backbone(architecture, str(tmp_path / "weights.pt"), "cpu")
+    assert tries[:1] == [True]
+
+
 def test_checkpoint_file_that_is_one(architecture, tmp_path, nothing_loaded):
     """The same way with weights: the refusals above are about the content."""
     model = open_clip.create_model(architecture)
@@ -181,7 +208,7 @@ def test_state_that_would_fill_the_memory(fitted, tmp_path):
         DualPromptClassifier.load(tmp_path / "clf")
 
 
-@pytest.mark.parametrize("shape", ["1", "1 " * 100, "-1", "0 99999999999999999999", "x", "9" * 5000, None, 3, b"1"])
+@pytest.mark.parametrize("shape", ["1", "1 " * 100, "-1", "0 99999999999999999999", "x", "9" * 5000, None, 3])
 def test_cache_holds_bytes_and_no_objects(evil, tmp_path, shape):
     cache = DiskCache(tmp_path, "pixels", "1", np.uint8)
     data = pickle.dumps(evil) if shape == "1" else b"" if shape and "0 9" in str(shape) else b"\x80"
@@ -218,6 +245,21 @@ def test_batches_of_cifar(evil, tmp_path):
         (folder / name).write_bytes(pickle.dumps(evil))
     with pytest.raises(ValueError, match="is incomplete or damaged"):
         load_benchmark("cifar10", tmp_path)
+
+
+@pytest.mark.parametrize("damaged", ["imagelabels.mat", "setid.mat"])
+def test_matlab_files(evil, tmp_path, damaged):
+    from scipy.io import savemat
+
+    folder = tmp_path / "flowers-102"
+    (folder / "jpg").mkdir(parents=True)
+    savemat(folder / "imagelabels.mat", {"labels": [[1, 2]]})
+    savemat(folder / "setid.mat", {"trnid": [[1]], "valid": [[2]], "tstid": [[3]]})
+    with pytest.raises(ValueError, match=r"setid\.mat' has numbers from 3 to 3 in 'tstid'; expected 1 to 2"):
+        load_benchmark("oxford_flowers", tmp_path)
+    (folder / damaged).write_bytes(pickle.dumps(evil) * 20)
+    with pytest.raises(ValueError, match=f"{damaged}' is no MATLAB file with .*, or damaged"):
+        load_benchmark("oxford_flowers", tmp_path)
 
 
 @pytest.mark.parametrize(
