@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -21,7 +21,7 @@ READERS = {"learner": "DualPromptLearner.resume", "classifier": "DualPromptClass
 PACKAGES = ("torch", "open_clip_torch", "numpy", "scikit-learn", "skorch")
 
 
-def check_target(path) -> Path:
+def check_target(path: str | os.PathLike) -> Path:
     """Return a path that a file can be written to.
 
     Raises
@@ -37,29 +37,31 @@ def check_target(path) -> Path:
     return target
 
 
-def write_state(path, kind: str, settings: dict, arrays: dict[str, np.ndarray]) -> None:
+def write_state(
+    path: str | os.PathLike, kind: str, settings: dict, arrays: dict[str, np.ndarray]
+) -> None:
     """Write settings (as JSON) and arrays to an .npz file, replacing what was there at once.
 
     Whatever happens meanwhile, the path holds either the old file or the new one.  ``kind`` is
     one of `READERS`.
     """
-    path = Path(path)
+    target = Path(path)
     buffer = io.BytesIO()
     text = json.dumps({"schema": SCHEMA, "kind": kind, "versions": versions(), **settings})
     members: dict[str, Any] = {"settings": np.array(text), **arrays}
     np.savez(buffer, **members)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
             file.write(buffer.getbuffer())
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def read_state(path, kind: str) -> tuple[dict, dict[str, np.ndarray]]:
+def read_state(path: str | os.PathLike, kind: str) -> tuple[dict, dict[str, np.ndarray]]:
     """Return settings and arrays of a file of `write_state`.
 
     The file may be a stranger's: nothing in it is run, and no more memory is taken than it is
@@ -95,7 +97,7 @@ def read_state(path, kind: str) -> tuple[dict, dict[str, np.ndarray]]:
     return settings, arrays
 
 
-def _refuse_compressed(file) -> None:
+def _refuse_compressed(file: BinaryIO) -> None:
     """Our files are not compressed: one which is, or holds more than its size, may be a bomb."""
     with zipfile.ZipFile(file) as archive:
         members = archive.infolist()
@@ -107,7 +109,7 @@ def _refuse_compressed(file) -> None:
     file.seek(0)
 
 
-def _written_with(settings) -> str:
+def _written_with(settings: Any) -> str:
     saved = settings.get("versions") if isinstance(settings, dict) else None
     return f" (written with {describe_versions(saved)})" if saved else ""
 
@@ -129,7 +131,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def describe_versions(saved) -> str:
+def describe_versions(saved: Any) -> str:
     """How messages show versions; those of a stranger's file too."""
     if not isinstance(saved, Mapping):
         return "unknown versions"
@@ -139,7 +141,7 @@ def describe_versions(saved) -> str:
 # ---------------------------------------------------------------- parameters of an estimator
 
 
-def plain_params(estimator, without: Collection[str] = ()) -> dict:
+def plain_params(estimator: Any, without: Collection[str] = ()) -> dict:
     """Parameters that JSON can hold; the names of the others under "missing"."""
     params, missing = {}, []
     for name, value in estimator.get_params(deep=False).items():
@@ -155,7 +157,7 @@ def plain_params(estimator, without: Collection[str] = ()) -> dict:
     return {"params": params, "missing": missing}
 
 
-def _plain_value(name: str, value):
+def _plain_value(name: str, value: Any) -> Any:
     if isinstance(value, tuple):
         return list(value)
     if isinstance(value, (np.ndarray, np.generic)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from hashlib import blake2b
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -21,7 +22,7 @@ EXPECTED = (
 )
 
 
-def as_array(X, name: str = "X"):
+def as_array(X: Any, name: str = "X") -> Any:
     """Return X as an array whose kind `kind_of` tells, without copying what is one already.
 
     A DataFrame or a 2-d array with a single column of strings is a column of paths.
@@ -67,7 +68,7 @@ def kind_of(array: np.ndarray) -> str:
     return {1: "paths", 2: "embeddings", 3: "images", 4: "images"}[array.ndim]
 
 
-def _paths_from(X, name: str) -> np.ndarray | None:
+def _paths_from(X: Any, name: str) -> np.ndarray | None:
     """Return a 1-d object array of str if X is a column of paths, else None."""
     if isinstance(X, (list, tuple)):
         if not X or not isinstance(X[0], (str, os.PathLike)):

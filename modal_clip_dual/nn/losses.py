@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -88,7 +90,7 @@ class DualPromptLoss(nn.Module):
         self.seed = seed
         self._generator: torch.Generator | None = None
 
-    def forward(self, outputs, target) -> torch.Tensor:
+    def forward(self, outputs: Any, target: Any) -> torch.Tensor:
         """Loss of the outputs of `DualPromptModule`.
 
         ``target`` are labels (n,), or a pair of labels and weights (n,) of the samples: with
