@@ -17,7 +17,10 @@ from __future__ import annotations
 import sys
 from functools import cache, wraps
 from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
 from inspect import signature
+from types import ModuleType
+from typing import Any
 
 
 @cache
@@ -28,7 +31,7 @@ def query_returns_metrics() -> bool:
     return "return_metrics" in signature(BaseLearner.query).parameters
 
 
-def format_query(indices, metrics):
+def format_query(indices: Any, metrics: Any) -> Any:
     """Return what a query strategy of the installed modAL returns.
 
     modAL 0.4.2 takes ``(indices, metrics)``; modAL 0.4.1 takes the indices alone and
@@ -37,7 +40,7 @@ def format_query(indices, metrics):
     return (indices, metrics) if query_returns_metrics() else indices
 
 
-def _mend_check_X_y(module) -> None:
+def _mend_check_X_y(module: ModuleType) -> None:
     check_X_y = module.__dict__.get("check_X_y")
     if check_X_y is None or hasattr(check_X_y, "mended"):
         return
@@ -45,14 +48,14 @@ def _mend_check_X_y(module) -> None:
         return
 
     @wraps(check_X_y)
-    def renamed(*args, force_all_finite=True, **kwargs):
+    def renamed(*args: Any, force_all_finite: Any = True, **kwargs: Any) -> Any:
         return check_X_y(*args, ensure_all_finite=force_all_finite, **kwargs)
 
-    renamed.mended = True
-    module.check_X_y = renamed
+    renamed.mended = True  # type: ignore[attr-defined]
+    module.check_X_y = renamed  # type: ignore[attr-defined]
 
 
-def _mend_data_vstack(module) -> None:
+def _mend_data_vstack(module: ModuleType) -> None:
     import pandas as pd
 
     data_vstack = module.__dict__.get("data_vstack")
@@ -60,13 +63,13 @@ def _mend_data_vstack(module) -> None:
         return
 
     @wraps(data_vstack)
-    def concatenating(blocks):
+    def concatenating(blocks: Any) -> Any:
         if all(isinstance(block, pd.DataFrame) for block in blocks):
             return pd.concat(blocks)
         return data_vstack(blocks)
 
-    concatenating.mended = True
-    module.data_vstack = concatenating
+    concatenating.mended = True  # type: ignore[attr-defined]
+    module.data_vstack = concatenating  # type: ignore[attr-defined]
 
 
 # modAL's modules copy both names by ``from ... import``, so each copy has to be mended.
@@ -83,26 +86,37 @@ _MENDERS = {
 class _MendOnImport(MetaPathFinder):
     """Mends a module of modAL right after it has been imported."""
 
-    def find_spec(self, fullname, path, target=None):
+    # Known by this and not by its class: whoever imports this package a second time (coverage
+    # tools, notebooks that reload) makes another class of the same name.
+    mends_modal = True
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> ModuleSpec | None:
+        """The spec that the other finders have for one of modAL's modules, with the mending added."""
         if fullname not in _MENDERS:
             return None
         for finder in sys.meta_path:
-            if finder is self or not hasattr(finder, "find_spec"):
+            # Not one of these either: two that ask each other would never end.
+            if _is_mender(finder) or not hasattr(finder, "find_spec"):
                 continue
             spec = finder.find_spec(fullname, path, target)
             if spec is not None:
                 break
         else:
             return None
-        execute = spec.loader.exec_module
+        loader: Any = spec.loader
+        execute = loader.exec_module
 
-        def execute_and_mend(module):
+        def execute_and_mend(module: ModuleType) -> None:
             execute(module)
             for mend in _MENDERS[fullname]:
                 mend(module)
 
-        spec.loader.exec_module = execute_and_mend
+        loader.exec_module = execute_and_mend
         return spec
+
+
+def _is_mender(finder: Any) -> bool:
+    return getattr(finder, "mends_modal", False) is True
 
 
 def mend_modal() -> None:
@@ -114,5 +128,5 @@ def mend_modal() -> None:
         if name in sys.modules:
             for mend in menders:
                 mend(sys.modules[name])
-    if not any(isinstance(finder, _MendOnImport) for finder in sys.meta_path):
+    if not any(_is_mender(finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _MendOnImport())

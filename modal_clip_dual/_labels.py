@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
 
-def check_labels(y, name="y"):
+def check_labels(y: Any, name: str = "y") -> np.ndarray:
     """Return y as a 1-d array of labels; messages call it by its name.
 
     Raises
@@ -34,7 +35,7 @@ def check_labels(y, name="y"):
     return y
 
 
-def resolve_labels(class_names, y):
+def resolve_labels(class_names: Any, y: Any) -> tuple[np.ndarray, list[str], Any]:
     """Return (classes, names, target) of `class_names` and labels y, None if there are none.
 
     `classes` is sorted and ``names[k]`` is what ``classes[k]`` is called in a prompt.
@@ -78,7 +79,7 @@ def resolve_labels(class_names, y):
     return classes, names, None if y is None else encode_labels(y, classes)
 
 
-def encode_labels(y, classes, name="y"):
+def encode_labels(y: np.ndarray, classes: np.ndarray, name: str = "y") -> np.ndarray:
     """Positions of the labels y in `classes`; ValueError with the row of one that is not there."""
     position = {label: k for k, label in enumerate(classes.tolist())}
     target = np.empty(len(y), dtype=np.int64)

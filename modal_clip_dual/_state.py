@@ -5,52 +5,181 @@ from __future__ import annotations
 import io
 import json
 import os
+import sys
+import zipfile
+from collections.abc import Collection, Mapping
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 
 SCHEMA = 1
+# What a file may hold, and what reads it.
+READERS = {"learner": "DualPromptLearner.resume", "classifier": "DualPromptClassifier.load"}
+PACKAGES = ("torch", "open_clip_torch", "numpy", "scikit-learn", "skorch")
 
 
-def write_state(path, settings: dict, arrays: dict[str, np.ndarray]) -> None:
+def check_target(path: str | os.PathLike) -> Path:
+    """Return a path that a file can be written to.
+
+    Raises
+    ------
+    ValueError
+        If its folder does not exist, or it is a folder itself.
+    """
+    target = Path(path)
+    if not target.absolute().parent.is_dir():
+        raise ValueError(f"path={str(path)!r}: there is no such folder to write to")
+    if target.is_dir():
+        raise ValueError(f"path={str(path)!r} is a folder; expected the name of a file")
+    return target
+
+
+def write_state(
+    path: str | os.PathLike, kind: str, settings: dict, arrays: dict[str, np.ndarray]
+) -> None:
     """Write settings (as JSON) and arrays to an .npz file, replacing what was there at once.
 
-    Whatever happens meanwhile, the path holds either the old file or the new one.
+    Whatever happens meanwhile, the path holds either the old file or the new one.  ``kind`` is
+    one of `READERS`.
     """
-    path = Path(path)
+    target = Path(path)
     buffer = io.BytesIO()
-    text = json.dumps({"schema": SCHEMA, **settings})
-    np.savez(buffer, settings=np.array(text), **arrays)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    text = json.dumps({"schema": SCHEMA, "kind": kind, "versions": versions(), **settings})
+    members: dict[str, Any] = {"settings": np.array(text), **arrays}
+    np.savez(buffer, **members)
+    temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
             file.write(buffer.getbuffer())
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def read_state(path) -> tuple[dict, dict[str, np.ndarray]]:
+def read_state(path: str | os.PathLike, kind: str) -> tuple[dict, dict[str, np.ndarray]]:
     """Return settings and arrays of a file of `write_state`.
+
+    The file may be a stranger's: nothing in it is run, and no more memory is taken than it is
+    large on the disk.
 
     Raises
     ------
+    FileNotFoundError
+        If there is no such file.
     ValueError
-        If it is none, is damaged, holds pickled objects, or has another schema.
+        If it is none, is damaged, holds pickled objects or another kind, or has another schema.
     """
     try:
-        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        with open(path, "rb") as opened:
+            _refuse_compressed(opened)
+            with np.load(opened, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
         settings = json.loads(str(arrays.pop("settings")))
         schema = settings.pop("schema")
     except FileNotFoundError:
         raise
     except Exception as error:
-        raise ValueError(f"path={str(path)!r} is no saved state of a learner ({error})") from error
+        raise ValueError(f"path={str(path)!r} is no saved state of a {kind} ({error})") from error
     if schema != SCHEMA:
         raise ValueError(
             f"path={str(path)!r} has schema {schema}; this version of modal-clip-dual reads {SCHEMA}"
+            f"{_written_with(settings)}"
         )
+    found = settings.pop("kind", "learner")
+    if found != kind:
+        reader = READERS.get(str(found), "a newer version")
+        raise ValueError(f"path={str(path)!r} is no saved {kind} but a {found}, for {reader}")
     return settings, arrays
+
+
+def _refuse_compressed(file: BinaryIO) -> None:
+    """Our files are not compressed: one which is, or holds more than its size, may be a bomb."""
+    with zipfile.ZipFile(file) as archive:
+        members = archive.infolist()
+    for member in members:
+        if member.compress_type != zipfile.ZIP_STORED:
+            raise ValueError(f"{member.filename!r} is compressed")
+    if sum(member.file_size for member in members) > file.seek(0, os.SEEK_END):
+        raise ValueError("it claims to hold more than its size")
+    file.seek(0)
+
+
+def _written_with(settings: Any) -> str:
+    saved = settings.get("versions") if isinstance(settings, dict) else None
+    return f" (written with {describe_versions(saved)})" if saved else ""
+
+
+# ---------------------------------------------------------------- versions
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Versions of this package and of those that a prediction depends on."""
+    from . import __version__
+
+    found = {"python": sys.version.partition(" ")[0], "modal-clip-dual": __version__}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # installed without metadata
+            found[name] = "unknown"
+    return found
+
+
+def describe_versions(saved: Any) -> str:
+    """How messages show versions; those of a stranger's file too."""
+    if not isinstance(saved, Mapping):
+        return "unknown versions"
+    return ", ".join(f"{str(name)[:40]} {str(number)[:40]}" for name, number in list(saved.items())[:20])
+
+
+# ---------------------------------------------------------------- parameters of an estimator
+
+
+def plain_params(estimator: Any, without: Collection[str] = ()) -> dict:
+    """Parameters that JSON can hold; the names of the others under "missing"."""
+    params, missing = {}, []
+    for name, value in estimator.get_params(deep=False).items():
+        if name in without:
+            continue
+        try:
+            value = _plain_value(name, value)
+            if json.loads(json.dumps(value)) != value:
+                raise TypeError
+            params[name] = value
+        except TypeError:
+            missing.append(name)
+    return {"params": params, "missing": missing}
+
+
+def _plain_value(name: str, value: Any) -> Any:
+    if isinstance(value, tuple):
+        return list(value)
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.tolist()
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if name == "class_names" and isinstance(value, Mapping):
+        # JSON has no keys but texts
+        pairs = zip(np.array(list(value)).tolist(), value.values())
+        return {"items": [list(pair) for pair in pairs]}
+    return value
+
+
+def params_of(saved: dict) -> dict:
+    """Constructor arguments from the "params" of `plain_params`."""
+    params = dict(saved["params"])
+    names = params.get("class_names")
+    if isinstance(names, dict):
+        params["class_names"] = dict(map(tuple, names["items"]))
+    return params
+
+
+def plain(labels: np.ndarray) -> np.ndarray:
+    """Labels as an array that needs no pickle."""
+    return np.array(labels.tolist()) if labels.dtype == object else labels

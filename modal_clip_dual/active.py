@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+from html import escape
 from inspect import signature
 from numbers import Integral
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from modAL.models import ActiveLearner
@@ -19,7 +20,7 @@ from sklearn.metrics import cohen_kappa_score
 from ._compat import query_returns_metrics
 from ._input import check_integer
 from ._labels import check_labels
-from ._state import read_state, write_state
+from ._state import check_target, params_of, plain, plain_params, read_state, write_state
 from ._tensors import Rows, is_mapped
 from .classifier import DualPromptClassifier
 from .data.images import as_array, check_files, image_key, kind_of
@@ -81,6 +82,8 @@ class Protocol:
         """
         if self.per_class is not None:
             return self.per_class * n_classes
+        if self.fraction is None:
+            raise ValueError(f"{self} has neither fraction nor per_class; expected one of them")
         return max(1, round(self.fraction * n_pool))
 
 
@@ -343,8 +346,8 @@ class DualPromptLearner(ActiveLearner):
         self._truth = None if self.y_pool is None else check_labels(self.y_pool, "y_pool")
         if self._truth is not None and len(self._truth) != len(self._pool):
             raise ValueError(f"y_pool has {len(self._truth)} labels, X_pool {len(self._pool)} rows")
-        if self.path is not None and not Path(self.path).absolute().parent.is_dir():
-            raise ValueError(f"path={str(self.path)!r}: there is no such folder to write to")
+        if self.path is not None:
+            check_target(self.path)
 
     @property
     def unlabelled_(self) -> np.ndarray:
@@ -483,7 +486,8 @@ class DualPromptLearner(ActiveLearner):
     def _train_round(self):
         """Mine with the model that made the query, then train on labels and pseudo-labels."""
         began = time.perf_counter()
-        rows, y = self._pending["rows"], self._pending["labels"]
+        pending: Any = self._pending
+        rows, y = pending["rows"], pending["labels"]
         labels = y if not len(self.rows_) else np.concatenate([self.labels_, y])
         labelled = np.concatenate([self.rows_, rows])
         pseudo_rows, pseudo = labelled[:0], labels[:0]
@@ -633,7 +637,7 @@ class DualPromptLearner(ActiveLearner):
         prompts, arrays = self.estimator._saved_prompts() if fitted else (None, {})
         settings = {
             "prompts": prompts,
-            "estimator": _plain_params(self.estimator),
+            "estimator": plain_params(self.estimator, without=("random_state",)),
             "query_strategy": _name_of(self.query_strategy),
             "n_pseudo": int(self.n_pseudo),
             "random_first_query": bool(self.random_first_query),
@@ -643,17 +647,17 @@ class DualPromptLearner(ActiveLearner):
             "query": self._query,
         }
         arrays = {f"prompt.{name}": value for name, value in arrays.items()}
-        arrays |= {"rows": self.rows_, "labels": _plain(self.labels_)}
-        arrays |= {"pseudo_rows": self.pseudo_rows_, "pseudo_labels": _plain(self.pseudo_labels_)}
+        arrays |= {"rows": self.rows_, "labels": plain(self.labels_)}
+        arrays |= {"pseudo_rows": self.pseudo_rows_, "pseudo_labels": plain(self.pseudo_labels_)}
         if self._pending is not None:
             arrays["pending_rows"] = self._pending["rows"]
-            arrays["pending_labels"] = _plain(self._pending["labels"])
+            arrays["pending_labels"] = plain(self._pending["labels"])
         if self._predictions is not None:
-            arrays["predictions"] = _plain(self._predictions)
+            arrays["predictions"] = plain(self._predictions)
         arrays["pool_keys"] = self._pool_keys()
         if kind_of(self._pool) == "paths":
             arrays["pool_paths"] = np.array([os.path.abspath(path) for path in self._pool], dtype=str)
-        write_state(self.path, settings, arrays)
+        write_state(self.path, "learner", settings, arrays)
 
     def _pool_keys(self) -> np.ndarray:
         """Identity of each sample, (n, 16) uint8."""
@@ -697,7 +701,7 @@ class DualPromptLearner(ActiveLearner):
             If it is no saved state, something is needed that it does not hold, or the pool
             is not the same; says what differs.
         """
-        settings, arrays = read_state(path)
+        settings, arrays = read_state(path, "learner")
         if estimator is None:
             estimator = _estimator_of(settings["estimator"])
         if query_strategy is None:
@@ -756,13 +760,8 @@ class DualPromptLearner(ActiveLearner):
         bundle = {"text/plain": repr(self)}
         if getattr(self, "log_", None):
             table = self.log.drop(columns=["rows", "scores"])
-            bundle["text/html"] = f"<p>{self!r}</p>" + table.to_html(index=False, float_format="%.3f")
+            bundle["text/html"] = f"<p>{escape(repr(self))}</p>" + table.to_html(index=False, float_format="%.3f")
         return bundle
-
-
-def _plain(labels: np.ndarray) -> np.ndarray:
-    """Labels as an array that needs no pickle."""
-    return np.array(labels.tolist()) if labels.dtype == object else labels
 
 
 def _keys_of(pool: np.ndarray) -> np.ndarray:
@@ -787,39 +786,13 @@ def _compare_pools(saved: np.ndarray, given: np.ndarray) -> None:
         )
 
 
-def _plain_params(estimator) -> dict:
-    """Parameters that JSON can hold; None in place of the others' values, under "missing"."""
-    params, missing = {}, []
-    for name, value in estimator.get_params(deep=False).items():
-        if name == "random_state":
-            continue
-        if isinstance(value, (tuple, np.ndarray)):
-            value = list(value) if isinstance(value, tuple) else value.tolist()
-        elif isinstance(value, os.PathLike):
-            value = os.fspath(value)
-        elif name == "class_names" and isinstance(value, Mapping):
-            # JSON has no keys but texts
-            pairs = zip(np.array(list(value)).tolist(), value.values())
-            value = {"items": [list(pair) for pair in pairs]}
-        try:
-            if json.loads(json.dumps(value)) != value:
-                raise TypeError
-            params[name] = value
-        except TypeError:
-            missing.append(name)
-    return {"params": params, "missing": missing}
-
-
 def _estimator_of(saved: dict) -> DualPromptClassifier:
     if saved["missing"]:
         raise ValueError(
             f"estimator: the saved state cannot hold its {', '.join(saved['missing'])}; pass an "
             "estimator with the same parameters"
         )
-    params = dict(saved["params"])
-    if isinstance(params["class_names"], dict):
-        params["class_names"] = dict(params["class_names"]["items"])
-    return DualPromptClassifier(**params)
+    return DualPromptClassifier(**params_of(saved))
 
 
 def _name_of(strategy) -> str | None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from numbers import Integral, Real
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
@@ -33,9 +34,12 @@ if TYPE_CHECKING:
     from .nn.backbone import Backbone
 
 # Attributes that a fit may leave unset, and that the one before must not leave behind.
-FIT_ONLY = (
+FIT_ONLY: tuple[str, ...] = (
     "n_features_in_", "feature_names_in_", "_moved_embeddings", "pseudo_rows_", "pseudo_labels_",
+    "saved_with_", "_saved_clip",
 )  # fmt: skip
+# A place on one machine, and none that a file from elsewhere may choose.
+NOT_SAVED = ("cache_folder",)
 
 
 class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
@@ -157,6 +161,8 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         Width D of the embeddings, if ``fit`` was given embeddings.
     feature_names_in_ : ndarray of shape (D,)
         Column names, if ``fit`` was given a DataFrame of embeddings.
+    saved_with_ : dict of {str: str}
+        After `load`: the versions of Python and of packages that wrote the file.
     coef_ : ndarray of shape (C, D), float32
         Text embeddings of the positive prompt over tau: the class probabilities are the
         softmax of ``transform(X) @ coef_.T``.
@@ -222,6 +228,10 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         "net_params": [dict, None],
         "random_state": ["random_state"],
     }
+
+    history_: Any
+    _visual: dict[str, Any]
+    _net: Any
 
     def __init__(
         self,
@@ -499,9 +509,12 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         """A skorch net with initialized modules; the seeds: prompts, order, complements."""
         from .nn.net import make_net
 
-        names = ("negative_weight", "complement", "detach_positive", "lr", "max_epochs", "batch_size")
-        names += ("momentum", "weight_decay", "gradient_clip_value", "net_params", "verbose")
-        params = {name: getattr(self, name) for name in (*names, "pseudo_batch_size")}
+        names = [
+            "negative_weight", "complement", "detach_positive", "lr", "max_epochs", "batch_size",
+            "momentum", "weight_decay", "gradient_clip_value", "net_params", "verbose",
+            "pseudo_batch_size",
+        ]  # fmt: skip
+        params = {name: getattr(self, name) for name in names}
         return make_net(text_encoder, n_samples, seeds, n_pseudo=n_pseudo, visual=visual, **params)
 
     # ---------------------------------------------------------------- prediction
@@ -805,7 +818,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         from .data.reading import ImageSource, memory_of_pixels
         from .encoder import is_cuda
 
-        store = {"memory": memory_of_pixels, None: None}.get(self.cache)
+        store: Any = {"memory": memory_of_pixels, None: None}.get(self.cache)
         if self.cache == "disk":
             store = disk_cache(self.cache_folder, "pixels", "1", np.uint8)
         augment = self.augment
@@ -831,12 +844,22 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             prompts = {name: torch.from_numpy(value) for name, value in self._net.items()}
             n_context = len(prompts["context_positive"])
             backbone = self._load_backbone(*self._clip)
+            self._check_clip(backbone)
             text_encoder = self._text_encoder(backbone, self._names, n_context)
             net = self._make_net(text_encoder, self._visual, n_samples=1, seeds=(0, 0, 0))
             module_of(net).load_state_dict(prompts)
             net.history = self.history_
             self._net = net
         return self._net
+
+    def _check_clip(self, backbone):
+        """Refuse a CLIP that is not the one of the file that this was loaded from, if it was."""
+        from ._state import describe_versions
+
+        if "_saved_clip" in self.__dict__:
+            versions = getattr(self, "saved_with_", None)
+            shown = f", saved with {describe_versions(versions)}" if versions else ""
+            backbone.check_identity(self._saved_clip, shown)
 
     @property
     def coef_(self):
@@ -861,14 +884,168 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             state["history_"] = history
         return state
 
+    def save(self, path):
+        """Write the fitted estimator to a file that holds no code and no weights of the CLIP.
+
+        One .npz file of plain arrays and a JSON text: prompts, classes, parameters, losses per
+        epoch, versions of packages, and a checksum of the CLIP's weights, which `load` compares.
+        A file that is there is replaced at once.  ``cache_folder`` is not in it.
+
+        Parameters
+        ----------
+        path : str or path-like
+            File to write; taken as it is, whatever its suffix.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator was never fitted.
+        ValueError
+            If a parameter has become invalid since the fit, or there is no such folder.
+
+        See Also
+        --------
+        load : Reads the file.
+        joblib.dump : Keeps any parameters, but runs what is in a file when it is read.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from modal_clip_dual import DualPromptClassifier
+        >>> from modal_clip_dual.data import load_digits_images
+        >>> X, y, class_names = load_digits_images().values()
+        >>> clf = DualPromptClassifier(
+        ...     class_names, model_name="demo", pretrained="bundled", max_epochs=2
+        ... ).fit(X[:60], y[:60])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     clf.save(Path(folder, "digits.npz"))
+        ...     loaded = DualPromptClassifier.load(Path(folder, "digits.npz"))
+        >>> bool((loaded.predict_proba(X) == clf.predict_proba(X)).all())
+        True
+        """
+        from ._state import check_target, plain, plain_params, write_state
+
+        check_is_fitted(self, "classes_")
+        self._check_params()
+        path = check_target(path)
+        fit, arrays = self._saved_prompts()
+        arrays = {f"prompt.{name}": value for name, value in arrays.items()}
+        for name in ("pseudo_rows_", "pseudo_labels_"):
+            if hasattr(self, name):
+                arrays[name] = plain(getattr(self, name))
+        settings = {
+            "estimator": plain_params(self, without=NOT_SAVED),
+            "fit": fit,
+            "history": [_plain_entries(row) for row in self.history_],
+            "n_features_in": getattr(self, "n_features_in_", None),
+            "feature_names_in": list(getattr(self, "feature_names_in_", [])),
+        }
+        write_state(path, "classifier", settings, arrays)
+
+    @classmethod
+    def load(cls, path, **params):
+        """Read an estimator that `save` wrote; it predicts as the saved one did, bit for bit.
+
+        The CLIP is loaded at first use, by name.  If its weights are not those that the prompts
+        were trained with, that first use raises ValueError; reading ``net_`` is one.
+
+        Parameters
+        ----------
+        path : str or path-like
+            A file of `save`.  It may come from a stranger: it can choose the parameters, among
+            them which CLIP is loaded, but nothing in it is run.
+        **params
+            Parameters that replace saved ones, such as ``device="cpu"``, or ``model_name`` where
+            a CLIP has moved to another folder.  Those that were no plain values, such as a callable
+            ``augment`` or classes in ``net_params``, are not in the file and have to be passed.
+
+        Returns
+        -------
+        estimator : DualPromptClassifier
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If it is no file of `save`, is damaged or newer than this version of the package, or
+            a parameter is missing or does not fit.
+
+        See Also
+        --------
+        save : Writes the file, with an example.
+        """
+        from ._state import read_state
+
+        settings, arrays = read_state(path, "classifier")
+        try:
+            missing = set(settings["estimator"]["missing"]) - set(params)
+            unknown = {*settings["estimator"]["params"], *missing} - set(cls._get_param_names())
+        except (KeyError, TypeError, AttributeError) as error:
+            raise _damaged(path, error) from error
+        if unknown:
+            raise ValueError(f"path={str(path)!r} has parameters that do not exist here: {sorted(map(str, unknown))}")
+        if missing:
+            example = ", ".join(f"{name}=..." for name in sorted(missing))
+            raise ValueError(
+                f"path={str(path)!r} cannot hold the saved {', '.join(sorted(missing))}, no plain "
+                f"value; pass what it was: {cls.__name__}.load(path, {example})"
+            )
+        estimator = cls._from_saved(path, settings, params)
+        estimator._check_params()
+        try:
+            return estimator._restore_saved(settings, arrays, params)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise _damaged(path, error) from error
+
+    @classmethod
+    def _from_saved(cls, path, settings, params):
+        from ._state import params_of
+
+        try:
+            return cls(**params_of(settings["estimator"]) | params)
+        except (KeyError, ValueError) as error:  # TypeError: an argument of load that does not exist
+            raise _damaged(path, error) from error
+
+    def _restore_saved(self, settings, arrays, params):
+        """All that `save` wrote, but the parameters."""
+        prompts = {k.removeprefix("prompt."): v for k, v in arrays.items() if k.startswith("prompt.")}
+        self._restore_prompts(settings["fit"], prompts)
+        if not all(prompts[f"context_{name}"].ndim == 2 for name in ("positive", "negative")):
+            raise ValueError("contexts are no matrices")
+        if self.classes_.shape != (len(self._names),) or not all(isinstance(n, str) for n in self._names):
+            raise ValueError("classes and names do not match")
+        if {type(self._saved_clip[name]) for name in ("precision", "weights", "preprocessing")} != {str}:
+            raise ValueError("no checksum")
+        if not {"visual_prompts", "n_visual_tokens", "prompt_depth"} <= set(self._visual):
+            raise ValueError("no settings of visual prompts")
+        name, tag = self._clip
+        self._clip = (params.get("model_name", name), params.get("pretrained", tag))
+        self.saved_with_ = dict(settings["versions"])
+        self.history_.extend({**row, "batches": []} for row in settings["history"])
+        if settings["n_features_in"] is not None:
+            self.n_features_in_ = int(settings["n_features_in"])
+        if settings["feature_names_in"]:
+            self.feature_names_in_ = np.array(settings["feature_names_in"], dtype=object)
+        for name in ("pseudo_rows_", "pseudo_labels_"):
+            if name in arrays:
+                setattr(self, name, arrays[name])
+        if "pseudo_labels_" in arrays:
+            self.pseudo_labels_ = self.pseudo_labels_.astype(self.classes_.dtype)
+        return self
+
     def _saved_prompts(self):
         """What was fitted, as plain settings and arrays: the inverse of `_restore_prompts`."""
+        clip = self.__dict__.get("_saved_clip")  # not loaded yet, or found to be the same
         settings = {
             "classes": self.classes_.tolist(),
+            "classes_dtype": self.classes_.dtype.str,
             "names": self._names,
             "complement": self._complement,
-            "visual": self._visual,
+            "visual": {k: v.item() if isinstance(v, np.generic) else v for k, v in self._visual.items()},
             "clip": list(self._clip),
+            "clip_identity": clip or module_of(self.net_).text_encoder.backbone.identity(),
         }
         return settings, self.__getstate__()["_net"]
 
@@ -876,7 +1053,9 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         """Become the fitted estimator of `_saved_prompts`; the losses of its fit are gone."""
         from skorch.history import History
 
-        self.classes_ = np.array(settings["classes"])
+        dtype = settings.get("classes_dtype", "")
+        known = re.fullmatch(r"[<>|=]([biuf][1248]|O)", dtype)  # texts are as wide as they are
+        self.classes_ = np.array(settings["classes"], dtype=dtype if known else None)
         self.history_ = History()
         self._names = settings["names"]
         self._complement = settings["complement"]
@@ -884,6 +1063,8 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         self._clip = tuple(settings["clip"])
         for name in FIT_ONLY:
             self.__dict__.pop(name, None)
+        if "clip_identity" in settings:
+            self._saved_clip = dict(settings["clip_identity"])
         self._net = dict(prompts)
         return self
 
@@ -893,6 +1074,15 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         tags.input_tags.string = True
         tags.transformer_tags.preserves_dtype = []  # always float32
         return tags
+
+
+def _damaged(path, error) -> ValueError:
+    return ValueError(f"path={str(path)!r} is no saved classifier, or damaged ({error!r})")
+
+
+def _plain_entries(row: dict) -> dict:
+    """What of a row of the history JSON can hold; callbacks put anything there."""
+    return {name: value for name, value in row.items() if isinstance(value, (str, int, float))}
 
 
 def module_of(net):

@@ -214,3 +214,26 @@ def test_only_broken_calls_are_replaced_and_only_once():
     for (_, name), function in before.items():
         assert hasattr(function, "mended") == broken[name]
         assert not hasattr(getattr(function, "__wrapped__", None), "mended")
+
+
+def test_package_that_is_imported_twice():
+    """As coverage tools and reloads do: one import hook is left, and it does not ask itself."""
+    code = """
+import sys
+import modal_clip_dual
+for name in [name for name in sys.modules if name.startswith("modal_clip_dual")]:
+    del sys.modules[name]
+import modal_clip_dual
+from modal_clip_dual import _compat
+hooks = [finder for finder in sys.meta_path if type(finder).__name__ == "_MendOnImport"]
+assert len(hooks) == 1 and not isinstance(hooks[0], _compat._MendOnImport), hooks
+sys.meta_path.insert(0, _compat._MendOnImport())  # and if there were two, they would get along
+import numpy as np
+from modAL.models import ActiveLearner
+from sklearn.linear_model import LogisticRegression
+X, y = np.eye(6), np.arange(6) % 2
+ActiveLearner(LogisticRegression(), X_training=X[:4], y_training=y[:4]).teach(X[4:], y[4:])
+import modAL.models.base
+assert not hasattr(getattr(modAL.models.base.check_X_y, "__wrapped__", None), "mended")
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=300)

@@ -38,4 +38,4 @@ def test_public_names():
         assert getattr(modal_clip_dual, name) is not None
         assert name in dir(modal_clip_dual)
     with pytest.raises(AttributeError, match="no attribute 'DualPrompt'"):
-        modal_clip_dual.DualPrompt  # noqa: B018  (the access is the test)
+        modal_clip_dual.DualPrompt  # the access is the test

@@ -65,7 +65,7 @@ def test_text_is_encoded_once_per_fit_for_prediction(classifier, embeddings, dig
     for _ in range(2):
         for method in METHODS:
             getattr(clf, method)(embeddings[:50])
-        clf.coef_  # noqa: B018 -- computed at access
+        clf.coef_  # computed at access
         mine_confident(clf, embeddings[:50], 2)
     assert texts == [False]
     clf.fit(embeddings[:32], digits.target[:32])

@@ -344,31 +344,41 @@ def _read_food(root: Path) -> Contents:
     return Contents(images, labels, names, "torchvision", str(folder / "meta"))
 
 
-def _read_flowers(root: Path) -> Contents:
+def _mat(path: Path, name: str, **how):
+    """A variable of a MATLAB file."""
     from scipy.io import loadmat
 
+    try:
+        return loadmat(path, **how)[name]
+    except Exception as error:  # whatever SciPy meets in a file that is none
+        raise ValueError(f"{str(path)!r} is no MATLAB file with {name!r}, or damaged ({error})") from error
+
+
+def _read_flowers(root: Path) -> Contents:
     folder = root / "flowers-102"
-    numbers = loadmat(folder / "setid.mat")
-    target = loadmat(folder / "imagelabels.mat")["labels"].ravel().astype(int) - 1
+    target = _mat(folder / "imagelabels.mat", "labels").ravel().astype(int) - 1
     images, labels = {}, {}
     for part, key in (("train", "trnid"), ("val", "valid"), ("test", "tstid")):
-        chosen = numbers[key].ravel().astype(int)
+        chosen = _mat(folder / "setid.mat", key).ravel().astype(int)
+        if len(chosen) and not 1 <= chosen.min() <= chosen.max() <= len(target):
+            raise ValueError(
+                f"{str(folder / 'setid.mat')!r} has numbers from {chosen.min()} to {chosen.max()} in {key!r}; "
+                f"expected 1 to {len(target)}, the number of labels"
+            )
         images[part] = _paths(str(folder / "jpg" / f"image_{number:05d}.jpg") for number in chosen)
         labels[part] = target[chosen - 1]
     return Contents(images, labels, flower_names(), "torchvision", str(folder / "setid.mat"))
 
 
 def _read_cars(root: Path) -> Contents:
-    from scipy.io import loadmat
-
     folder = root / "stanford_cars"
-    names = loadmat(folder / "devkit" / "cars_meta.mat", squeeze_me=True)["class_names"]
+    names = _mat(folder / "devkit" / "cars_meta.mat", "class_names", squeeze_me=True)
     images, labels = {}, {}
     for part, path in (
         ("train", folder / "devkit" / "cars_train_annos.mat"),
         ("test", folder / "cars_test_annos_withlabels.mat"),
     ):
-        rows = loadmat(path, squeeze_me=True)["annotations"]
+        rows = _mat(path, "annotations", squeeze_me=True)
         images[part] = _paths(
             below(folder / f"cars_{part}", str(row["fname"]), str(path)) for row in rows
         )

@@ -50,7 +50,7 @@ class RandomResizedCropFlip:
             ratio = math.exp(rng.uniform(*np.log(RATIO)))
             w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
             if 0 < w <= width and 0 < h <= height:
-                left, upper = rng.integers(width - w + 1), rng.integers(height - h + 1)
+                left, upper = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
                 return left, upper, left + w, upper + h
         # Too elongated an image for the draws: its middle, of an allowed ratio.
         w, h = min(width, round(height * RATIO[1])), min(height, round(width / RATIO[0]))

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -47,7 +48,7 @@ class DiskCache:
         other settings.  Calls `cache_folder` what the user calls it.
     """
 
-    def __init__(self, folder, kind: str, fingerprint: str, dtype):
+    def __init__(self, folder: str | os.PathLike, kind: str, fingerprint: str, dtype: Any):
         folder = Path(folder)
         self.path = folder / f"{kind}-{fingerprint}.sqlite"
         self.dtype = np.dtype(dtype)
@@ -68,7 +69,7 @@ class DiskCache:
                 f"cache_folder: {str(self.path)!r} cannot be opened for writing ({error})"
             ) from error
 
-    def _set_up(self, connection) -> None:
+    def _set_up(self, connection: sqlite3.Connection) -> None:
         connection.execute("CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT)")
         connection.execute(
             "CREATE TABLE IF NOT EXISTS arrays (key BLOB PRIMARY KEY, shape TEXT, data BLOB)"
@@ -139,7 +140,10 @@ class DiskCache:
             return None
         if len(data) != prod(sides) * self.dtype.itemsize:
             return None
-        return np.frombuffer(data, self.dtype).reshape(sides).copy()
+        try:
+            return np.frombuffer(data, self.dtype).reshape(sides).copy()
+        except (ValueError, OverflowError):  # more axes, or longer ones, than NumPy has
+            return None
 
     def put(self, items: Mapping[bytes, np.ndarray]) -> None:
         """Keep arrays; keys that are there already keep what they have.
@@ -173,5 +177,5 @@ class DiskCache:
             self._warned = True
             warnings.warn(message, UserWarning, stacklevel=3)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"DiskCache({str(self.path)!r}, {self.dtype})"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 DIGIT_NAMES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 
 
-def load_digits_images():
+def load_digits_images() -> Any:
     """Load the 1,797 handwritten digits of scikit-learn as 8-bit grey images.
 
     The scans ship with scikit-learn; nothing is downloaded.

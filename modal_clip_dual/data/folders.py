@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ IMAGE_EXTENSIONS = (
 )  # fmt: skip
 
 
-def load_image_folder(folder, extensions: Sequence[str] = IMAGE_EXTENSIONS):
+def load_image_folder(folder: Any, extensions: Sequence[str] = IMAGE_EXTENSIONS) -> Any:
     """List the images of a folder that has one folder per class.
 
     Only names are looked at; no image is opened.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from hashlib import blake2b
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -21,7 +22,7 @@ EXPECTED = (
 )
 
 
-def as_array(X, name: str = "X"):
+def as_array(X: Any, name: str = "X") -> Any:
     """Return X as an array whose kind `kind_of` tells, without copying what is one already.
 
     A DataFrame or a 2-d array with a single column of strings is a column of paths.
@@ -44,10 +45,10 @@ def as_array(X, name: str = "X"):
     if paths is not None:
         return paths
     array = X if isinstance(X, np.ndarray) else np.asarray(X)
-    if isinstance(X, (list, tuple)) and array.ndim in (3, 4) and array.dtype.kind in "iu":
-        # modAL turns lists of images into nested lists of integers when it adds to them.
-        if array.size and 0 <= array.min() and array.max() <= 255:
-            array = array.astype(np.uint8)
+    # modAL turns lists of images into nested lists of integers when it adds to them.
+    nested = isinstance(X, (list, tuple)) and array.ndim in (3, 4) and array.dtype.kind in "iu"
+    if nested and array.size and 0 <= array.min() and array.max() <= 255:
+        array = array.astype(np.uint8)
     if np.iscomplexobj(array):
         raise ValueError(f"Complex data not supported: {name} has dtype {array.dtype}; {EXPECTED}")
     if array.ndim in (3, 4):
@@ -67,7 +68,7 @@ def kind_of(array: np.ndarray) -> str:
     return {1: "paths", 2: "embeddings", 3: "images", 4: "images"}[array.ndim]
 
 
-def _paths_from(X, name: str) -> np.ndarray | None:
+def _paths_from(X: Any, name: str) -> np.ndarray | None:
     """Return a 1-d object array of str if X is a column of paths, else None."""
     if isinstance(X, (list, tuple)):
         if not X or not isinstance(X[0], (str, os.PathLike)):

@@ -116,10 +116,9 @@ def preprocessing_of(transform):
         shorter = resize.size if isinstance(resize.size, int) else None
         if len(before) == 1 and shorter is None and len(resize.size) == 2:
             return Preprocessing(tuple(resize.size), True, filter_, mean, std)
-        square = (shorter, shorter)
         crops = len(before) == 2 and isinstance(before[1], T.CenterCrop)
-        if shorter is not None and crops and tuple(before[1].size) == square:
-            return Preprocessing(square, False, filter_, mean, std)
+        if shorter is not None and crops and tuple(before[1].size) == (shorter, shorter):
+            return Preprocessing((shorter, shorter), False, filter_, mean, std)
     probe = np.array(_apply(before, Image.new("RGB", (64, 48))))
     return OpenClipPreprocessing(probe.shape[:2], tuple(before), mean, std)
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
+from typing import Any
 
 import numpy as np
 from joblib import Parallel, cpu_count, delayed, effective_n_jobs
@@ -136,14 +137,14 @@ class ImageSource:
         def read_window(window):
             pixels = self._pixels(np.concatenate(window), form, n_jobs)
             parts = np.split(np.arange(len(pixels)), np.cumsum([len(rows) for rows in window])[:-1])
-            parts = [[pixels[k] for k in part] for part in parts]
+            images = [[pixels[k] for k in part] for part in parts]
             if not ahead:
-                return parts
-            return [self._finish(*pair, augment, seed) for pair in zip(parts, window)]
+                return images
+            return [self._finish(*pair, augment, seed) for pair in zip(images, window)]
 
         windows = _windows(batches, at_least=2 * CHUNK * n_jobs if n_jobs > 1 else 1)
         with ThreadPoolExecutor(1, "reading images") as thread:
-            coming = thread.submit(read_window, windows[0]) if windows else None
+            coming: Any = thread.submit(read_window, windows[0]) if windows else None
             for k, window in enumerate(windows):
                 parts = coming.result()
                 if k + 1 < len(windows):
@@ -182,7 +183,7 @@ class ImageSource:
         return self._keys[form.fingerprint]
 
     def _n_to_read(self, batches, form) -> int:
-        rows = np.unique(np.concatenate(list(batches))) if len(batches) else []
+        rows = np.unique(np.concatenate(list(batches))) if len(batches) else np.empty(0, dtype=np.intp)
         if self.store is not None and len(rows):
             keys = self.keys(form)[rows]
             if hasattr(self.store, "expect"):
@@ -274,7 +275,7 @@ def resolve_n_jobs(n_jobs, n_files: int) -> int:
     """
     if n_jobs != "auto":
         return effective_n_jobs(n_jobs)
-    backend, configured = get_active_backend()
+    backend, _ = get_active_backend()
     if n_files < FILES_FOR_WORKERS or backend.nesting_level:
         return 1
     return min(cpu_count(), MOST_WORKERS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -70,7 +71,7 @@ class MemoryStore:
 class StackedStores:
     """Stores asked one after the other; what a later one has is copied to the earlier ones."""
 
-    def __init__(self, *stores):
+    def __init__(self, *stores: Any):
         self.stores = stores
 
     def expect(self, keys: Iterable[bytes]) -> None:

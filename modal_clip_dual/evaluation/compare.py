@@ -303,7 +303,7 @@ def make_plan(
         raise ValueError(f"first_round={first_round!r}; expected one of {FIRST}")
     check_number("test_size", test_size, 0, 1)
     plan = Plan(
-        [], bunch.name, bunch.X, bunch.y, bunch.X_test, bunch.y_test, protocol, test_size,
+        [], bunch.name, bunch.X, bunch.y, bunch.X_test, bunch.y_test, protocol, float(test_size),
         len(bunch.class_names or np.unique(bunch.y)),
     )  # fmt: skip
     if plan.n_instances * plan.n_rounds > plan.n_pool:
@@ -324,7 +324,7 @@ def make_plan(
                 for seed in _resolve_seeds(seeds):
                     names = {"data": bunch.name, "estimator": shown, "learner": learner}
                     names |= {"strategy": strategy_name, "seed": seed}
-                    k = n_pseudo if learner == "full" else 0
+                    k = int(n_pseudo) if learner == "full" else 0
                     settings = [
                         FORMAT, fingerprint, names, _describe(estimator), _describe(strategy), k,
                         first_round, asdict(protocol), None if plan.y_test is not None else test_size,
@@ -544,10 +544,20 @@ TEXT = ("data", "estimator", "learner", "strategy")
 def _read(files):
     rows = []
     for file in files:
-        with open(file, newline="", encoding="utf-8") as stream:
-            for row in csv.DictReader(stream):
-                rows.append({name: value if name in TEXT else value or None for name, value in row.items()})
+        try:
+            with open(file, newline="", encoding="utf-8") as stream:
+                found = [_row_of(row) for row in csv.DictReader(stream)]
+            _frame(found)
+        except (csv.Error, ValueError, TypeError) as error:
+            raise ValueError(f"{str(file)!r} is no file of results, or damaged ({error})") from error
+        rows += found
     return _frame(rows)
+
+
+def _row_of(row: dict) -> dict:
+    if None in row or None in row.values():
+        raise ValueError("a line is longer or shorter than the first")
+    return {name: value if name in TEXT else value or None for name, value in row.items()}
 
 
 def _frame(rows):

@@ -312,8 +312,8 @@ def plot_win_matrix(frame, metric="accuracy", alpha=0.05, ax=None, *, statistic=
     # From orange to blue over white: apart for all kinds of colour vision, and in print by the text.
     from matplotlib.colors import LinearSegmentedColormap
 
-    cmap = LinearSegmentedColormap.from_list("wins", [COLORS[4], "white", COLORS[5]])
-    cmap = cmap.with_extremes(bad="0.9")  # the diagonal
+    wheel = LinearSegmentedColormap.from_list("wins", [COLORS[4], "white", COLORS[5]])
+    cmap = wheel.with_extremes(bad="0.9")  # the diagonal
     image = ax.imshow(wins, cmap=cmap, vmin=0, vmax=100)
     for i, j in zip(*np.nonzero(~np.isnan(wins))):
         star = "*" if frozenset((names[i], names[j])) in starred else ""

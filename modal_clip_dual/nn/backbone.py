@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 import warnings
+from collections.abc import Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import cached_property
@@ -119,10 +120,49 @@ class Backbone:
         tower = self.model.visual
         parts = ("embeddings-1", self.precision, self.preprocessing.fingerprint, str(tower))
         digest = blake2b("\0".join(parts).encode(), digest_size=16)
-        for name, value in tower.state_dict().items():
-            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-            digest.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        _add_weights(digest, tower)
         return digest.hexdigest()
+
+    @cached_property
+    def weights_checksum(self) -> str:
+        """Hexadecimal digest of all weights of both towers, in the precision that they are in.
+
+        Of nothing else, so that a newer torch or open_clip gives the same.
+        """
+        digest = blake2b(digest_size=16)
+        _add_weights(digest, self.model)
+        return digest.hexdigest()
+
+    def identity(self) -> dict[str, str]:
+        """What tells this CLIP from another of the same name; see `check_identity`."""
+        preprocessing = str(self.preprocessing and self.preprocessing.fingerprint)
+        weights = self.weights_checksum
+        return {"precision": self.precision, "weights": weights, "preprocessing": preprocessing}
+
+    def check_identity(self, expected: Mapping[str, str], saved_with: str = "") -> None:
+        """Refuse to be another CLIP than the one whose `identity` is expected.
+
+        In another precision the weights are rounded otherwise: then they are loaded once more in
+        the expected one, on the CPU, to be compared, and forgotten.
+
+        Raises
+        ------
+        ValueError
+            Naming the model and both checksums.
+        """
+        same = self
+        if self.precision != expected["precision"]:
+            name, tag, _, _ = self.recipe
+            same = _load(name, tag, torch.device("cpu"), expected["precision"])
+        found = same.identity()
+        for what in ("weights", "preprocessing"):
+            if found[what] != expected[what]:
+                said = "checksum " if what == "weights" else ""
+                raise ValueError(
+                    f"{self.name} has other {what} ({said}{found[what]}) than the CLIP that the saved "
+                    f"prompts were trained with ({said}{expected[what]}){saved_with}; expected the same "
+                    "CLIP, or a new fit"
+                )
 
     @torch.inference_mode()
     def encode_texts(self, texts: list[str]) -> torch.Tensor:
@@ -139,6 +179,12 @@ class Backbone:
 
     def __repr__(self):
         return f"Backbone({self.name}, device={str(self.device)!r}, precision={self.precision!r})"
+
+
+def _add_weights(digest, module) -> None:
+    for name, value in module.state_dict().items():
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
 
 
 def resolve_device(device: str) -> torch.device:
@@ -263,9 +309,10 @@ def _load_from_open_clip(model_name, pretrained, device: torch.device, precision
             f"model_name={model_name!r} with pretrained=None has random weights: useful for "
             "timing, not for classifying",
             UserWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
         logging.getLogger().addFilter(_drop_random_weight_notice)
+    _refuse_remote_code(model_name)
     try:
         model, _, preprocess = open_clip.create_model_and_transforms(
             model_name, pretrained=pretrained, precision=precision, device=device
@@ -275,6 +322,25 @@ def _load_from_open_clip(model_name, pretrained, device: torch.device, precision
     tokenizer = open_clip.get_tokenizer(model_name)
     name = identifier.replace("/", "-") if schema is None else model_name
     return model, preprocess, tokenizer, open_clip.get_model_config(name)["embed_dim"]
+
+
+def _refuse_remote_code(model_name: str) -> None:
+    """Refuse a model whose configuration asks for Python code of its own to be run.
+
+    open_clip passes a configuration's ``tokenizer_kwargs`` on to transformers, where
+    ``trust_remote_code`` runs a file that lies beside the weights.
+    """
+    if parse_model_name(model_name)[0] is None:
+        return
+    config = open_clip.get_model_config(model_name)
+    text = config.get("text_cfg") if isinstance(config, dict) else None
+    asked = text.get("tokenizer_kwargs") if isinstance(text, dict) else None
+    if isinstance(asked, dict) and asked.get("trust_remote_code"):
+        raise ValueError(
+            f"model_name={model_name!r}: its open_clip_config.json has trust_remote_code in "
+            "tokenizer_kwargs, which would run code that comes with the model; expected a model that "
+            "needs none"
+        )
 
 
 def _drop_random_weight_notice(record: logging.LogRecord) -> bool:
@@ -314,13 +380,20 @@ def load_backbone(
     key = (*recipe, *_file_states(model_name, pretrained))
     with _lock:
         if key not in _loaded:
-            with _own_random_state():
-                if model_name == DEMO_MODEL:
-                    parts = _load_demo(on, precision)
-                else:
-                    parts = _load_from_open_clip(model_name, pretrained, on, precision)
-            _loaded[key] = Backbone(*parts, recipe=recipe)
+            _loaded[key] = _load(*recipe[:2], on, precision)
         return _loaded[key]
+
+
+def _load(model_name, pretrained, device: torch.device, precision: str) -> Backbone:
+    """Load a CLIP of known name anew."""
+    with _own_random_state():
+        if model_name == DEMO_MODEL:
+            parts = _load_demo(device, precision)
+        else:
+            parts = _load_from_open_clip(model_name, pretrained, device, precision)
+    model, preprocess, tokenizer, embed_dim = parts
+    recipe = (model_name, pretrained, str(device), precision)
+    return Backbone(model, preprocess, tokenizer, embed_dim, recipe)
 
 
 def _file_states(model_name: str, pretrained: str | None) -> tuple:

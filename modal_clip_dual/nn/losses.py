@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -58,6 +60,8 @@ def negative_prompt_loss(
         every = F.softplus(clean_logits)
         is_other = (every.sum(1) - every.gather(1, column).squeeze(1)) / (n_classes - 1)
     elif complement == "hard":
+        if positive_logits is None:
+            raise ValueError("complement='hard' needs positive_logits, which is None")
         rivals = positive_logits.detach().scatter(1, column, float("-inf"))
         is_other = (rivals.softmax(1) * F.softplus(clean_logits)).sum(1)
     else:
@@ -86,7 +90,7 @@ class DualPromptLoss(nn.Module):
         self.seed = seed
         self._generator: torch.Generator | None = None
 
-    def forward(self, outputs, target) -> torch.Tensor:
+    def forward(self, outputs: Any, target: Any) -> torch.Tensor:
         """Loss of the outputs of `DualPromptModule`.
 
         ``target`` are labels (n,), or a pair of labels and weights (n,) of the samples: with

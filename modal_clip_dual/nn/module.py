@@ -88,7 +88,7 @@ class DualPromptModule(nn.Module):
         self.visual = CoupledTokens(depth, text.width, encoder.width, generator)
 
     def train(self, mode: bool = True) -> DualPromptModule:
-        # Training moves the contexts, so what was computed from them no longer holds.
+        """As `torch.nn.Module.train`; training moves the contexts and so ends what is kept of them."""
         if mode:
             self._text_embeddings = None
         return super().train(mode)
@@ -148,6 +148,7 @@ class ClipEachGradient(Callback):
         self.gradient_clip_value = gradient_clip_value
 
     def on_grad_computed(self, net, named_parameters, **kwargs):
+        """Clip between the backward pass and the step."""
         for _, parameter in named_parameters:
             if parameter.grad is not None:
                 nn.utils.clip_grad_norm_(parameter, self.gradient_clip_value)

@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -131,7 +132,7 @@ class PromptedTextEncoder:
             )
         self.path = allowed[0] if path == "auto" else path
         self.batch_size = batch_size
-        n_at_once = {"auto": AUTO_BATCH, None: len(self.names)}.get(batch_size, batch_size)
+        n_at_once: Any = {"auto": AUTO_BATCH, None: len(self.names)}.get(batch_size, batch_size)  # type: ignore[arg-type]
         self._batches = torch.arange(len(self.names), device=backbone.device).split(n_at_once)
         if self.path != "full":
             self._end = self._end_of_text()
@@ -296,7 +297,7 @@ class PromptedTextEncoder:
 
 def _paths(model: nn.Module) -> tuple[str, ...]:
     """The exact ways to encode prompts that the text tower allows, the fastest first."""
-    tower = getattr(model, "text", model)
+    tower: Any = getattr(model, "text", model)
     pool_type = getattr(model, "text_pool_type", None) or getattr(tower, "pool_type", None)
     is_causal = (
         (tower is model or type(tower) is TextTransformer)

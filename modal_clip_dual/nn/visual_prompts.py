@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -109,7 +110,8 @@ class _PromptedTransformer(nn.Module):
     def forward(self, x: torch.Tensor, attn_mask: torch.Tensor | None = None) -> torch.Tensor:
         batch_first = getattr(self.transformer, "batch_first", True)
         length = x.shape[1]
-        for i, block in enumerate(self.transformer.resblocks):
+        blocks: Any = self.transformer.resblocks
+        for i, block in enumerate(blocks):
             if i < len(self.tokens):
                 fresh = self.tokens[i].to(x.dtype).expand(len(x), -1, -1)
                 x = torch.cat([x[:, :length], fresh], dim=1)

@@ -29,7 +29,8 @@ def ask(classifier, X, method: str) -> np.ndarray:
     if members is None:
         inner, X = find(classifier, X, method)
         return getattr(inner, method)(X)
-    answers, classes = [], []
+    answers: list = []
+    classes: list = []
     for member in members:
         inner, transformed = find(member, X, method)
         answers.append(getattr(inner, method)(transformed))

@@ -6,6 +6,7 @@ No n x n matrix is ever held: everything goes block by block.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ class Points:
         If an embedding is not finite, or the device does not exist; names the argument.
     """
 
-    def __init__(self, embeddings, device: str | None = None, name: str = "X_pool"):
+    def __init__(self, embeddings: Any, device: str | None = None, name: str = "X_pool"):
         self.x = as_tensor(embeddings, device)
         parts = [block.square().sum(dim=1) for block in self.x.split(self._rows(1))]
         self.norms = torch.cat(parts)  # squared

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 
 REMAINDERS = ("per-class", "global")
 
 
-def check_n_instances(n_instances, n_pool: int) -> int:
+def check_n_instances(n_instances: Any, n_pool: int) -> int:
     """Return n_instances as an int.
 
     Raises
@@ -25,31 +27,32 @@ def check_n_instances(n_instances, n_pool: int) -> int:
         raise TypeError(
             f"n_instances={n_instances!r} is a {type(n_instances).__name__}; expected an integer"
         )
-    if not 1 <= n_instances <= n_pool:
+    if not 1 <= int(n_instances) <= n_pool:
         raise ValueError(
             f"n_instances={n_instances}; expected 1 to {n_pool}, the number of samples in X_pool"
         )
     return int(n_instances)
 
 
-def check_option(name: str, value, allowed) -> None:
+def check_option(name: str, value: Any, allowed: Collection) -> None:
     """Refuse what is none of the allowed values."""
     if value not in allowed:
         raise ValueError(f"{name}={value!r}; expected one of {allowed}")
 
 
-def check_number(name: str, value, low: float, high: float, *, ends: str = "") -> None:
+def check_number(name: str, value: Any, low: float, high: float, *, ends: str = "") -> None:
     """Refuse what is no number between low and high; ``ends``: "low" and "high" belong to it."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name}={value!r} is a {type(value).__name__}; expected a number")
-    inside = low <= value if "low" in ends else low < value
-    inside &= value <= high if "high" in ends else value < high
+    number = float(value)
+    inside = low <= number if "low" in ends else low < number
+    inside &= number <= high if "high" in ends else number < high
     if not inside:
         left, right = "[" if "low" in ends else "(", "]" if "high" in ends else ")"
         raise ValueError(f"{name}={value}; expected a number in {left}{low}, {high}{right}")
 
 
-def generator_of(random_state) -> np.random.Generator:
+def generator_of(random_state: Any) -> np.random.Generator:
     """Return a random generator that is never NumPy's global one.
 
     An integer always gives the same draws; None gives fresh ones.
@@ -66,7 +69,7 @@ def subsample(n: int, max_samples: int, rng: np.random.Generator) -> np.ndarray:
     return np.sort(rng.permutation(n)[:max_samples])
 
 
-def fill_up(rows, n: int, n_pool: int, rng: np.random.Generator) -> np.ndarray:
+def fill_up(rows: Any, n: int, n_pool: int, rng: np.random.Generator) -> np.ndarray:
     """The given rows, and random other ones up to n."""
     rows = np.asarray(rows, dtype=np.int64)[:n]
     if len(rows) < n:
@@ -75,7 +78,7 @@ def fill_up(rows, n: int, n_pool: int, rng: np.random.Generator) -> np.ndarray:
     return rows
 
 
-def ascending_order(scores, rng=None) -> np.ndarray:
+def ascending_order(scores: np.ndarray, rng: Any = None) -> np.ndarray:
     """Rows by ascending score; ties in row order, or shuffled by `rng`."""
     if rng is None:
         return np.argsort(scores, kind="stable")
@@ -83,12 +86,12 @@ def ascending_order(scores, rng=None) -> np.ndarray:
     return shuffled[np.argsort(scores[shuffled], kind="stable")]
 
 
-def select_lowest(scores, n: int, rng=None) -> np.ndarray:
+def select_lowest(scores: np.ndarray, n: int, rng: Any = None) -> np.ndarray:
     """The n rows of lowest score, lowest first."""
     return ascending_order(scores, rng)[:n]
 
 
-def select_highest_per_class(scores, predicted, n_per_class: int) -> np.ndarray:
+def select_highest_per_class(scores: Any, predicted: np.ndarray, n_per_class: int) -> np.ndarray:
     """The rows of highest score among those predicted as each class, class by class.
 
     At most ``n_per_class`` of a class, highest first, ties in row order; a class with fewer
@@ -101,7 +104,12 @@ def select_highest_per_class(scores, predicted, n_per_class: int) -> np.ndarray:
 
 
 def select_per_class(
-    scores, predicted, n: int, n_classes: int, remainder: str = "per-class", rng=None
+    scores: np.ndarray,
+    predicted: np.ndarray,
+    n: int,
+    n_classes: int,
+    remainder: str = "per-class",
+    rng: Any = None,
 ) -> np.ndarray:
     """Select n rows with equal shares of the predicted classes (arXiv 2602.04340, Eq. 7).
 

@@ -9,7 +9,6 @@ from .._compat import format_query
 from ._ask import embed, labelled
 from ._selection import check_n_instances, generator_of
 
-
 AHEAD = 32  # centres whose distances are computed in one pass over the pool
 
 

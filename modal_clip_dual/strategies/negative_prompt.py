@@ -52,9 +52,11 @@ def rank(classifier, X, score: str, zero_shot: bool = True) -> Ranking:
                 positive, logits = inner.predict_logits(inputs[rows] if size < len(inputs) else inputs)
                 predicted = positive.argmax(axis=1)
                 parts.append((predicted, *confidence(logits, predicted, score)))
-            return Ranking(*map(np.concatenate, zip(*parts)), logits.shape[1])
+            predicted, sure, uncertainty = map(np.concatenate, zip(*parts))
+            return Ranking(predicted, sure, uncertainty, logits.shape[1])
     predicted, logits = _predicted_and_logits(classifier, X, zero_shot)
-    return Ranking(predicted, *confidence(logits, predicted, score), logits.shape[1])
+    sure, uncertainty = confidence(logits, predicted, score)
+    return Ranking(predicted, sure, uncertainty, logits.shape[1])
 
 
 def _predicted_and_logits(classifier, X, zero_shot):

@@ -119,7 +119,7 @@ def probcover_sampling(
     if delta is None:
         clusters, _ = k_means(as_array(embeddings), min(n_clusters, len(sample)), rng)
         delta = _purest_radius(points, clusters, purity)
-    known = None if known is None else Points(known, points.x.device, "X_training").x
+    known = None if known is None else Points(known, str(points.x.device), "X_training").x
     ties = rng if random_tie_break else None
     rows, gains = _greedy_cover(points, known, delta, n_instances, ties)
     return format_query(sample[rows], gains)

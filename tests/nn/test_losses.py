@@ -146,3 +146,69 @@ def test_extreme_logits_stay_finite():
 def test_unknown_complement():
     with pytest.raises(ValueError, match="complement='none'"):
         negative_prompt_loss(torch.zeros(1, 2), torch.tensor([0]), "none")
+
+
+@pytest.mark.parametrize("complement", ["uniform", "all", "hard"])
+@pytest.mark.parametrize("pair", [tuple, list])
+def test_weights_of_samples(case, complement, pair):
+    """1 / n for all is the mean; a sample of weight 0 does not count."""
+    s_pos, s_neg, y, tau = case
+    outputs, y = outputs_of(s_pos, s_neg, tau), torch.tensor(y)
+    n = len(y)
+
+    def loss(target):
+        return DualPromptLoss(0.7, complement, seed=4)(outputs, target).item()
+
+    assert loss(pair([y, torch.full((n,), 1 / n)])) == pytest.approx(loss(y), rel=1e-5)
+    assert loss(pair([y, torch.full((n,), 2 / n)])) == pytest.approx(2 * loss(y), rel=1e-5)
+    weight = torch.zeros(n)
+    weight[:10] = 0.1
+    first = [part[:10] for part in outputs]
+    if complement != "uniform":  # draws depend on the number of samples
+        expected = DualPromptLoss(0.7, complement)(first, y[:10]).item()
+        assert loss(pair([y, weight])) == pytest.approx(expected, rel=1e-5)
+    each = negative_prompt_loss(outputs[1], y, "all", weight=weight)
+    assert each.item() == pytest.approx(negative_prompt_loss(first[1], y[:10], "all").item(), rel=1e-5)
+
+
+def test_draws_are_those_of_the_seed(case):
+    s_pos, s_neg, y, tau = case
+    outputs, y = outputs_of(s_pos, s_neg, tau), torch.tensor(y)
+    state = torch.get_rng_state()
+
+    def first_two(seed):
+        loss = DualPromptLoss(seed=seed)
+        return loss(outputs, y).item(), loss(outputs, y).item()
+
+    assert first_two(3) == first_two(3)
+    assert first_two(3)[0] != first_two(3)[1]  # a new draw at every step
+    assert first_two(3) != first_two(4)
+    default = DualPromptLoss()
+    assert default(outputs, y).item() == first_two(0)[0]
+    assert (default.negative_weight, default.complement) == (1.0, "uniform")
+    assert torch.equal(torch.get_rng_state(), state)
+    generator = torch.Generator().manual_seed(0)
+    l1 = torch.nn.functional.cross_entropy(outputs[0], y)
+    expected = l1 + negative_prompt_loss(outputs[1], y, generator=generator)
+    assert expected.item() == pytest.approx(first_two(0)[0], rel=1e-6)
+
+
+def test_nothing_is_drawn_without_a_negative_prompt(case):
+    s_pos, s_neg, y, tau = case
+    loss = DualPromptLoss(negative_weight=0)
+    loss((outputs_of(s_pos, s_neg, tau)[0], None), torch.tensor(y))
+    assert loss._generator is None
+
+
+def test_two_classes_have_one_complement(case):
+    z = torch.tensor([[0.3, -1.2], [2.0, 0.1]])
+    y = torch.tensor([0, 1])
+    values = [negative_prompt_loss(z, y, c, z).item() for c in ("uniform", "all", "hard")]
+    assert values == pytest.approx([values[0]] * 3, rel=1e-6)
+
+
+def test_hard_needs_the_positive_logits():
+    with pytest.raises(ValueError, match="complement='hard' needs positive_logits"):
+        negative_prompt_loss(torch.zeros(1, 2), torch.tensor([0]), "hard")
+    with pytest.raises(ValueError, match=r"complement='none'; expected one of \('uniform', 'all', 'hard'\)"):
+        negative_prompt_loss(torch.zeros(1, 2), torch.tensor([0]), "none")

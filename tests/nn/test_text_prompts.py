@@ -54,7 +54,7 @@ def test_path_is_chosen_by_the_tower(tiny, kind):
 
 def plain(backbone, contexts, deep):
     """Unit embeddings (P, C, D) by open_clip's modules at full length, class by class."""
-    tower, model = backbone.text_tower, backbone.model
+    tower = backbone.text_tower
     blocks = tower.transformer.resblocks
     rows = []
     for prompt, vectors in enumerate(contexts):

@@ -4,10 +4,16 @@ import numpy as np
 import pytest
 
 from modal_clip_dual.strategies._selection import (
+    ascending_order,
     check_n_instances,
+    check_number,
+    check_option,
+    fill_up,
     generator_of,
+    select_highest_per_class,
     select_lowest,
     select_per_class,
+    subsample,
 )
 
 
@@ -97,3 +103,103 @@ def test_generator_is_never_the_global_one():
     for state in (None, 0, np.random.default_rng(0), np.random.RandomState(0)):
         generator_of(state).permutation(5)
     np.testing.assert_array_equal(np.random.get_state()[1], before)
+
+
+def test_generator_of_a_seed():
+    assert generator_of(3).permutation(50).tolist() == generator_of(3).permutation(50).tolist()
+    assert generator_of(None).permutation(50).tolist() != generator_of(None).permutation(50).tolist()
+    state = np.random.RandomState(0)
+    first, second = generator_of(state), generator_of(state)  # advances: the next call differs
+    assert first.permutation(50).tolist() != second.permutation(50).tolist()
+    seed = np.random.RandomState(0).randint(2**31)
+    again = generator_of(np.random.RandomState(0))
+    assert again.permutation(50).tolist() == np.random.default_rng(seed).permutation(50).tolist()
+    generator = np.random.default_rng(0)
+    assert generator_of(generator) is generator
+
+
+def test_option():
+    check_option("score", "a", ("a", "b"))
+    with pytest.raises(ValueError, match=r"score='c'; expected one of \('a', 'b'\)"):
+        check_option("score", "c", ("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("value", "ends", "interval"),
+    [(0, "", r"\(0, 1\)"), (1, "", r"\(0, 1\)"), (1, "low", r"\[0, 1\)"), (0, "high", r"\(0, 1\]"),
+     (-0.1, "low high", r"\[0, 1\]"), (1.1, "low high", r"\[0, 1\]"), (float("nan"), "low high", r"\[0, 1\]")],
+)  # fmt: skip
+def test_number_outside(value, ends, interval):
+    with pytest.raises(ValueError, match=f"share={value}; expected a number in {interval}"):
+        check_number("share", value, 0, 1, ends=ends)
+
+
+def test_number():
+    for value, ends in ((0.5, ""), (np.float32(0.5), ""), (0, "low"), (1, "high"), (0, "low high"), (1, "low high")):
+        check_number("share", value, 0, 1, ends=ends)
+    for value in ("1", None, True, 1j):
+        with pytest.raises(TypeError, match=r"share=.* is a .*; expected a number"):
+            check_number("share", value, 0, 1)
+
+
+def test_subsample():
+    rng = np.random.default_rng(0)
+    assert subsample(5, 5, rng).tolist() == subsample(5, 9, rng).tolist() == [0, 1, 2, 3, 4]
+    before = rng.bit_generator.state
+    subsample(5, 5, rng)
+    assert rng.bit_generator.state == before  # nothing is drawn where nothing is left out
+    rows = subsample(50, 49, rng)
+    assert len(rows) == len(set(rows.tolist())) == 49
+    assert rows.tolist() == sorted(rows.tolist())
+    assert {tuple(subsample(3, 1, rng)) for _ in range(50)} == {(0,), (1,), (2,)}
+
+
+def test_fill_up():
+    rng = np.random.default_rng(0)
+    assert fill_up([4, 2], 2, 6, rng).tolist() == [4, 2]
+    assert fill_up([4, 2, 0], 2, 6, rng).tolist() == [4, 2]
+    rows = fill_up([4, 2], 6, 6, rng)
+    assert rows[:2].tolist() == [4, 2]
+    assert sorted(rows.tolist()) == [0, 1, 2, 3, 4, 5]
+    assert rows.dtype == np.int64
+    assert {fill_up([1], 2, 3, rng)[1] for _ in range(50)} == {0, 2}
+    assert len(fill_up([], 3, 6, rng)) == 3
+
+
+def test_ties_in_row_order_or_shuffled():
+    scores = np.array([1.0, 0.0] * 50)
+    expected = [*range(1, 100, 2), *range(0, 100, 2)]
+    assert ascending_order(scores).tolist() == expected
+    shuffled = ascending_order(scores, np.random.default_rng(0)).tolist()
+    assert shuffled != expected
+    assert sorted(shuffled[:50]) == expected[:50]
+    assert sorted(shuffled) == sorted(expected)
+
+
+def test_highest_per_class_against_the_literal_rule():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        predicted = rng.choice([0, 2, 3, 7], size=40)
+        scores = rng.integers(0, 5, 40).astype(float)  # with ties
+        n = int(rng.integers(1, 15))
+        expected = []
+        for label in sorted(set(predicted)):
+            rows = [row for row in range(40) if predicted[row] == label]
+            expected += sorted(rows, key=lambda row: (-scores[row], row))[:n]
+        assert select_highest_per_class(scores, predicted, n).tolist() == expected
+    one = select_highest_per_class([0.1, 0.3, 0.2], np.zeros(3, dtype=int), 2)
+    assert one.tolist() == [1, 2]
+
+
+def test_random_ties_of_equal_shares():
+    """Shuffling changes which of the tied rows are taken, never how many of a class."""
+    scores, predicted = np.zeros(30), np.arange(30) % 3
+    rng = np.random.default_rng(0)
+    seen = set()
+    for _ in range(20):
+        rows = select_per_class(scores, predicted, 7, 3, rng=rng)
+        assert sorted(np.bincount(predicted[rows]).tolist()) == [2, 2, 3]
+        seen.add(tuple(rows))
+    assert len(seen) > 15
+    rows = select_per_class(scores, predicted, 7, 3)
+    assert rows.tolist() == list(range(7))
