@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,24 +14,45 @@ import numpy as np
 SCHEMA = 1
 
 
+@contextmanager
+def replacing(path) -> Iterator[Path]:
+    """A temporary file beside ``path`` that takes its place when the block has written it.
+
+    Raises
+    ------
+    OSError
+        As the block raises it, with the path: of a full disk, say.  The old file is whole.
+    """
+    path = Path(path)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise named(error, path, "what the file held before is whole") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def named(error: OSError, path, note: str) -> OSError:
+    """The same error with the path, which those of a full disk lack, and a note."""
+    if error.errno is None:
+        return error
+    return OSError(error.errno, f"{error.strerror or error} ({note})", str(path))
+
+
 def write_state(path, settings: dict, arrays: dict[str, np.ndarray]) -> None:
     """Write settings (as JSON) and arrays to an .npz file, replacing what was there at once.
 
     Whatever happens meanwhile, the path holds either the old file or the new one.
     """
-    path = Path(path)
     buffer = io.BytesIO()
     text = json.dumps({"schema": SCHEMA, **settings})
     np.savez(buffer, settings=np.array(text), **arrays)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        file.write(buffer.getbuffer())
 
 
 def read_state(path) -> tuple[dict, dict[str, np.ndarray]]:
