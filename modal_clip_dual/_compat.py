@@ -97,7 +97,8 @@ class _AskedOnce:
 
     def __init__(self, learner):
         self._learner = learner
-        self._answer = self._error = None
+        self._answer: tuple | None = None
+        self._error: BaseException | None = None
 
     def __getattr__(self, name):
         return getattr(self._learner, name)

@@ -43,7 +43,8 @@ def check_input(X, estimator, name: str = "X") -> np.ndarray:
         check_files(array, name)
     if kind_of(array) == "embeddings":
         check = partial(check_array, dtype=np.float32, estimator=estimator, input_name=name)
-        with np.errstate(over="ignore"):  # too large for float32: check_array refuses it
+        # Too large for float32: check_array refuses it, without NumPy's warnings before.
+        with np.errstate(over="ignore", invalid="ignore"):
             if not is_mapped(array):
                 checked = check(array)
                 for rows in blocks(len(array), ROWS):

@@ -10,15 +10,15 @@ from contextlib import contextmanager
 def unchanged_on_error(*objects) -> Iterator[None]:
     """If anything is raised inside, Ctrl-C included, the objects' attributes are as before.
 
-    What an attribute refers to is not copied, lists aside: replace it rather than change it.
+    Lists get back what they held; what other attributes refer to must be replaced, not changed.
     """
-    before = [
-        {name: list(value) if type(value) is list else value for name, value in vars(thing).items()}
-        for thing in objects
-    ]
+    before = [dict(vars(thing)) for thing in objects]
+    lists = [(a, list(a)) for attributes in before for a in attributes.values() if type(a) is list]
     try:
         yield
     except BaseException:
         for thing, attributes in zip(objects, before):
             thing.__dict__ = attributes  # one step, which no second Ctrl-C can cut in two
+        for now, then in lists:
+            now[:] = then
         raise

@@ -50,6 +50,8 @@ def as_array(X, name: str = "X"):
             array = array.astype(np.uint8)
     if np.iscomplexobj(array):
         raise ValueError(f"Complex data not supported: {name} has dtype {array.dtype}; {EXPECTED}")
+    if array.dtype.kind in "US" and array.ndim > 1:
+        raise ValueError(f"{name} holds text of shape {array.shape}; {EXPECTED}")
     if array.ndim in (3, 4):
         _check_images(array, name)
     elif array.ndim != 2:
