@@ -433,6 +433,23 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             )
         return self._train(X, target, known, names, continued=continued)
 
+    def initialize(self):
+        """Check the parameters: what modAL 0.4.2's DeepActiveLearner calls first.
+
+        Nothing is loaded or forgotten.
+
+        Returns
+        -------
+        self : DualPromptClassifier
+
+        Raises
+        ------
+        ValueError
+            If a parameter does not fit.
+        """
+        self._check_params()
+        return self
+
     def _check_params(self):
         self._validate_params()
         check_cache(self.cache, self.cache_folder, self.n_jobs)

@@ -248,7 +248,8 @@ def test_any_array_is_answered_or_refused(fitted, shape, dtype, method):
 @pytest.mark.parametrize(
     "X",
     [None, 3, "one path", b"x", {}, {"a": 1}, object(), [], [[]], [[1, 2], [3]], [None], [["a", 1.0]],
-     lambda: 0, iter([1]), pd.DataFrame(), pd.Series(dtype=float), np.ma.masked_array(np.ones((2, D)), mask=True),
+     lambda: 0, iter([1]), pd.DataFrame(), pd.Series(dtype=float),
+     np.ma.masked_array(np.ones((2, D)), mask=True),
      np.rec.array([(1.0, 2)], dtype=[("a", float), ("b", int)]), torch.zeros(0, D),
      torch.zeros(2, 3, 4, 5, 6)],
     ids=lambda X: type(X).__name__,

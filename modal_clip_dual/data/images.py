@@ -61,6 +61,11 @@ def as_array(X, name: str = "X"):
         )
     if len(array) == 0:
         raise ValueError(f"{name} is empty: found array with 0 sample(s), at least 1 is required")
+    if array.ndim == 2 and not array.shape[1]:
+        raise ValueError(
+            f"{name} has no columns: 0 feature(s) (shape={array.shape}) while a minimum of 1 is "
+            f"required; {EXPECTED}"
+        )
     return array
 
 
