@@ -1,12 +1,16 @@
 """The one place that knows which modAL and which scikit-learn are installed.
 
 modAL has had no release since 2023.  Two of its calls no longer work with today's
-libraries, and `mend_modal` repairs exactly those, each only where it is broken:
+libraries, and `mend_modal` repairs exactly those and one more, each only where it is broken:
 
 - ``check_X_y(..., force_all_finite=...)`` in ``teach`` and ``fit``: scikit-learn 1.8
   removed that argument in favour of ``ensure_all_finite``.
 - ``DataFrame.append`` when ``teach`` adds rows of a DataFrame: pandas 2 removed it in
   favour of ``pandas.concat``.
+
+A third call misleads in modAL 0.4.2: ``query`` takes an error of the query strategy, Ctrl-C too,
+for a sign that the strategy returns no metrics, runs it again and then takes its rows and metrics
+together for the rows.  There the strategy runs once, and its error is the error.
 
 modAL 0.4.1 and 0.4.2 also disagree on what a query strategy returns; `format_query`
 gives the form that the installed one expects.
@@ -72,13 +76,55 @@ def _mend_data_vstack(module: ModuleType) -> None:
     module.data_vstack = concatenating  # type: ignore[attr-defined]
 
 
+def _mend_query(module) -> None:
+    for name in ("BaseLearner", "BaseCommittee"):
+        learner = module.__dict__.get(name)
+        query = None if learner is None else learner.__dict__.get("query")
+        if query is None or hasattr(query, "mended"):
+            continue
+        if "return_metrics" in signature(query).parameters:  # the releases that run strategies twice
+            learner.query = _asking_once(query)
+
+
+def _asking_once(query):
+    @wraps(query)
+    def asking_once(self, X_pool, *args, **kwargs):
+        return query(_AskedOnce(self), X_pool, *args, **kwargs)
+
+    asking_once.mended = True
+    return asking_once
+
+
+class _AskedOnce:
+    """A learner whose query strategy runs once, and then gives what it gave, errors included."""
+
+    def __init__(self, learner):
+        self._learner = learner
+        self._answer: tuple | None = None
+        self._error: BaseException | None = None
+
+    def __getattr__(self, name):
+        return getattr(self._learner, name)
+
+    def query_strategy(self, _, *args, **kwargs):
+        if self._error is not None:
+            raise self._error
+        if self._answer is None:
+            try:
+                self._answer = (self._learner.query_strategy(self._learner, *args, **kwargs),)
+            except BaseException as error:
+                self._error = error
+                raise
+        return self._answer[0]
+
+
 # modAL's modules copy both names by ``from ... import``, so each copy has to be mended.
 _MENDERS = {
     "modAL.utils.data": (_mend_data_vstack,),
     "modAL.utils": (_mend_data_vstack,),
     "modAL.batch": (_mend_data_vstack,),
     "modAL.expected_error": (_mend_data_vstack,),
-    "modAL.models.base": (_mend_check_X_y, _mend_data_vstack),
+    "modAL.models.base": (_mend_check_X_y, _mend_data_vstack, _mend_query),
     "modAL.models.learners": (_mend_check_X_y, _mend_data_vstack),
 }
 

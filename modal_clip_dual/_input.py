@@ -25,7 +25,10 @@ READING_CONSTRAINTS: dict = {
     "precision": [StrOptions({"auto", "fp32", "fp16", "bf16", "pure_fp16", "pure_bf16"})],
     "verbose": ["verbose"],
 }
-ROWS = 16384  # of embeddings in a file that are looked at at a time
+ROWS = 16384  # of embeddings that are looked at at a time
+# Lengths of which float32 can square the parts: beyond these, rows would be scaled to zero or
+# to infinity.  Those of a CLIP's embeddings are around 1 to 100.
+SHORTEST, LONGEST = 1e-12, 1e18
 BATCH_SIZE = [Interval(Integral, 1, None, closed="left")]
 
 
@@ -40,12 +43,32 @@ def check_input(X, estimator, name: str = "X") -> np.ndarray:
         check_files(array, name)
     if kind_of(array) == "embeddings":
         check = partial(check_array, dtype=np.float32, estimator=estimator, input_name=name)
-        with np.errstate(over="ignore"):  # too large for float32: check_array refuses it
+        # Too large for float32: check_array refuses it, without NumPy's warnings before.
+        with np.errstate(over="ignore", invalid="ignore"):
             if not is_mapped(array):
-                return check(array)
+                checked = check(array)
+                for rows in blocks(len(array), ROWS):
+                    _check_lengths(checked[rows], array[rows], rows.start, name)
+                return checked
             for rows in blocks(len(array), ROWS):
-                check(array[rows])
+                part = array[rows]
+                _check_lengths(check(part), part, rows.start, name)
     return array
+
+
+def _check_lengths(part: np.ndarray, given: np.ndarray, first: int, name: str) -> None:
+    """Refuse embeddings, float32, whose length float32 cannot tell; a row of zeros has none."""
+    with np.errstate(over="ignore", under="ignore"):
+        squares = np.einsum("ij,ij->i", part, part)
+    wrong = ~((squares >= SHORTEST**2) & (squares <= LONGEST**2))
+    for row in np.flatnonzero(wrong):
+        largest = np.abs(given[row].astype(np.float64)).max()  # maybe 0 in float32 only
+        if largest > 0:
+            raise ValueError(
+                f"{name}[{first + row}] has values up to {largest:.3g}, too far from 1 for float32 to "
+                f"scale the row to length 1; expected embeddings of a length from {SHORTEST:g} to "
+                f"{LONGEST:g}"
+            )
 
 
 def join(X: np.ndarray, X_pseudo: np.ndarray) -> np.ndarray:

@@ -20,12 +20,20 @@ def check_labels(y: Any, name: str = "y") -> np.ndarray:
     """
     if y is None:
         raise ValueError("DualPromptClassifier requires y to be passed, but the target y is None")
-    y = column_or_1d(y, warn=True)
+    try:
+        y = column_or_1d(y, warn=True)
+    except ValueError as error:
+        if "inhomogeneous" not in str(error):
+            raise
+        raise ValueError(f"{name} holds sequences among its labels; expected one label each") from error
     if y.dtype.kind == "f":
         check_array(y, ensure_2d=False, dtype=None, input_name=name)
     if y.dtype == object and any(label is None for label in y):
         row = next(row for row, label in enumerate(y) if label is None)
         raise ValueError(f"{name}[{row}] is None; expected a label for every sample")
+    if y.dtype == object:  # of whole numbers, as a column of a table may be
+        numbers = np.array(y.tolist())
+        y = numbers if numbers.dtype.kind in "iub" else y
     try:
         check_classification_targets(y)
     except TypeError as error:

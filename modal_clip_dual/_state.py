@@ -7,7 +7,8 @@ import json
 import os
 import sys
 import zipfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,6 +20,35 @@ SCHEMA = 1
 # What a file may hold, and what reads it.
 READERS = {"learner": "DualPromptLearner.resume", "classifier": "DualPromptClassifier.load"}
 PACKAGES = ("torch", "open_clip_torch", "numpy", "scikit-learn", "skorch")
+
+
+@contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[Path]:
+    """A temporary file beside ``path`` that takes its place when the block has written it.
+
+    Raises
+    ------
+    OSError
+        As the block raises it, with the path: of a full disk, say.  The old file is whole.
+    """
+    path = Path(path)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise named(error, path, "what the file held before is whole") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def named(error: OSError, path: str | os.PathLike, note: str) -> OSError:
+    """The same error with the path, which those of a full disk lack, and a note."""
+    if error.errno is None:
+        return error
+    return OSError(error.errno, f"{error.strerror or error} ({note})", str(path))
 
 
 def check_target(path: str | os.PathLike) -> Path:
@@ -45,20 +75,12 @@ def write_state(
     Whatever happens meanwhile, the path holds either the old file or the new one.  ``kind`` is
     one of `READERS`.
     """
-    target = Path(path)
     buffer = io.BytesIO()
     text = json.dumps({"schema": SCHEMA, "kind": kind, "versions": versions(), **settings})
     members: dict[str, Any] = {"settings": np.array(text), **arrays}
     np.savez(buffer, **members)
-    temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        file.write(buffer.getbuffer())
 
 
 def read_state(path: str | os.PathLike, kind: str) -> tuple[dict, dict[str, np.ndarray]]:

@@ -72,6 +72,11 @@ def as_array(values) -> np.ndarray:
     return values.detach().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)
 
 
+def module_of(net):
+    """The module of a skorch net, which ``net_params={"compile": True}`` wraps."""
+    return getattr(net.module_, "_orig_mod", net.module_)
+
+
 def check_device(device: str | None):
     """Refuse a device that torch does not know or this machine does not have.
 

@@ -22,6 +22,7 @@ from ._input import check_integer
 from ._labels import check_labels
 from ._state import check_target, params_of, plain, plain_params, read_state, write_state
 from ._tensors import Rows, is_mapped
+from ._undo import unchanged_on_error
 from .classifier import DualPromptClassifier
 from .data.images import as_array, check_files, image_key, kind_of
 from .strategies import mine_confident, negative_prompt_sampling
@@ -310,6 +311,13 @@ class DualPromptLearner(ActiveLearner):
                 f"path={str(self.path)!r} exists; DualPromptLearner.resume(path) goes on from it, or "
                 "delete it to start anew"
             )
+        with unchanged_on_error(self, self.estimator):
+            self._start()
+        self._save()
+        return self
+
+    def _start(self):
+        """Round 0."""
         self.rows_, self.labels_ = np.empty(0, dtype=np.intp), np.empty(0)
         self._query, self._pending, self._predictions = None, None, None
         self.pseudo_rows_, self.pseudo_labels_ = np.empty(0, dtype=np.intp), np.empty(0)
@@ -324,8 +332,6 @@ class DualPromptLearner(ActiveLearner):
             )
         self.log_: list[dict] = []
         self._record(0, time.perf_counter() - began)
-        self._save()
-        return self
 
     def _check(self):
         if not isinstance(self.estimator, DualPromptClassifier):
@@ -484,7 +490,15 @@ class DualPromptLearner(ActiveLearner):
             encode_labels(y, classes)
 
     def _train_round(self):
-        """Mine with the model that made the query, then train on labels and pseudo-labels."""
+        """Mine with the model that made the query, then train on labels and pseudo-labels.
+
+        Whatever interrupts it: the model that made the query is there, and the labels wait.
+        """
+        with unchanged_on_error(self, self.estimator):
+            self._mine_and_train()
+        self._save()
+
+    def _mine_and_train(self):
         began = time.perf_counter()
         pending: Any = self._pending
         rows, y = pending["rows"], pending["labels"]
@@ -505,7 +519,6 @@ class DualPromptLearner(ActiveLearner):
         self._pending = None
         self._record(len(rows), time.perf_counter() - began)
         self._query = None
-        self._save()
 
     def _part(self, rows):
         """Some rows of the pool; of one that lies in a file, where a strategy allows it, no copy."""

@@ -26,6 +26,8 @@ from ._input import (
     unit_rows,
 )
 from ._labels import check_labels, encode_labels, resolve_labels
+from ._tensors import module_of
+from ._undo import unchanged_on_error
 from .data.images import kind_of
 from .data.stores import EMBEDDING_BYTES, MemoryStore
 from .strategies._selection import select_highest_per_class
@@ -332,6 +334,11 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             was fitted before stays as it was.
         FileNotFoundError
             If X names a file that does not exist.
+        FloatingPointError
+            At the first step whose loss is not finite; an estimator that was fitted before stays
+            as it was.
+        torch.cuda.OutOfMemoryError
+            If memory runs out, with advice; likewise.
         """
         self._check_params()
         if (X_pseudo is None) != (y_pseudo is None):
@@ -390,8 +397,9 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         proba = self._zero_shot(array, backbone, names)
         rows = select_highest_per_class(proba.max(axis=1), proba.argmax(axis=1), n_per_class)
         target = proba[rows].argmax(axis=1)
-        self._train(None, target[:0], classes, names, array[rows], target)
-        self.pseudo_rows_, self.pseudo_labels_ = rows, classes[target]
+        with unchanged_on_error(self):
+            self._train(None, target[:0], classes, names, array[rows], target)
+            self.pseudo_rows_, self.pseudo_labels_ = rows, classes[target]
         return self
 
     def partial_fit(self, X, y, classes=None):
@@ -434,6 +442,23 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
                 f"classes={classes!r} differs from the classes known so far: {known.tolist()}"
             )
         return self._train(X, target, known, names, continued=continued)
+
+    def initialize(self):
+        """Check the parameters: what modAL 0.4.2's DeepActiveLearner calls first.
+
+        Nothing is loaded or forgotten.
+
+        Returns
+        -------
+        self : DualPromptClassifier
+
+        Raises
+        ------
+        ValueError
+            If a parameter does not fit.
+        """
+        self._check_params()
+        return self
 
     def _check_params(self):
         self._validate_params()
@@ -484,19 +509,20 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             rows = [*self.history_, *net.history]
             net.history = History()
             net.history.extend({**row, "epoch": k + 1} for k, row in enumerate(rows))
-        # Set at the very end: whatever went wrong, the estimator is as it was before.
-        for name in FIT_ONLY:
-            self.__dict__.pop(name, None)
-        if kind_of(array) == "embeddings":
-            table = X_pseudo if X is None else X  # has the columns' names, if there are any
-            validate_data(self, table, reset=True, skip_check_array=True)
-        self.classes_ = classes
-        self.history_ = net.history
-        self._names = names
-        self._complement = self.complement
-        self._visual = visual
-        self._clip = (backbone.model_name, backbone.pretrained)
-        self._net = net
+        # Set at the very end, and all at once: whatever went wrong, it is as it was before.
+        with unchanged_on_error(self):
+            for name in FIT_ONLY:
+                self.__dict__.pop(name, None)
+            if kind_of(array) == "embeddings":
+                table = X_pseudo if X is None else X  # has the columns' names, if there are any
+                validate_data(self, table, reset=True, skip_check_array=True)
+            self.classes_ = classes
+            self.history_ = net.history
+            self._names = names
+            self._complement = self.complement
+            self._visual = visual
+            self._clip = (backbone.model_name, backbone.pretrained)
+            self._net = net
         return self
 
     def _text_encoder(self, backbone, names, n_context):
@@ -704,13 +730,15 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         return self._zero_shot(array, backbone, names)
 
     def _zero_shot(self, array, backbone, names):
+        from .nn.memory import memory_advice
         from .nn.net import by_cosine
         from .nn.text_prompts import template_embeddings
 
-        text = template_embeddings(backbone, names, _check_template(self.template))
-        scaled = text * backbone.logit_scale
         embeddings = self._encode(array, backbone)
-        (proba,) = by_cosine(embeddings, scaled, lambda logits: [logits.softmax(dim=1)])
+        with memory_advice("scoring", "free memory that others hold on this device, or device='cpu'"):
+            text = template_embeddings(backbone, names, _check_template(self.template))
+            scaled = text * backbone.logit_scale
+            (proba,) = by_cosine(embeddings, scaled, lambda logits: [logits.softmax(dim=1)])
         return proba
 
     def transform(self, X):
@@ -788,7 +816,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         """Embeddings (n, D) float32 of a checked X as the classifier sees them."""
         if "_net" not in self.__dict__ or self._visual["visual_prompts"] is None:
             return self._encode(array, backbone)
-        from .encoder import embed, one_behind
+        from .encoder import embed, encoding_advice, one_behind
         from .nn.net import embed_images
 
         if "_moved_embeddings" not in self.__dict__:  # a fit's own, never pickled
@@ -799,7 +827,8 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             return one_behind(embed_images(self.net_, source.read(batches)))
 
         store, batch_size = self._moved_embeddings, self.encode_batch_size
-        embeddings, _ = embed(source, forward, store, batch_size, self.verbose)
+        with encoding_advice(backbone, batch_size, "encode_batch_size"):
+            embeddings, _ = embed(source, forward, store, batch_size, self.verbose)
         return embeddings
 
     def _encode(self, array, backbone):
@@ -810,6 +839,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
 
         names = ("cache", "cache_folder", "n_jobs", "device")
         params = {name: getattr(self, name) for name in names}
+        params["size_name"] = "encode_batch_size"
         return encode(backbone, array, self.encode_batch_size, self.verbose, **params)
 
     def _source(self, array, backbone):
@@ -1083,11 +1113,6 @@ def _damaged(path, error) -> ValueError:
 def _plain_entries(row: dict) -> dict:
     """What of a row of the history JSON can hold; callbacks put anything there."""
     return {name: value for name, value in row.items() if isinstance(value, (str, int, float))}
-
-
-def module_of(net):
-    """The module of a net, which ``net_params={"compile": True}`` wraps."""
-    return getattr(net.module_, "_orig_mod", net.module_)
 
 
 def _check_template(template):

@@ -223,6 +223,7 @@ def encode(
     cache_folder=None,
     n_jobs="auto",
     device: str = "auto",
+    size_name: str = "batch_size",
 ) -> np.ndarray:
     """Return the unit embeddings of images or files by a frozen CLIP.
 
@@ -235,6 +236,8 @@ def encode(
         Images, or paths of files that exist; as `data.images.as_array` returns them.
     batch_size, verbose, cache, cache_folder, n_jobs, device
         See `CLIPImageEncoder`; ``device`` is that of an engine's workers.
+    size_name : str, default="batch_size"
+        What messages call ``batch_size``.
 
     Returns
     -------
@@ -244,6 +247,8 @@ def encode(
     ------
     ValueError
         If a file cannot be read as an image.  What was encoded until then is kept.
+    torch.cuda.OutOfMemoryError
+        With advice; likewise.
     """
     stores = [backbone.embedding_cache] if cache else []
     if cache == "disk":
@@ -263,7 +268,8 @@ def encode(
             return one_behind(map(backbone.encode_images, source.read(batches)))
 
         batch_rows = batch_size
-    embeddings, left_out = embed(source, forward, StackedStores(*stores), batch_rows, verbose)
+    with encoding_advice(backbone, batch_size, size_name):
+        embeddings, left_out = embed(source, forward, StackedStores(*stores), batch_rows, verbose)
     if left_out and cache:
         warnings.warn(
             f"{left_out} embeddings do not fit into the {backbone.embedding_cache.limit >> 20} MiB "
@@ -285,6 +291,11 @@ def embed(
     """Embeddings of all images of a source, each computed once, and how many were not kept.
 
     ``forward`` turns batches of rows into their embeddings, lazily and in order.
+
+    Raises
+    ------
+    FloatingPointError
+        If an embedding is not finite; names the row, and keeps nothing of its batch.
     """
     keys = source.keys(source.preprocessing)
     store.expect(keys)
@@ -300,11 +311,29 @@ def embed(
         total=len(rows), desc="Encoding images", unit="img", delay=BAR_DELAY, disable=not verbose
     ) as bar:
         for batch, embeddings in zip(batches, forward(batches)):
+            _check_finite(embeddings, batch)
             fresh = {key: row.copy() for key, row in zip(keys[batch], embeddings)}
             left_out += store.put(fresh)
             found |= fresh
             bar.update(len(batch))
     return np.stack([found[key] for key in keys]), left_out
+
+
+def _check_finite(embeddings: np.ndarray, rows: np.ndarray) -> None:
+    finite = np.isfinite(embeddings).all(axis=1)
+    if not finite.all():
+        raise FloatingPointError(
+            f"X[{rows[finite.argmin()]}]: the image tower made numbers of it that are not finite; half "
+            "precision may be too narrow for these weights: try precision='fp32'"
+        )
+
+
+def encoding_advice(backbone, batch_size: int, size_name: str):
+    """Context in which an error of memory says what to change; see `nn.memory`."""
+    from .nn.memory import memory_advice, precision_advice
+
+    advice = f"try a smaller {size_name} (now {batch_size}){precision_advice(backbone.precision)}"
+    return memory_advice("encoding images", f"{advice}; what is encoded already is kept")
 
 
 def is_cuda(backbone) -> bool:

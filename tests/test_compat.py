@@ -2,14 +2,28 @@
 
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
-from modAL.batch import uncertainty_batch_sampling
-from modAL.disagreement import consensus_entropy_sampling, vote_entropy_sampling
+from modAL.batch import ranked_batch, uncertainty_batch_sampling
+from modAL.density import information_density
+from modAL.disagreement import (
+    consensus_entropy_sampling,
+    max_disagreement_sampling,
+    vote_entropy_sampling,
+)
 from modAL.models import ActiveLearner, Committee
-from modAL.uncertainty import entropy_sampling, margin_sampling, uncertainty_sampling
+from modAL.uncertainty import (
+    classifier_margin,
+    classifier_uncertainty,
+    entropy_sampling,
+    margin_sampling,
+    uncertainty_sampling,
+)
+from modAL.utils import make_linear_combination, make_product, make_query_strategy
+from modAL.utils.selection import multi_argmax
 from PIL import Image
 from sklearn.pipeline import make_pipeline
 
@@ -17,6 +31,7 @@ from modal_clip_dual import (
     CLIPImageEncoder,
     _compat,
     negative_prompt_sampling,
+    negative_prompt_uncertainty,
     random_sampling,
 )
 
@@ -95,8 +110,145 @@ def test_modals_own_strategies(fitted, embeddings, strategy):
     assert len(set(chosen.tolist())) == 9
 
 
+def rows_in(answer):
+    """Rows of what a strategy or a helper of either modAL returns: them alone, or with metrics."""
+    return np.asarray(answer[0] if isinstance(answer, tuple) else answer)
+
+
+def test_ranked_batches_over_our_uncertainty(fitted, embeddings, digits):
+    """modAL's ranked batch, fed with the negative prompt's utility: spread, and led by it."""
+    learner = ActiveLearner(fitted)
+    learner.X_training, learner.y_training = embeddings[:20], digits.target[:20]
+    pool = np.concatenate([np.repeat(embeddings[100:101], 5, axis=0), embeddings[200:240]])
+    uncertainty = negative_prompt_uncertainty(learner, pool)
+    arguments = {"n_instances": 6, "metric": "euclidean", "n_jobs": None}
+    rows = rows_in(ranked_batch(learner, pool, uncertainty, **arguments))
+    assert len(set(rows.tolist())) == 6
+    assert (rows < 5).sum() <= 1  # of equal samples one is enough
+    flat = rows_in(ranked_batch(learner, pool, np.zeros(45), **arguments))
+    assert flat.tolist() != rows.tolist()
+
+
+def combine(kind):
+    if kind == "linear":
+        return make_linear_combination(
+            classifier_uncertainty, negative_prompt_uncertainty, weights=[0.25, 0.75]
+        )
+    return make_product(classifier_margin, negative_prompt_uncertainty, exponents=[1, 2])
+
+
+@pytest.mark.parametrize("kind", ["linear", "product"])
+def test_combinations_of_utilities(fitted, embeddings, kind):
+    learner, pool = ActiveLearner(fitted), embeddings[:80]
+    ours = negative_prompt_uncertainty(fitted, pool)
+    if kind == "linear":
+        expected = 0.25 * classifier_uncertainty(fitted, pool) + 0.75 * ours
+    else:
+        expected = classifier_margin(fitted, pool) * ours**2
+    np.testing.assert_allclose(combine(kind)(learner, pool), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["linear", "product"])
+def test_strategy_made_of_a_combination(classifier, embeddings, digits, kind):
+    strategy = make_query_strategy(combine(kind), lambda scores: multi_argmax(scores, n_instances=7))
+    learner = ActiveLearner(
+        classifier(max_epochs=1), strategy, X_training=embeddings[:20], y_training=digits.target[:20]
+    )
+    pool = embeddings[20:120]
+    expected = np.argsort(-combine(kind)(learner, pool), kind="stable")[:7]
+    assert set(rows_in(strategy(learner, pool)).tolist()) == set(expected.tolist())
+    learner.teach(pool[expected], digits.target[20:120][expected])
+    assert len(learner.X_training) == 27
+
+
+def test_density_beside_our_uncertainty(fitted, embeddings):
+    """modAL's density of the embeddings, as the weight of the utility: dense and doubtful first."""
+    pool = fitted.transform(embeddings[:60])
+    density = information_density(pool, "cosine")
+    assert density.shape == (60,)
+    weighted = negative_prompt_uncertainty(fitted, pool) * density
+    strategy = make_query_strategy(
+        lambda learner, X: negative_prompt_uncertainty(learner, X) * information_density(X, "cosine"),
+        lambda scores: multi_argmax(scores, n_instances=3),
+    )
+    made = rows_in(strategy(ActiveLearner(fitted), pool))
+    assert set(made.tolist()) == set(np.argsort(-weighted)[:3].tolist())
+
+
+@pytest.mark.parametrize("loss", ["binary", "log"])
+def test_expected_error_reduction(classifier, embeddings, digits, loss, monkeypatch):
+    """It fits a clone per candidate and label, so few of each.
+
+    The module of modAL 0.4.1 names ``numpy.float``, which NumPy 1.24 removed: it can be imported
+    with an older one only, or as here.
+    """
+    monkeypatch.setattr(np, "float", float, raising=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SyntaxWarning)  # it compares texts by "is"
+        from modAL.expected_error import expected_error_reduction
+    rows = [int(np.flatnonzero(digits.target == k)[0]) for k in (0, 1)]
+    learner = ActiveLearner(
+        classifier(max_epochs=1, n_context=1), X_training=embeddings[rows], y_training=digits.target[rows]
+    )
+    before = learner.predict_proba(embeddings[:9])
+    chosen = rows_in(expected_error_reduction(learner, embeddings[50:54], loss=loss, n_instances=2))
+    assert len(set(chosen.astype(int).tolist())) == 2
+    np.testing.assert_array_equal(learner.predict_proba(embeddings[:9]), before)
+
+
+def test_deep_active_learner(classifier, embeddings, digits):
+    """modAL 0.4.2's learner for skorch nets; 0.4.1 has none."""
+    from modAL import models
+
+    if not hasattr(models, "DeepActiveLearner"):
+        pytest.skip("this modAL has no DeepActiveLearner")
+    learner = models.DeepActiveLearner(classifier(max_epochs=1), query_strategy=negative_prompt_sampling)
+    learner.fit(embeddings[:20], digits.target[:20])
+    rows, instances = learner.query(embeddings[20:80], n_instances=10)
+    assert len(set(np.asarray(rows).tolist())) == len(instances) == 10
+    learner.teach(instances, digits.target[20:80][rows])
+    assert learner.predict_proba(embeddings[:5]).shape == (5, 10)
+
+
+def test_what_a_deep_active_learner_asks_of_an_estimator(classifier, embeddings, digits):
+    """Its constructor, `fit` and `teach` in the calls that they make, also where it is missing."""
+    clf = classifier(max_epochs=3)
+    assert clf.initialize() is clf
+    assert not hasattr(clf, "classes_")
+    with pytest.raises(ValueError, match="'lr' parameter"):
+        classifier(lr=-1).initialize()
+    clf.fit(embeddings[:20], digits.target[:20])
+    before = clf.predict_proba(embeddings[:5])
+    np.testing.assert_array_equal(clf.initialize().predict_proba(embeddings[:5]), before)
+    clf.max_epochs, clf.batch_size = 2, 5  # its properties num_epochs and batch_size
+    clf.partial_fit(embeddings[20:30], digits.target[20:30])
+    assert [len(row["batches"]) for row in clf.history_] == [2, 2, 2, 2, 2]
+    assert len(clf.history_) == 5
+
+
+def test_rebagged_committee(classifier, embeddings, digits):
+    """modAL's bootstrap draws rows with replacement: maybe without some class."""
+    learners = [
+        ActiveLearner(
+            classifier(max_epochs=1, random_state=seed),
+            X_training=embeddings[:12], y_training=digits.target[:12], bootstrap_init=True,
+        )
+        for seed in range(2)
+    ]  # fmt: skip
+    committee = Committee(learners, query_strategy=max_disagreement_sampling)
+    committee.rebag()
+    assert committee.vote_proba(embeddings[:7]).shape == (7, 2, 10)
+    assert len(committee.query(embeddings[:40], n_instances=4)[0]) == 4
+
+
 @pytest.mark.parametrize(
-    "strategy", [vote_entropy_sampling, consensus_entropy_sampling, negative_prompt_sampling]
+    "strategy",
+    [
+        vote_entropy_sampling,
+        consensus_entropy_sampling,
+        max_disagreement_sampling,
+        negative_prompt_sampling,
+    ],
 )
 def test_committee(classifier, embeddings, digits, strategy):
     learners = [

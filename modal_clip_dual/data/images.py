@@ -51,6 +51,8 @@ def as_array(X: Any, name: str = "X") -> Any:
         array = array.astype(np.uint8)
     if np.iscomplexobj(array):
         raise ValueError(f"Complex data not supported: {name} has dtype {array.dtype}; {EXPECTED}")
+    if array.dtype.kind in "US" and array.ndim > 1:
+        raise ValueError(f"{name} holds text of shape {array.shape}; {EXPECTED}")
     if array.ndim in (3, 4):
         _check_images(array, name)
     elif array.ndim != 2:
@@ -60,6 +62,11 @@ def as_array(X: Any, name: str = "X") -> Any:
         )
     if len(array) == 0:
         raise ValueError(f"{name} is empty: found array with 0 sample(s), at least 1 is required")
+    if array.ndim == 2 and not array.shape[1]:
+        raise ValueError(
+            f"{name} has no columns: 0 feature(s) (shape={array.shape}) while a minimum of 1 is "
+            f"required; {EXPECTED}"
+        )
     return array
 
 

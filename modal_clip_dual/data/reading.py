@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 from hashlib import blake2b
 from typing import Any
 
@@ -212,7 +212,15 @@ class ImageSource:
         # Pillow lets other threads run while it resizes, and arrays need no decoding.
         backend = "threading" if self._threads or kind_of(self.array) == "images" else "loky"
         chunks = np.array_split(rows, -(-len(rows) // CHUNK))
-        tasks = run_tasks(read_chunk, self.array, chunks, (form,), n_jobs, backend, self.numbers)
+        try:
+            tasks = run_tasks(read_chunk, self.array, chunks, (form,), n_jobs, backend, self.numbers)
+        except BrokenExecutor as error:
+            raise RuntimeError(
+                f"a worker process died while it read images among X[{rows.min()}] to "
+                f"X[{rows.max()}]: it was killed, for lack of memory perhaps, or a file crashed its "
+                f"decoder. Try fewer workers than n_jobs={n_jobs}; n_jobs=1 reads in this process. What "
+                "was read before is kept"
+            ) from error
         return [pixels for chunk in tasks for pixels in chunk]
 
 

@@ -22,6 +22,7 @@ from sklearn.utils import Bunch
 from tqdm import tqdm
 
 from .._input import check_integer
+from .._state import named, replacing
 from ..active import PROTOCOLS, Protocol
 from ..classifier import DualPromptClassifier
 from ..data.images import as_array, kind_of
@@ -523,12 +524,15 @@ class _RoundFile:
 
     def write(self, row: dict) -> None:
         new = not self.partial.exists()
-        with open(self.partial, "a", newline="", encoding="utf-8") as stream:
-            writer = csv.writer(stream)
-            if new:
-                writer.writerow(row)
-            writer.writerow("" if value is None else value for value in row.values())
-            stream.flush()
+        try:
+            with open(self.partial, "a", newline="", encoding="utf-8") as stream:
+                writer = csv.writer(stream)
+                if new:
+                    writer.writerow(row)
+                writer.writerow("" if value is None else value for value in row.values())
+                stream.flush()
+        except OSError as error:
+            raise named(error, self.partial, "finished runs are whole, and not repeated") from error
 
     def finish(self) -> None:
         with open(self.partial, "rb+") as stream:
@@ -588,9 +592,11 @@ def write_table(frame, path) -> list[Path]:
     """
     folder = Path(path)
     files = [folder / "results.csv"]
-    frame.to_csv(files[0], index=False)
+    with replacing(files[0]) as temporary:
+        frame.to_csv(temporary, index=False)
     try:
-        frame.to_parquet(folder / "results.parquet", index=False)
+        with replacing(folder / "results.parquet") as temporary:
+            frame.to_parquet(temporary, index=False)
         files.append(folder / "results.parquet")
     except ImportError:  # neither pyarrow nor fastparquet
         pass

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from skorch.callbacks import Callback
 from torch import nn
 
-from .._tensors import as_tensor
+from .._tensors import as_tensor, module_of
 from .text_prompts import PromptedTextEncoder
 from .visual_prompts import (
     CoupledTokens,
@@ -152,6 +152,37 @@ class ClipEachGradient(Callback):
         for _, parameter in named_parameters:
             if parameter.grad is not None:
                 nn.utils.clip_grad_norm_(parameter, self.gradient_clip_value)
+
+
+class StopIfNotFinite(Callback):
+    """End training at the first step whose loss is infinite or no number.
+
+    skorch fetches the loss of every step for its history, so looking at it costs nothing.
+    """
+
+    def on_batch_end(self, net, batch=None, training=False, **kwargs):
+        if not training:
+            return
+        loss = net.history[-1]["batches"][-1]["train_loss"]
+        if not math.isfinite(loss):
+            raise diverged(net, f"the loss is {loss}")
+
+
+def diverged(net, what: str) -> FloatingPointError:
+    """The error of a training that met numbers that are not finite, with the place and advice."""
+    epochs = net.history
+    epoch, step = len(epochs), len(epochs[-1]["batches"])
+    advice = f"try a smaller lr than {net.lr:g}, or a gradient_clip_value"
+    if epoch == step == 1:  # nothing has moved yet
+        precision = module_of(net).text_encoder.backbone.precision
+        advice = (
+            "no prompt had been moved yet, so the towers, augment or a callback gave it; the towers "
+            f"compute in {precision}: try precision='fp32'"
+        )
+    return FloatingPointError(
+        f"training diverged: {what} in epoch {epoch}, step {step}; {advice}. The estimator is as it "
+        "was before this fit"
+    )
 
 
 class Batches:

@@ -10,9 +10,17 @@ import torch
 from skorch import NeuralNetClassifier
 from skorch.callbacks import EarlyStopping, LRScheduler
 
-from .._tensors import as_tensor, blocks
+from .._tensors import as_tensor, blocks, module_of
 from .losses import DualPromptLoss
-from .module import Batches, ClipEachGradient, DualPromptModule, PairedBatches
+from .memory import memory_advice, precision_advice
+from .module import (
+    Batches,
+    ClipEachGradient,
+    DualPromptModule,
+    PairedBatches,
+    StopIfNotFinite,
+    diverged,
+)
 from .text_prompts import PromptedTextEncoder
 
 # Arguments of the net that have an argument of their own in the classifier, or that the
@@ -98,7 +106,7 @@ def make_net(
         params.setdefault("optimizer__weight_decay", weight_decay)
     if verbose < 2:
         params.setdefault("callbacks__print_log", None)
-    callbacks = [("cosine_decay", cosine)]
+    callbacks = [("finite_loss", StopIfNotFinite()), ("cosine_decay", cosine)]
     if gradient_clip_value is not None:
         callbacks.append(("clipping", ClipEachGradient(gradient_clip_value)))
     params["callbacks"] = [*callbacks, *(params.get("callbacks") or [])]
@@ -129,7 +137,29 @@ def train(net, inputs, target):
     """Train a net on embeddings or an `ImageSource` and the positions of the labels.
 
     Unlike in ``net.fit`` an interruption is an interruption.
+
+    Raises
+    ------
+    FloatingPointError
+        At the first step whose loss is not finite.
+    torch.cuda.OutOfMemoryError
+        With advice.
     """
+    params = net.get_params(deep=False)
+    sizes = {"batch_size": net.batch_size}
+    if "iterator_train__pseudo_batch_size" in params:
+        sizes["pseudo_batch_size"] = params["iterator_train__pseudo_batch_size"]
+    text_encoder = module_of(net).text_encoder
+    sizes["text_batch_size"] = text_encoder.batch_size
+    shown = " or ".join(f"{name} (now {size!r})" for name, size in sizes.items())
+    advice = f"try a smaller {shown}{precision_advice(text_encoder.backbone.precision)}"
+    with memory_advice("training", advice):
+        _train(net, inputs, target)
+    if not all(torch.isfinite(prompt).all() for prompt in net.module_.parameters()):
+        raise diverged(net, "a prompt is no longer finite")
+
+
+def _train(net, inputs, target):
     X = inputs if hasattr(inputs, "read") else as_tensor(inputs).to(net.device)
     y = torch.from_numpy(target).to(net.device)
     net.notify("on_train_begin", X=X, y=y)
@@ -140,11 +170,6 @@ def train(net, inputs, target):
             raise
     net.notify("on_train_end", X=X, y=y)
     net.module_.eval()
-    if not all(torch.isfinite(prompt).all() for prompt in net.module_.parameters()):
-        raise FloatingPointError(
-            f"training diverged: the prompts are no longer finite after {len(net.history)} "
-            "epochs; try a smaller lr"
-        )
 
 
 def embed_images(net, batches) -> Iterator[torch.Tensor]:
@@ -163,6 +188,16 @@ def predict(net, embeddings, reduce, negative: bool = True) -> list[np.ndarray]:
     ``reduce`` takes s+ / tau and z, both (rows, C), of some rows, and returns tensors with a line
     per row.  The logits of all rows are never held at once.  Without ``negative``, z is None.
     """
+    text_encoder = module_of(net).text_encoder
+    advice = (
+        f"try a smaller text_batch_size (now {text_encoder.batch_size!r}; it counts from the next fit "
+        "on), or free memory that others hold on this device"
+    )
+    with memory_advice("scoring", advice):
+        return _predict(net, embeddings, reduce, negative)
+
+
+def _predict(net, embeddings, reduce, negative):
     module = net.module_.eval()
     text = module.text_embeddings() * module.text_encoder.backbone.logit_scale
     if not negative:
