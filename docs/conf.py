@@ -17,7 +17,7 @@ import modal_clip_dual  # noqa: E402
 
 project = "modal-clip-dual"
 author = "the modal-clip-dual developers"
-copyright = f"2026, {author}"  # noqa: A001  (Sphinx's name)
+copyright = f"2026, {author}"
 release = version = modal_clip_dual.__version__
 
 extensions = [

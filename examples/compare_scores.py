@@ -29,7 +29,10 @@ def main() -> None:
     clf = partial(DualPromptClassifier, model_name="demo", pretrained="bundled", augment=None)
     frame = compare_strategies(
         {complement: clf(complement=complement) for complement in ("uniform", "all", "hard")},
-        {score: partial(negative_prompt_sampling, score=score) for score in ("clean", "normalized", "margin")},
+        {
+            score: partial(negative_prompt_sampling, score=score)
+            for score in ("clean", "normalized", "margin")
+        },
         data="digits",
         learners=["selection", "full"],
         seeds=args.seeds,
@@ -43,8 +46,8 @@ def main() -> None:
     print(f"\n| learner | difference to {PAPER!r} | points | 95% interval | p | p corrected |")
     print("|---|---|---|---|---|---|")
     for row in pairs.itertuples():
-        print(f"| {row.estimator} | {row.strategy} | {100 * row.mean_difference:+.1f} | "
-              f"{100 * row.low:+.1f} to {100 * row.high:+.1f} | {row.p_value:.3g} | {row.p_corrected:.3g} |")  # fmt: skip
+        points = f"{100 * row.mean_difference:+.1f} | {100 * row.low:+.1f} to {100 * row.high:+.1f}"
+        print(f"| {row.estimator} | {row.strategy} | {points} | {row.p_value:.3g} | {row.p_corrected:.3g} |")
     print(f"\nsmallest corrected p that could have come out: {pairs['min_p_corrected'].min():.2g}")
     last = frame[frame["round"] == frame["round"].max()]
     print("\n| learner | complement | " + " | ".join(title for _, title in AUROCS) + " | ECE of P(correct) |")

@@ -40,12 +40,13 @@ def add_parsers(commands, positive_int, strategy) -> None:
     add("--root", type=Path, metavar="DIR", help="folder with the data set")
     add("--download", action="store_true", help="let torchvision fetch the data set into --root")
     add("--layout", choices=("coop", "torchvision"), help="whose folders and split, where both are possible")
-    add("--strategies", type=_listed(lambda name: name if name == "all" else strategy(name)), default=["negative-prompt", "entropy", "random"],
-        metavar="A,B,...", help="what to compare (default: negative-prompt,entropy,random); 'all' for all")  # fmt: skip
+    add("--strategies", type=_listed(lambda name: name if name == "all" else strategy(name)),
+        default=["negative-prompt", "entropy", "random"], metavar="A,B,...",
+        help="what to compare (default: negative-prompt,entropy,random); 'all' for all")  # fmt: skip
     add("--learner", type=_listed(_learner), default=["selection"], metavar="selection,full",
-        help="selection: the strategy chooses, a plain loop trains; full: with pseudo-labels (default: selection)")  # fmt: skip
+        help="selection: a plain loop trains on the labels; full: pseudo-labels too (default: selection)")  # fmt: skip
     add("--protocol", choices=("1pct", "paper", "pcb"), default="1pct",
-        help="1pct (the paper's): 1%% of the pool a round, 6 rounds; pcb: as many labels as classes, 8 rounds")  # fmt: skip
+        help="1pct (the paper's): 6 rounds of 1%% of the pool; pcb: 8 rounds, a label per class")  # fmt: skip
     add("--rounds", type=positive_int, help="rounds, if not those of the protocol")
     add("--first-round", choices=("random", "strategy"), default="random",
         help="who chooses the first labels (default: random, the same for all)")  # fmt: skip

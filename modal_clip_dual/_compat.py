@@ -19,6 +19,7 @@ gives the form that the installed one expects.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from functools import cache, wraps
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -76,37 +77,37 @@ def _mend_data_vstack(module: ModuleType) -> None:
     module.data_vstack = concatenating  # type: ignore[attr-defined]
 
 
-def _mend_query(module) -> None:
+def _mend_query(module: ModuleType) -> None:
     for name in ("BaseLearner", "BaseCommittee"):
         learner = module.__dict__.get(name)
         query = None if learner is None else learner.__dict__.get("query")
-        if query is None or hasattr(query, "mended"):
+        if learner is None or query is None or hasattr(query, "mended"):
             continue
         if "return_metrics" in signature(query).parameters:  # the releases that run strategies twice
             learner.query = _asking_once(query)
 
 
-def _asking_once(query):
+def _asking_once(query: Callable) -> Callable:
     @wraps(query)
-    def asking_once(self, X_pool, *args, **kwargs):
+    def asking_once(self: Any, X_pool: Any, *args: Any, **kwargs: Any) -> Any:
         return query(_AskedOnce(self), X_pool, *args, **kwargs)
 
-    asking_once.mended = True
+    asking_once.mended = True  # type: ignore[attr-defined]
     return asking_once
 
 
 class _AskedOnce:
     """A learner whose query strategy runs once, and then gives what it gave, errors included."""
 
-    def __init__(self, learner):
+    def __init__(self, learner: Any):
         self._learner = learner
         self._answer: tuple | None = None
         self._error: BaseException | None = None
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._learner, name)
 
-    def query_strategy(self, _, *args, **kwargs):
+    def query_strategy(self, _: Any, *args: Any, **kwargs: Any) -> Any:
         if self._error is not None:
             raise self._error
         if self._answer is None:

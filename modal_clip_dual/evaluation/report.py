@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 import platform
 from datetime import date
 from html import escape
 from importlib.metadata import version
 from pathlib import Path
+
+from .._state import replacing
 
 # Columns of the table of measurements after the last round: name, heading, in percent.
 MEASURED = (
@@ -99,9 +100,8 @@ def write_report(frame, path, *, title="Comparison of query strategies"):
         f"<style>{STYLE}</style></head>\n<body>\n" + "\n".join(body) + "\n</body></html>\n"
     )
     path = Path(path)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(page, encoding="utf-8")
-    os.replace(partial, path)
+    with replacing(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
     return path
 
 
@@ -182,7 +182,7 @@ def _tests(rows) -> str:
     parts = [
         "<h3>Differences</h3>",
         (
-            '<p class="note">Areas under the learning curves, paired by seed; permutation test, Holm’s '
+            '<p class="note">Areas under the learning curves, paired by seed; permutation test, Holm&rsquo;s '
             "correction for the comparisons of a table. “Not significant” is not “equal”: look at the "
             "smallest p that could have come out.</p>"
         ),

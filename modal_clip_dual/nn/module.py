@@ -161,6 +161,7 @@ class StopIfNotFinite(Callback):
     """
 
     def on_batch_end(self, net, batch=None, training=False, **kwargs):
+        """Look at the loss of a training step."""
         if not training:
             return
         loss = net.history[-1]["batches"][-1]["train_loss"]
