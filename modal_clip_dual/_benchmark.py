@@ -44,7 +44,7 @@ def add_parsers(commands, positive_int, strategy) -> None:
         default=["negative-prompt", "entropy", "random"], metavar="A,B,...",
         help="what to compare (default: negative-prompt,entropy,random); 'all' for all")  # fmt: skip
     add("--learner", type=_listed(_learner), default=["selection"], metavar="selection,full",
-        help="selection: a plain loop trains on the labels; full: pseudo-labels too (default: selection)")  # fmt: skip
+        help="selection: a plain loop trains on the labels; full: pseudo-labels too (default selection)")  # fmt: skip
     add("--protocol", choices=("1pct", "paper", "pcb"), default="1pct",
         help="1pct (the paper's): 6 rounds of 1%% of the pool; pcb: 8 rounds, a label per class")  # fmt: skip
     add("--rounds", type=positive_int, help="rounds, if not those of the protocol")

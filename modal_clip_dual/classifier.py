@@ -936,7 +936,6 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         See Also
         --------
         load : Reads the file.
-        joblib.dump : Keeps any parameters, but runs what is in a file when it is read.
 
         Examples
         --------
