@@ -91,7 +91,7 @@ def test_runs(path, tmp_path, monkeypatch):
     env = {name: value for name, value in os.environ.items() if name != "PYTHONWARNINGS"}
     env["IPYTHONDIR"] = str(tmp_path / "ipython")  # none of the user's own settings
     env["CUDA_VISIBLE_DEVICES"] = ""  # 07 would go for the real data and weights
-    # With as many threads as cores, torch is 40 times slower where another process works too.
+    # With as many threads as cores, torch is many times slower where other processes work too.
     env["OMP_NUM_THREADS"] = "1"
     folder = tmp_path / "cwd"
     folder.mkdir()
