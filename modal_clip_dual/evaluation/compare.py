@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import glob
+import inspect
 import json
 import os
 import re
@@ -446,8 +447,18 @@ def _describe(thing) -> str:
     if isinstance(thing, (list, tuple)):
         return str([_describe(value) for value in thing])
     if callable(thing) and hasattr(thing, "__qualname__"):
-        return f"{thing.__module__}.{thing.__qualname__}"
+        name = f"{thing.__module__}.{thing.__qualname__}"
+        ours = name.partition(".")[0] in ("modal_clip_dual", "modAL")
+        return name if ours else f"{name} {_source_of(thing)}"
     return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(thing))
+
+
+def _source_of(function) -> str:
+    """Digest of what a user's function says, so that a changed one is another; "" if unknown."""
+    try:
+        return blake2b(inspect.getsource(function).encode(), digest_size=8).hexdigest()
+    except (OSError, TypeError):
+        return ""
 
 
 def _fingerprint(bunch) -> str:

@@ -197,6 +197,26 @@ def test_other_settings_are_other_runs(classifier, data, change):
     assert before != [run.key for run in make_plan(**arguments | changed).runs]
 
 
+def test_a_changed_function_is_another_run(data, tmp_path, monkeypatch):
+    import importlib
+    import sys
+
+    monkeypatch.syspath_prepend(tmp_path)
+    keys = []
+    for body in ("range(n_instances)", "range(1, n_instances + 1)", "range(1, n_instances + 1)"):
+        (tmp_path / "mine.py").write_text(f"def mine(learner, X, n_instances):\n    return list({body})\n")
+        sys.modules.pop("mine", None)
+        importlib.invalidate_caches()
+        monkeypatch.setattr(sys, "dont_write_bytecode", True)
+        strategy = importlib.import_module("mine").mine
+        import linecache
+
+        linecache.checkcache()
+        plan = make_plan(GaussianNB(), {"mine": strategy}, **data, protocol=PROTOCOL, seeds=1)
+        keys.append(plan.runs[0].key)
+    assert keys[0] != keys[1] == keys[2]
+
+
 def _slow(learner, X, n_instances):
     time.sleep(0.4)
     return random_sampling(learner, X, n_instances, random_state=0)
