@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -31,9 +32,8 @@ def check_labels(y: Any, name: str = "y") -> np.ndarray:
     if y.dtype == object and any(label is None for label in y):
         row = next(row for row, label in enumerate(y) if label is None)
         raise ValueError(f"{name}[{row}] is None; expected a label for every sample")
-    if y.dtype == object:  # of whole numbers, as a column of a table may be
-        numbers = np.array(y.tolist())
-        y = numbers if numbers.dtype.kind in "iub" else y
+    if y.dtype == object and all(isinstance(label, (Integral, np.bool_)) for label in y):
+        y = np.array(y.tolist())  # whole numbers, as a column of a table may hold them
     try:
         check_classification_targets(y)
     except TypeError as error:

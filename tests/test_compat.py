@@ -226,6 +226,18 @@ def test_what_a_deep_active_learner_asks_of_an_estimator(classifier, embeddings,
     assert len(clf.history_) == 5
 
 
+def test_committee_with_names_as_labels(classifier, embeddings, digits):
+    """modAL keeps votes in an array of numbers: strategies that count them need integer labels."""
+    names = np.array(digits.class_names)[digits.target]
+    committee = Committee(
+        [ActiveLearner(classifier(max_epochs=1), X_training=embeddings[:20], y_training=names[:20])]
+    )
+    for strategy in (consensus_entropy_sampling, max_disagreement_sampling, negative_prompt_sampling):
+        assert len(rows_in(strategy(committee, embeddings[:40], n_instances=4))) == 4
+    with pytest.raises(ValueError, match="could not convert string to float"):
+        vote_entropy_sampling(committee, embeddings[:40], n_instances=4)
+
+
 def test_rebagged_committee(classifier, embeddings, digits):
     """modAL's bootstrap draws rows with replacement: maybe without some class."""
     learners = [

@@ -413,6 +413,7 @@ def test_any_labels_are_taken_or_refused(fitted, embeddings, y):
 @pytest.mark.parametrize(
     "y",
     [
+        np.array([0, (1, 2), 3, None], dtype=object),
         [0, 1, 2, 3, 4],
         [0, 1, 2],
         [[0, 1], [1, 0], [1, 1], [0, 0]],
