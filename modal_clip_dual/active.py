@@ -80,6 +80,11 @@ class Protocol:
         -------
         n : int
             At least 1, unless ``per_class`` is 0.
+
+        Raises
+        ------
+        ValueError
+            If the protocol has neither ``fraction`` nor ``per_class``.
         """
         if self.per_class is not None:
             return self.per_class * n_classes

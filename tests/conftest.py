@@ -1,6 +1,7 @@
 """Fixtures: the bundled CLIP on digits, and small random CLIPs of every kind of text tower."""
 
 import json
+import signal
 
 import numpy as np
 import pytest
@@ -13,6 +14,15 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("gpu"):
             item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ctrl_c_is_heard():
+    """Shells start what runs in the background with SIGINT ignored; the tests send it."""
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 LABELLED = np.random.default_rng(0).permutation(1797)[:60]  # digits that `fitted` was trained on

@@ -209,6 +209,8 @@ def test_command(words, page, monkeypatch):
         setup = (ROOT / "setup.cfg").read_text(encoding="utf-8")
         assert rest[0] == "install"
         assert all(re.search(rf"^{extra} =$", setup, re.MULTILINE) for extra in extras)
+    elif program in ("ruff", "mypy"):
+        assert all((ROOT / word).exists() for word in rest if "/" in word)
     elif program == "sphinx-build":
         assert (ROOT / "docs/conf.py").is_file()
     else:

@@ -456,11 +456,11 @@ def test_full_disk_after_a_training(classifier, embeddings, digits, tmp_path, mo
 
 def test_full_disk_while_a_state_is_written(tmp_path, monkeypatch):
     path = tmp_path / "state.npz"
-    write_state(path, {"a": 1}, {"x": np.zeros(3)})
+    write_state(path, "learner", {"a": 1}, {"x": np.zeros(3)})
     saved = path.read_bytes()
     monkeypatch.setattr("builtins.open", full_disk)
     with pytest.raises(OSError, match="No space left"):
-        write_state(path, {"a": 2}, {"x": np.ones(3)})
+        write_state(path, "learner", {"a": 2}, {"x": np.ones(3)})
     monkeypatch.undo()
     assert path.read_bytes() == saved
 
