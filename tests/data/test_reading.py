@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 
 import joblib
 import numpy as np
@@ -78,6 +79,7 @@ def test_workers_are_other_processes(paths):
         size = (1, 1)
 
         def __call__(self, image):
+            time.sleep(0.01)  # else one worker may be done before the other has begun
             return np.array([os.getpid(), threading.get_ident() % 10**6])
 
     here = os.getpid()
