@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from modal_clip_dual.strategies._selection import (
+    REMAINDERS,
     ascending_order,
     check_n_instances,
     check_number,
@@ -36,6 +37,10 @@ def literal(scores, predicted, n, n_classes, remainder):
             chosen.append(row)
             groups[predicted[row]].remove(row)
     return sorted(chosen, key=lambda row: (scores[row], row))
+
+
+def test_names_of_the_rules():
+    assert REMAINDERS == ("per-class", "global")
 
 
 @pytest.mark.parametrize("remainder", ["per-class", "global"])
@@ -93,7 +98,8 @@ def test_n_instances_of_another_type(n):
 
 def test_n_instances():
     assert check_n_instances(np.int32(10), 10) == 10
-    with pytest.raises(ValueError, match="X_pool is empty"):
+    assert check_n_instances(1, 10) == check_n_instances(1, 1) == 1
+    with pytest.raises(ValueError, match="X_pool is empty; expected at least one unlabelled sample$"):
         check_n_instances(1, 0)
 
 
@@ -158,6 +164,7 @@ def test_fill_up():
     rng = np.random.default_rng(0)
     assert fill_up([4, 2], 2, 6, rng).tolist() == [4, 2]
     assert fill_up([4, 2, 0], 2, 6, rng).tolist() == [4, 2]
+    assert rng.bit_generator.state == np.random.default_rng(0).bit_generator.state  # nothing was drawn
     rows = fill_up([4, 2], 6, 6, rng)
     assert rows[:2].tolist() == [4, 2]
     assert sorted(rows.tolist()) == [0, 1, 2, 3, 4, 5]
