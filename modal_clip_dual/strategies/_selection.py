@@ -147,9 +147,9 @@ def select_per_class(
     rank[by_class] = np.arange(len(order)) - np.repeat(first, sizes)
 
     share = n // n_classes
-    # With "per-class" the extra rows come pass by pass: pass 0 holds every class's row
-    # number `share`, pass 1 the next.  `order` is by score, so a stable sort by pass
-    # leaves each pass sorted by score.
-    turn = np.maximum(rank - share + 1, 0) if remainder == "per-class" else rank >= share
+    # With "per-class" the extra rows come pass by pass: every class's row number `share`, then the
+    # next.  By rank, that is, since the rows of lower rank are all taken; `order` is by score, so a
+    # stable sort leaves each pass sorted by score.
+    turn = rank if remainder == "per-class" else rank >= share
     chosen = np.argsort(turn, kind="stable")[:n]
     return order[np.sort(chosen)]

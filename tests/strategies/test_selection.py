@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from modal_clip_dual.strategies._selection import (
+    REMAINDERS,
     ascending_order,
     check_n_instances,
     check_number,
@@ -36,6 +37,10 @@ def literal(scores, predicted, n, n_classes, remainder):
             chosen.append(row)
             groups[predicted[row]].remove(row)
     return sorted(chosen, key=lambda row: (scores[row], row))
+
+
+def test_names_of_the_rules():
+    assert REMAINDERS == ("per-class", "global")
 
 
 @pytest.mark.parametrize("remainder", ["per-class", "global"])
@@ -93,7 +98,8 @@ def test_n_instances_of_another_type(n):
 
 def test_n_instances():
     assert check_n_instances(np.int32(10), 10) == 10
-    with pytest.raises(ValueError, match="X_pool is empty"):
+    assert check_n_instances(1, 10) == check_n_instances(1, 1) == 1
+    with pytest.raises(ValueError, match="X_pool is empty; expected at least one unlabelled sample$"):
         check_n_instances(1, 0)
 
 
@@ -111,9 +117,9 @@ def test_generator_of_a_seed():
     state = np.random.RandomState(0)
     first, second = generator_of(state), generator_of(state)  # advances: the next call differs
     assert first.permutation(50).tolist() != second.permutation(50).tolist()
-    seed = np.random.RandomState(0).randint(2**31)
-    again = generator_of(np.random.RandomState(0))
-    assert again.permutation(50).tolist() == np.random.default_rng(seed).permutation(50).tolist()
+    for k in range(9):
+        expected = np.random.default_rng(np.random.RandomState(k).randint(2**31)).integers(2**40)
+        assert generator_of(np.random.RandomState(k)).integers(2**40) == expected
     generator = np.random.default_rng(0)
     assert generator_of(generator) is generator
 
@@ -130,7 +136,7 @@ def test_option():
      (-0.1, "low high", r"\[0, 1\]"), (1.1, "low high", r"\[0, 1\]"), (float("nan"), "low high", r"\[0, 1\]")],
 )  # fmt: skip
 def test_number_outside(value, ends, interval):
-    with pytest.raises(ValueError, match=f"share={value}; expected a number in {interval}"):
+    with pytest.raises(ValueError, match=f"share={value}; expected a number in {interval}$"):
         check_number("share", value, 0, 1, ends=ends)
 
 
@@ -158,12 +164,14 @@ def test_fill_up():
     rng = np.random.default_rng(0)
     assert fill_up([4, 2], 2, 6, rng).tolist() == [4, 2]
     assert fill_up([4, 2, 0], 2, 6, rng).tolist() == [4, 2]
+    assert rng.bit_generator.state == np.random.default_rng(0).bit_generator.state  # nothing was drawn
     rows = fill_up([4, 2], 6, 6, rng)
     assert rows[:2].tolist() == [4, 2]
     assert sorted(rows.tolist()) == [0, 1, 2, 3, 4, 5]
     assert rows.dtype == np.int64
     assert {fill_up([1], 2, 3, rng)[1] for _ in range(50)} == {0, 2}
     assert len(fill_up([], 3, 6, rng)) == 3
+    assert len(fill_up([1], 2, 6, rng)) == 2
 
 
 def test_ties_in_row_order_or_shuffled():
