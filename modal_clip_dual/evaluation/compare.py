@@ -175,7 +175,8 @@ def compare_strategies(
                 bar.set_description(f"{run.names['estimator']}, {run.names['strategy']}, seed {run.names['seed']}")
                 _, records[run.key] = _execute(run, inputs[run.key], plan, folder, bar.update)
         else:
-            tasks = (delayed(_execute)(run, inputs[run.key], plan.light(), folder) for run in left)
+            execute = delayed(_execute_in_worker)
+            tasks = (execute(run, inputs[run.key], plan.light(), folder) for run in left)
             for key, rows in Parallel(n_jobs, return_as="generator_unordered")(tasks):
                 records[key] = rows
                 bar.update(plan.n_rounds)
@@ -523,6 +524,22 @@ def _execute(run: Run, inputs, plan: Plan, folder: Path | None, update=None):
     if file is not None:
         file.finish()
     return run.key, rows
+
+
+def _execute_in_worker(*args):
+    """As `_execute`, in a process of loky, which takes a model that is loaded for a leak.
+
+    It ends a worker whose memory has grown by 300 MB since its first task, as one does that only
+    read images before; and ending workers while tasks come in can leave both sides waiting
+    for ever (joblib 1.5, seen in our tests).
+    """
+    try:
+        from joblib.externals.loky import process_executor
+
+        process_executor._MAX_MEMORY_LEAK_SIZE = float("inf")
+    except ImportError:  # another version of joblib
+        pass
+    return _execute(*args)
 
 
 class _RoundFile:

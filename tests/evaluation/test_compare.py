@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
+from joblib import Parallel, delayed
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
 
@@ -260,6 +261,22 @@ def test_processes(data, tmp_path, with_test_set):
     serial = compare(*arguments, protocol=protocol)
     parallel = compare(*arguments, protocol=protocol, n_jobs=2, path=tmp_path)
     pd.testing.assert_frame_equal(untimed(parallel), untimed(serial), rtol=1e-6)
+
+
+def _leak_limit(k):
+    from joblib.externals.loky import process_executor
+
+    time.sleep(0.2)
+    return os.getpid(), process_executor._MAX_MEMORY_LEAK_SIZE
+
+
+def test_models_in_workers_are_no_leak(data):
+    """Workers that read images before are small; loading a model must not end them."""
+    before = dict(Parallel(2)(delayed(_leak_limit)(k) for k in range(4)))
+    compare(GaussianNB(), ["random", "margin"], **data, n_jobs=2)
+    after = dict(Parallel(2)(delayed(_leak_limit)(k) for k in range(4)))
+    assert set(before) & set(after)  # loky keeps its workers
+    assert all(limit == float("inf") for limit in after.values())
 
 
 def test_names_of_any_kind(data, tmp_path):

@@ -624,14 +624,3 @@ def test_public_names():
     for name in evaluation.__all__:
         assert callable(getattr(evaluation, name))
         assert name in dir(evaluation)
-
-
-def test_snippets_of_the_page_on_comparing(tmp_path):
-    text = (ROOT / "docs/comparing.md").read_text(encoding="utf-8")
-    blocks = [part.split("```")[0] for part in text.split("```python\n")[1:]]
-    code = "\n".join([*blocks, "print(len(summary), len(pairs))"])
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=tmp_path, text=True,
-                          capture_output=True, check=False, timeout=300)  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "18 3"
-    assert (tmp_path / "wins.png").stat().st_size > 0
