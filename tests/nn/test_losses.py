@@ -208,7 +208,7 @@ def test_two_classes_have_one_complement(case):
 
 
 def test_hard_needs_the_positive_logits():
-    with pytest.raises(ValueError, match="complement='hard' needs positive_logits"):
+    with pytest.raises(ValueError, match="complement='hard' needs positive_logits, which is None$"):
         negative_prompt_loss(torch.zeros(1, 2), torch.tensor([0]), "hard")
     with pytest.raises(ValueError, match=r"complement='none'; expected one of \('uniform', 'all', 'hard'\)"):
         negative_prompt_loss(torch.zeros(1, 2), torch.tensor([0]), "none")
