@@ -244,6 +244,8 @@ def test_presets(make, classifier, digits, embeddings):
     assert [record["n_labels"] for record in pcb.log_] == list(range(0, 81, 10))
     first = np.random.default_rng([0, 1]).permutation(300)[:10]
     assert pcb.log_[1]["rows"] == first.tolist()
+    with pytest.raises(ValueError, match="has neither fraction nor per_class; expected one of them"):
+        Protocol(2).n_instances(300, 10)
     with pytest.raises(ValueError, match="protocol='active'; expected one of"):
         paper.run(y, protocol="active")
 
