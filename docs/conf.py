@@ -13,7 +13,7 @@ sys.path.insert(0, str(HERE / "_ext"))
 
 import public_api  # noqa: E402  (ours, in _ext)
 
-import modal_clip_dual  # noqa: E402
+import modal_clip_dual  # noqa: E402  (after sys.path, as above)
 
 project = "modal-clip-dual"
 author = "the modal-clip-dual developers"

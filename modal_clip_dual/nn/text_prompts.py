@@ -132,7 +132,9 @@ class PromptedTextEncoder:
             )
         self.path = allowed[0] if path == "auto" else path
         self.batch_size = batch_size
-        n_at_once: Any = {"auto": AUTO_BATCH, None: len(self.names)}.get(batch_size, batch_size)  # type: ignore[arg-type]
+        if batch_size is None:
+            batch_size = len(self.names)
+        n_at_once = AUTO_BATCH if isinstance(batch_size, str) else batch_size
         self._batches = torch.arange(len(self.names), device=backbone.device).split(n_at_once)
         if self.path != "full":
             self._end = self._end_of_text()
