@@ -24,9 +24,13 @@ def check_labels(y: Any, name: str = "y") -> np.ndarray:
     try:
         y = column_or_1d(y, warn=True)
     except ValueError as error:
-        if "inhomogeneous" not in str(error):
-            raise
-        raise ValueError(f"{name} holds sequences among its labels; expected one label each") from error
+        if "inhomogeneous" in str(error):
+            raise ValueError(f"{name} holds sequences among its labels; expected one label each") from error
+        if "Complex" in str(error):
+            raise ValueError(f"{name} holds complex numbers; expected class labels") from error
+        raise ValueError(f"{name} is no array of labels: {error}") from error
+    if y.dtype == object and any(isinstance(label, complex) for label in y):
+        raise ValueError(f"{name} holds complex numbers; expected class labels")
     if y.dtype.kind == "f":
         check_array(y, ensure_2d=False, dtype=None, input_name=name)
     if y.dtype == object and any(label is None for label in y):

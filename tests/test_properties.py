@@ -420,6 +420,9 @@ def test_any_labels_are_taken_or_refused(fitted, embeddings, y):
         [0, 1, 2, 10],
         [0, 1, 2, -1],
         [0, 1, 2, 2**70],
+        [0j, 1j, 2j, 3j],
+        np.array([0, 1, 2, 3j], dtype=object),
+        ["a", "b", "c", b"\x80"],
     ],
 )
 def test_labels_that_do_not_fit(classifier, embeddings, y):
