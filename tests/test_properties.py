@@ -5,7 +5,7 @@ docs/inputs.md tells what comes out of each; `test_the_table_is_backed` holds th
 
 import re
 import warnings
-from functools import cache
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -510,16 +510,7 @@ def test_class_names_of_every_script(embeddings, names):
 # -------------------------------------------------------------------- n_instances and pools
 
 
-@cache
-def strategies_of_ours():
-    return [name for name in available_strategies() if ":" not in name]
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["negative-prompt", "random", "class-balanced-margin", "coreset", "badge", "cec", "pcb-entropy",
-     "typiclust", "probcover", "alfa-mix", "dropquery"],
-)  # fmt: skip
+@pytest.mark.parametrize("name", available_strategies())
 @settings(few, max_examples=8)
 @given(data=st.data())
 def test_every_strategy_on_every_pool(learner, embeddings, name, data):
@@ -529,7 +520,7 @@ def test_every_strategy_on_every_pool(learner, embeddings, name, data):
     as_type = data.draw(st.sampled_from([int, np.int8, np.int64, np.uint16]))
     pool = embeddings[start : start + n_pool]
     strategy = get_strategy(name)
-    kwargs = {} if name in ("negative-prompt", "class-balanced-margin", "coreset") else {"random_state": 0}
+    kwargs = {"random_state": 0} if "random_state" in signature(strategy).parameters else {}
     result = strategy(learner, pool, as_type(n), **kwargs)
     rows = np.asarray(result[0] if query_returns_metrics() else result)
     assert rows.shape == (n,)
