@@ -6,6 +6,10 @@ import argparse
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 DEFAULT_STRATEGIES = ["negative-prompt", "entropy", "random"]
 
@@ -134,6 +138,7 @@ def run_demo(args: argparse.Namespace) -> int:
     from . import DualPromptClassifier, get_strategy
     from .data import load_digits_images
     from .evaluation import run_active_learning
+    from .evaluation.compare import write_csv
     from .evaluation.plots import plot_learning_curves
 
     digits = load_digits_images()
@@ -169,7 +174,7 @@ def run_demo(args: argparse.Namespace) -> int:
                 params["random_state"] = np.random.default_rng(seed)
             strategy = get_strategy(name, **params)
 
-            def on_round(record, name=name, seed=seed):
+            def on_round(record: dict[str, Any], name: str = name, seed: int = seed) -> None:
                 rows.append({"strategy": name, "seed": seed, **record})
                 print(
                     f"seed {seed}  {name:<15}  round {record['round']}  "
@@ -195,16 +200,17 @@ def run_demo(args: argparse.Namespace) -> int:
             )
     frame = pd.DataFrame(rows)
     print("\n" + demo_table(frame))
-    plot_learning_curves(frame).figure.savefig(args.figure, dpi=150)
+    ax: Any = plot_learning_curves(frame)
+    ax.figure.savefig(args.figure, dpi=150)
     print(f"\nLearning curves: {args.figure}")
     if args.csv is not None:
-        frame.to_csv(args.csv, index=False)
+        write_csv(frame, args.csv)
         print(f"Every round of every run: {args.csv}")
     print(f"Total {time.perf_counter() - start:.0f} s")
     return 0
 
 
-def demo_table(frame) -> str:
+def demo_table(frame: pd.DataFrame) -> str:
     """The final table, in Markdown, of the demo's records."""
     rounds = frame.groupby("round")["n_labels"].first()
     header = [f"{n} labels" for n in rounds]
@@ -220,7 +226,7 @@ def demo_table(frame) -> str:
     return "\n".join(f"| {line} |" for line in padded)
 
 
-def _mean_std(values) -> str:
+def _mean_std(values: pd.Series) -> str:
     spread = f" +- {100 * values.std():.1f}" if len(values) > 1 else ""
     return f"{100 * values.mean():.1f}{spread}"
 
@@ -229,7 +235,8 @@ def main(argv: list[str] | None = None) -> int:
     """Entry point of the console script."""
     args = build_parser().parse_args(argv)
     try:
-        return args.run(args)
+        status: int = args.run(args)
+        return status
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
         return 130

@@ -5,7 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from sklearn.utils import Bunch
+
+    from .evaluation.compare import Plan, Run
 
 BENCHMARK = """\
 Compare query strategies on a data set: every strategy with every seed and kind of learner, on
@@ -25,7 +33,11 @@ examples:
 """
 
 
-def add_parsers(commands, positive_int, strategy) -> None:
+def add_parsers(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    positive_int: Callable[[str], int],
+    strategy: Callable[[str], str],
+) -> None:
     """Add both commands; the arguments are types of the command line."""
     raw = argparse.RawDescriptionHelpFormatter
     benchmark = commands.add_parser(
@@ -79,10 +91,10 @@ def add_parsers(commands, positive_int, strategy) -> None:
     report.set_defaults(run=run_report)
 
 
-def _listed(one):
+def _listed(one: Callable[[str], str]) -> Callable[[str], list[str]]:
     """Type of an argument of several values with commas between them."""
 
-    def parse(text: str) -> list:
+    def parse(text: str) -> list[str]:
         return [one(part.strip()) for part in text.split(",") if part.strip()]
 
     parse.__name__ = "list"
@@ -95,7 +107,7 @@ def _learner(name: str) -> str:
     return name
 
 
-def run_benchmark(args) -> int:
+def run_benchmark(args: argparse.Namespace) -> int:
     """Run ``modal-clip-dual benchmark``."""
     from .data import load_benchmark
     from .evaluation import compare_strategies
@@ -126,7 +138,7 @@ def run_benchmark(args) -> int:
     return 0
 
 
-def _arguments(args, data) -> dict:
+def _arguments(args: argparse.Namespace, data: Bunch) -> dict[str, Any]:
     from functools import partial
 
     from . import DualPromptClassifier, get_strategy
@@ -169,9 +181,9 @@ def _arguments(args, data) -> dict:
     }
 
 
-def _dry_run(plan, out: Path) -> None:
+def _dry_run(plan: Plan, out: Path) -> None:
     done = sum((out / "runs" / run.file_name).exists() for run in plan.runs)
-    counted: dict = {}
+    counted: dict[tuple[str, str], int] = {}
     for run in plan.runs:
         key = (run.names["estimator"], run.names["strategy"])
         counted[key] = counted.get(key, 0) + 1
@@ -193,7 +205,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
-def estimate_seconds(plan, runs) -> float:
+def estimate_seconds(plan: Plan, runs: Sequence[Run]) -> float:
     """Seconds of training and of encoding images of some runs, from a few steps and images."""
     import numpy as np
     from sklearn.base import clone
@@ -203,10 +215,11 @@ def estimate_seconds(plan, runs) -> float:
     rng = np.random.default_rng(0)
     n_sample = min(64, len(plan.y))
     rows = rng.permutation(len(plan.y))[:n_sample]
-    X, y = plan.X[rows], plan.y[rows]
-    images = 0 if kind_of(plan.X) == "embeddings" else plan.n_pool + plan.n_test
+    whole: Any = plan.X  # None in a light plan alone
+    X, y = whole[rows], plan.y[rows]
+    images = 0 if kind_of(whole) == "embeddings" else plan.n_pool + plan.n_test
     total, encoded = 0.0, set()
-    by_estimator: dict = {}
+    by_estimator: dict[str, list[Run]] = {}
     for run in runs:
         by_estimator.setdefault(run.names["estimator"], []).append(run)
     for same in by_estimator.values():
@@ -231,7 +244,7 @@ def estimate_seconds(plan, runs) -> float:
     return total
 
 
-def _steps(plan, run, clf) -> int:
+def _steps(plan: Plan, run: Run, clf: Any) -> int:
     """Training steps of a run; a step with pseudo-labels counts as many as it has batches' worth."""
     pseudo = run.n_pseudo * plan.n_classes
     steps = 0
@@ -241,14 +254,14 @@ def _steps(plan, run, clf) -> int:
     return steps
 
 
-def text_tables(frame, args=None) -> str:
+def text_tables(frame: pd.DataFrame, args: argparse.Namespace | None = None) -> str:
     """The final tables in Markdown."""
     from .evaluation import compare_pairs, paper_table
     from .evaluation.report import label_table
 
     parts = []
     try:
-        paper: bool | dict = False
+        paper: bool | dict[str, str] = False
         if args is not None and args.model == "ViT-B-16" and args.visual_prompts is None:
             paper = dict(zip(frame["estimator"], frame["learner"]))
         if paper or frame["strategy"].nunique() <= MOST_COLUMNS:
@@ -270,14 +283,14 @@ def text_tables(frame, args=None) -> str:
     return "\n\n".join(parts)
 
 
-def _listed_differences(pairs) -> str:
+def _listed_differences(pairs: pd.DataFrame) -> str:
     return ", ".join(
         f"{row.strategy} - {row.other} ({100 * row.mean_difference:+.1f} points)"
         for row in pairs.itertuples()
     ) or "none"
 
 
-def _write_figures(frame, out: Path) -> list[Path]:
+def _write_figures(frame: pd.DataFrame, out: Path) -> list[Path]:
     from .evaluation import plot_learning_curves, plot_win_matrix
     from .evaluation.report import curves
 
@@ -286,19 +299,23 @@ def _write_figures(frame, out: Path) -> list[Path]:
         for name, part in curves(rows):
             files.append(out / f"learning-curves-{_slug(f'{data} {name}')}.png")
             band = "std" if name == "all" else None
-            plot_learning_curves(part, band=band).figure.savefig(files[-1], dpi=150, bbox_inches="tight")
+            _save(plot_learning_curves(part, band=band), files[-1])
     for estimator, rows in frame.groupby("estimator", sort=False):
         if rows["strategy"].nunique() > 1:
             files.append(out / f"wins-{_slug(estimator)}.png")
-            plot_win_matrix(rows).figure.savefig(files[-1], dpi=150, bbox_inches="tight")
+            _save(plot_win_matrix(rows), files[-1])
     return files
+
+
+def _save(ax: Any, file: Path) -> None:
+    ax.figure.savefig(file, dpi=150, bbox_inches="tight")
 
 
 def _slug(name: str) -> str:
     return "".join(char if char.isalnum() else "_" for char in name)
 
 
-def run_report(args) -> int:
+def run_report(args: argparse.Namespace) -> int:
     """Run ``modal-clip-dual report``."""
     import pandas as pd
 
@@ -314,7 +331,7 @@ def run_report(args) -> int:
     return 0
 
 
-def _write_report(frame, path: Path) -> Path:
+def _write_report(frame: pd.DataFrame, path: Path) -> Path:
     from .evaluation.report import write_report
 
     return write_report(frame, path)

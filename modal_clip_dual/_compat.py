@@ -87,7 +87,7 @@ def _mend_query(module: ModuleType) -> None:
             learner.query = _asking_once(query)
 
 
-def _asking_once(query: Callable) -> Callable:
+def _asking_once(query: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(query)
     def asking_once(self: Any, X_pool: Any, *args: Any, **kwargs: Any) -> Any:
         return query(_AskedOnce(self), X_pool, *args, **kwargs)
@@ -101,7 +101,7 @@ class _AskedOnce:
 
     def __init__(self, learner: Any):
         self._learner = learner
-        self._answer: tuple | None = None
+        self._answer: tuple[Any] | None = None
         self._error: BaseException | None = None
 
     def __getattr__(self, name: str) -> Any:

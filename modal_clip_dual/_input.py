@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from functools import partial
 from numbers import Integral
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.utils import check_array
@@ -14,8 +15,11 @@ from ._tensors import blocks, is_mapped
 from .data.cache import DiskCache, default_cache_folder
 from .data.images import as_array, check_files, kind_of
 
+if TYPE_CHECKING:
+    from .nn.backbone import Backbone
+
 # Constraints of the parameters that say which model reads images, and how.
-READING_CONSTRAINTS: dict = {
+READING_CONSTRAINTS: dict[str, Any] = {
     "model_name": [str],
     "pretrained": [str, None],
     "n_jobs": [Integral, StrOptions({"auto"}), None],
@@ -32,13 +36,13 @@ SHORTEST, LONGEST = 1e-12, 1e18
 BATCH_SIZE = [Interval(Integral, 1, None, closed="left")]
 
 
-def check_input(X, estimator, name: str = "X") -> np.ndarray:
+def check_input(X: Any, estimator: Any, name: str = "X") -> np.ndarray:
     """Return X as embeddings, images or paths of files that exist.
 
     Embeddings are float32, unless they lie in a file (`numpy.memmap`): these are left there as
     they are, and turned to float32 wherever a part of them is used.
     """
-    array = as_array(X, name)
+    array: np.ndarray = as_array(X, name)
     if kind_of(array) == "paths":
         check_files(array, name)
     if kind_of(array) == "embeddings":
@@ -46,7 +50,7 @@ def check_input(X, estimator, name: str = "X") -> np.ndarray:
         # Too large for float32: check_array refuses it, without NumPy's warnings before.
         with np.errstate(over="ignore", invalid="ignore"):
             if not is_mapped(array):
-                checked = check(array)
+                checked: np.ndarray = check(array)
                 for rows in blocks(len(array), ROWS):
                     _check_lengths(checked[rows], array[rows], rows.start, name)
                 return checked
@@ -87,7 +91,7 @@ def join(X: np.ndarray, X_pseudo: np.ndarray) -> np.ndarray:
     return np.concatenate([X, X_pseudo])
 
 
-def check_integer(name: str, value, least: int) -> None:
+def check_integer(name: str, value: Any, least: int) -> None:
     """Refuse what is no integer, or below the least."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name}={value!r} is a {type(value).__name__}; expected an integer")
@@ -95,7 +99,7 @@ def check_integer(name: str, value, least: int) -> None:
         raise ValueError(f"{name}={value}; expected at least {least}")
 
 
-def check_width(array: np.ndarray, backbone, estimator, name: str = "X") -> None:
+def check_width(array: np.ndarray, backbone: Backbone, estimator: Any, name: str = "X") -> None:
     """Refuse embeddings of another width than the model's."""
     if array.shape[1] != backbone.embed_dim:
         raise ValueError(
@@ -105,7 +109,9 @@ def check_width(array: np.ndarray, backbone, estimator, name: str = "X") -> None
         )
 
 
-def check_cache(cache: str | None, cache_folder, n_jobs) -> None:
+def check_cache(
+    cache: str | None, cache_folder: str | os.PathLike[str] | None, n_jobs: int | str | None
+) -> None:
     """Refuse a folder that nothing would be written to, and a number of no workers."""
     if cache_folder is not None and cache != "disk":
         raise ValueError(f"cache_folder={cache_folder!r} needs cache='disk', but cache={cache!r}")
@@ -113,7 +119,9 @@ def check_cache(cache: str | None, cache_folder, n_jobs) -> None:
         raise ValueError("n_jobs=0; expected 'auto', None, or a number of workers other than 0")
 
 
-def disk_cache(cache_folder, kind: str, fingerprint: str, dtype) -> DiskCache:
+def disk_cache(
+    cache_folder: str | os.PathLike[str] | None, kind: str, fingerprint: str, dtype: Any
+) -> DiskCache:
     """The file of a kind of array in the user's folder, or in the default one."""
     folder = default_cache_folder() if cache_folder is None else cache_folder
     return DiskCache(folder, kind, fingerprint, dtype)

@@ -27,10 +27,10 @@ def check_labels(y: Any, name: str = "y") -> np.ndarray:
         if "inhomogeneous" in str(error):
             raise ValueError(f"{name} holds sequences among its labels; expected one label each") from error
         if "Complex" in str(error):
-            raise ValueError(f"{name} holds complex numbers; expected class labels") from error
+            raise ValueError(f"{name}: Complex data not supported; expected class labels") from error
         raise ValueError(f"{name} is no array of labels: {error}") from error
     if y.dtype == object and any(isinstance(label, complex) for label in y):
-        raise ValueError(f"{name} holds complex numbers; expected class labels")
+        raise ValueError(f"{name}: Complex data not supported; expected class labels")
     if y.dtype.kind == "f":
         check_array(y, ensure_2d=False, dtype=None, input_name=name)
     if y.dtype == object and any(label is None for label in y):
@@ -44,7 +44,8 @@ def check_labels(y: Any, name: str = "y") -> np.ndarray:
         raise ValueError(
             f"{name} has labels that cannot be sorted ({error}); expected one type"
         ) from error
-    return y
+    labels: np.ndarray = y
+    return labels
 
 
 def resolve_labels(class_names: Any, y: Any) -> tuple[np.ndarray, list[str], Any]:

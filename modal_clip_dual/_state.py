@@ -23,7 +23,7 @@ PACKAGES = ("torch", "open_clip_torch", "numpy", "scikit-learn", "skorch")
 
 
 @contextmanager
-def replacing(path: str | os.PathLike) -> Iterator[Path]:
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary file beside ``path`` that takes its place when the block has written it.
 
     Raises
@@ -44,14 +44,14 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def named(error: OSError, path: str | os.PathLike, note: str) -> OSError:
+def named(error: OSError, path: str | os.PathLike[str], note: str) -> OSError:
     """The same error with the path, which those of a full disk lack, and a note."""
     if error.errno is None:
         return error
     return OSError(error.errno, f"{error.strerror or error} ({note})", str(path))
 
 
-def check_target(path: str | os.PathLike) -> Path:
+def check_target(path: str | os.PathLike[str]) -> Path:
     """Return a path that a file can be written to.
 
     Raises
@@ -68,7 +68,7 @@ def check_target(path: str | os.PathLike) -> Path:
 
 
 def write_state(
-    path: str | os.PathLike, kind: str, settings: dict, arrays: dict[str, np.ndarray]
+    path: str | os.PathLike[str], kind: str, settings: dict[str, Any], arrays: dict[str, np.ndarray]
 ) -> None:
     """Write settings (as JSON) and arrays to an .npz file, replacing what was there at once.
 
@@ -83,7 +83,7 @@ def write_state(
         file.write(buffer.getbuffer())
 
 
-def read_state(path: str | os.PathLike, kind: str) -> tuple[dict, dict[str, np.ndarray]]:
+def read_state(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Return settings and arrays of a file of `write_state`.
 
     The file may be a stranger's: nothing in it is run, and no more memory is taken than it is
@@ -163,7 +163,7 @@ def describe_versions(saved: Any) -> str:
 # ---------------------------------------------------------------- parameters of an estimator
 
 
-def plain_params(estimator: Any, without: Collection[str] = ()) -> dict:
+def plain_params(estimator: Any, without: Collection[str] = ()) -> dict[str, Any]:
     """Parameters that JSON can hold; the names of the others under "missing"."""
     params, missing = {}, []
     for name, value in estimator.get_params(deep=False).items():
@@ -193,7 +193,7 @@ def _plain_value(name: str, value: Any) -> Any:
     return value
 
 
-def params_of(saved: dict) -> dict:
+def params_of(saved: dict[str, Any]) -> dict[str, Any]:
     """Constructor arguments from the "params" of `plain_params`."""
     params = dict(saved["params"])
     names = params.get("class_names")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
     import torch
+    from skorch import NeuralNet
+
+    from .nn.module import DualPromptModule
 
 
 class Rows:
@@ -29,14 +32,17 @@ class Rows:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, rows) -> np.ndarray:
-        return self.array[self.rows[rows]]
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        part: np.ndarray = self.array[self.rows[rows]]
+        return part
 
-    def __array__(self, dtype=None, copy=None):
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if copy is False:
+            raise ValueError("the rows are gathered from another array; expected copy=None or True")
         return np.asarray(self[:], dtype=dtype)
 
 
-def is_mapped(array) -> bool:
+def is_mapped(array: Any) -> bool:
     """Whether an array lies in a file, so that it must not be read or copied as a whole."""
     return isinstance(array, (np.memmap, Rows))
 
@@ -46,7 +52,9 @@ def blocks(n: int, size: int) -> Iterator[slice]:
     return (slice(start, min(start + size, n)) for start in range(0, n, size))
 
 
-def as_tensor(array: np.ndarray | torch.Tensor, device: str | None = None) -> torch.Tensor:
+def as_tensor(
+    array: np.ndarray | torch.Tensor, device: str | torch.device | None = None
+) -> torch.Tensor:
     """A float32 tensor that must not be written to, as it may share the array's memory.
 
     On the device where the values are, or on ``device``.
@@ -67,17 +75,18 @@ def as_tensor(array: np.ndarray | torch.Tensor, device: str | None = None) -> to
     return tensor if device is None else tensor.to(check_device(device))
 
 
-def as_array(values) -> np.ndarray:
+def as_array(values: Any) -> np.ndarray:
     """Tensors from whatever device as arrays; everything else as `numpy.asarray` has it."""
     return values.detach().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)
 
 
-def module_of(net):
+def module_of(net: NeuralNet) -> DualPromptModule:
     """The module of a skorch net, which ``net_params={"compile": True}`` wraps."""
-    return getattr(net.module_, "_orig_mod", net.module_)
+    module: DualPromptModule = getattr(net.module_, "_orig_mod", net.module_)
+    return module
 
 
-def check_device(device: str | None):
+def check_device(device: str | torch.device | None) -> torch.device | None:
     """Refuse a device that torch does not know or this machine does not have.
 
     Raises

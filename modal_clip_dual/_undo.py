@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 @contextmanager
-def unchanged_on_error(*objects) -> Iterator[None]:
+def unchanged_on_error(*objects: Any) -> Iterator[None]:
     """If anything is raised inside, Ctrl-C included, the objects' attributes are as before.
 
     Lists get back what they held; what other attributes refer to must be replaced, not changed.

@@ -5,13 +5,12 @@ from __future__ import annotations
 import importlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from inspect import signature
-from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from modAL.models import ActiveLearner
@@ -28,6 +27,9 @@ from .data.images import as_array, check_files, image_key, kind_of
 from .strategies import mine_confident, negative_prompt_sampling
 from .strategies._ask import call_strategy
 from .strategies._selection import check_n_instances
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ class StablePredictions:
     kappa: float = 0.99
     n_rounds: int = 3
 
-    def __call__(self, log: list[dict]) -> str | None:
+    def __call__(self, log: list[dict[str, Any]]) -> str | None:
         """Say why to stop.
 
         Parameters
@@ -171,7 +173,7 @@ class EstimatedAccuracy:
 
     target: float
 
-    def __call__(self, log: list[dict]) -> str | None:
+    def __call__(self, log: list[dict[str, Any]]) -> str | None:
         """Say why to stop.
 
         Parameters
@@ -264,19 +266,30 @@ class DualPromptLearner(ActiveLearner):
     DualPromptLearner(round 1, 10 of 500 labelled, ... pseudo-labels)
     """
 
+    log_: list[dict[str, Any]]
+    rows_: np.ndarray
+    labels_: np.ndarray
+    pseudo_rows_: np.ndarray
+    pseudo_labels_: np.ndarray
+    _pool: Any  # an array or Rows
+    _truth: np.ndarray | None
+    _query: dict[str, Any] | None  # what was asked last: rows, scores, query_seconds
+    _pending: dict[str, Any] | None  # rows and labels whose training is not done yet
+    _predictions: np.ndarray | None
+
     def __init__(
         self,
-        estimator,
-        X_pool,
+        estimator: DualPromptClassifier,
+        X_pool: Any,
         *,
-        query_strategy=negative_prompt_sampling,
-        n_pseudo=16,
-        random_first_query=False,
-        stopping=(),
-        budget=None,
-        y_pool=None,
-        path=None,
-        random_state=0,
+        query_strategy: Callable[..., Any] = negative_prompt_sampling,
+        n_pseudo: int = 16,
+        random_first_query: bool = False,
+        stopping: Sequence[Callable[[list[dict[str, Any]]], str | None]] = (),
+        budget: int | None = None,
+        y_pool: Any = None,
+        path: str | os.PathLike[str] | None = None,
+        random_state: int = 0,
     ):
         self.estimator = estimator
         self.X_pool = X_pool
@@ -291,12 +304,12 @@ class DualPromptLearner(ActiveLearner):
         # What modAL's own constructor sets, where nothing is trained yet.
         self.on_transformed = False
         self.force_all_finite = True
-        self.X_training = None
-        self.y_training = None
+        self.X_training: Any = None
+        self.y_training: Any = None
 
     # ---------------------------------------------------------------- the loop
 
-    def start(self):
+    def start(self) -> DualPromptLearner:
         """Check everything and run round 0, if that has not happened yet; `query` does it too.
 
         Returns
@@ -321,7 +334,7 @@ class DualPromptLearner(ActiveLearner):
         self._save()
         return self
 
-    def _start(self):
+    def _start(self) -> None:
         """Round 0."""
         self.rows_, self.labels_ = np.empty(0, dtype=np.intp), np.empty(0)
         self._query, self._pending, self._predictions = None, None, None
@@ -335,10 +348,10 @@ class DualPromptLearner(ActiveLearner):
                 self.estimator.pseudo_labels_,
                 self.pseudo_labels_ if self._truth is None else self._truth,
             )
-        self.log_: list[dict] = []
+        self.log_ = []
         self._record(0, time.perf_counter() - began)
 
-    def _check(self):
+    def _check(self) -> None:
         if not isinstance(self.estimator, DualPromptClassifier):
             raise TypeError(
                 f"estimator is a {type(self.estimator).__name__}; expected a DualPromptClassifier "
@@ -347,10 +360,9 @@ class DualPromptLearner(ActiveLearner):
         if not callable(self.query_strategy):
             raise TypeError(f"query_strategy={self.query_strategy!r} cannot be called")
         check_integer("n_pseudo", self.n_pseudo, least=0)
-        if isinstance(self.random_state, bool) or not isinstance(self.random_state, Integral):
-            raise TypeError(f"random_state={self.random_state!r}; expected an integer")
-        if self.budget is not None and (not isinstance(self.budget, Integral) or self.budget < 1):
-            raise ValueError(f"budget={self.budget!r}; expected None or at least 1 label")
+        check_integer("random_state", self.random_state, least=0)
+        if self.budget is not None:
+            check_integer("budget", self.budget, least=1)
         self._pool = as_array(self.X_pool, "X_pool")
         if kind_of(self._pool) == "paths":
             check_files(self._pool, "X_pool")
@@ -366,7 +378,14 @@ class DualPromptLearner(ActiveLearner):
         self.start()
         return np.setdiff1d(np.arange(len(self._pool)), self.rows_)
 
-    def query(self, X_pool=None, n_instances=1, *args, return_metrics=False, **kwargs):
+    def query(
+        self,
+        X_pool: Any = None,
+        n_instances: int = 1,
+        *args: Any,
+        return_metrics: bool = False,
+        **kwargs: Any,
+    ) -> Any:
         """Choose samples of the learner's pool to be labelled.
 
         A training that was interrupted is finished first.
@@ -424,7 +443,16 @@ class DualPromptLearner(ActiveLearner):
         instances = self._pool[rows]
         return (rows, instances, scores) if return_metrics else (rows, instances)
 
-    def teach(self, X=None, y=None, bootstrap=False, only_new=False, *, rows=None, **fit_kwargs):
+    def teach(
+        self,
+        X: Any = None,
+        y: Any = None,
+        bootstrap: bool = False,
+        only_new: bool = False,
+        *,
+        rows: Any = None,
+        **fit_kwargs: Any,
+    ) -> None:
         """Add labels, mine pseudo-labels with the present model, and train anew.
 
         Parameters
@@ -464,7 +492,7 @@ class DualPromptLearner(ActiveLearner):
         self._save()  # labels are the dearest thing here: kept before anything is computed
         self._train_round()
 
-    def _rows_of(self, X, rows) -> np.ndarray:
+    def _rows_of(self, X: Any, rows: Any) -> np.ndarray:
         asked = None if self._query is None else np.array(self._query["rows"], dtype=np.intp)
         if rows is None:
             if X is None:
@@ -485,16 +513,17 @@ class DualPromptLearner(ActiveLearner):
         again = np.intersect1d(rows, self.rows_)
         if len(again):
             raise ValueError(f"rows {again.tolist()} have a label already")
-        return rows.astype(np.intp)
+        positions: np.ndarray = rows.astype(np.intp)
+        return positions
 
-    def _check_known(self, y):
+    def _check_known(self, y: np.ndarray) -> None:
         from ._labels import encode_labels, resolve_labels
 
         if self.estimator.class_names is not None:
             classes, _, _ = resolve_labels(self.estimator.class_names, y)
             encode_labels(y, classes)
 
-    def _train_round(self):
+    def _train_round(self) -> None:
         """Mine with the model that made the query, then train on labels and pseudo-labels.
 
         Whatever interrupts it: the model that made the query is there, and the labels wait.
@@ -503,7 +532,7 @@ class DualPromptLearner(ActiveLearner):
             self._mine_and_train()
         self._save()
 
-    def _mine_and_train(self):
+    def _mine_and_train(self) -> None:
         began = time.perf_counter()
         pending: Any = self._pending
         rows, y = pending["rows"], pending["labels"]
@@ -525,36 +554,40 @@ class DualPromptLearner(ActiveLearner):
         self._record(len(rows), time.perf_counter() - began)
         self._query = None
 
-    def _part(self, rows):
+    def _part(self, rows: np.ndarray) -> np.ndarray | Rows:
         """Some rows of the pool; of one that lies in a file, where a strategy allows it, no copy."""
         function = getattr(self.query_strategy, "func", self.query_strategy)  # of a partial
         own = _name_of(function) or ""
         if is_mapped(self._pool) and own.startswith("modal_clip_dual."):
             return Rows(self._pool, rows)
-        return self._pool[rows]
+        part: np.ndarray = self._pool[rows]
+        return part
 
-    def _believed(self, rows) -> list[float] | None:
+    def _believed(self, rows: np.ndarray) -> list[float] | None:
         """P(correct) of rows by the present model; None before any training."""
         if not hasattr(self.estimator, "classes_"):
             return None
-        return self.estimator.predict_correct_proba(self._pool[rows]).astype(float).tolist()
+        believed: list[float] = self.estimator.predict_correct_proba(self._pool[rows]).tolist()
+        return believed
 
     def _score(self) -> str:
         """The strategy's own score, if it has one: querying and mining share it."""
         parameter = signature(self.query_strategy).parameters.get("score")
-        return "clean" if parameter is None else parameter.default
+        score: str = "clean" if parameter is None else parameter.default
+        return score
 
-    def _as_labels(self, predicted, like):
+    def _as_labels(self, predicted: np.ndarray, like: np.ndarray) -> np.ndarray:
         """Predictions of round 0, which are positions, as names if the labels are names."""
         if predicted.dtype.kind in "iu" and like.dtype.kind in "OUST":
-            return np.array(self.estimator._names)[predicted]
+            named: np.ndarray = np.array(self.estimator._names)[predicted]
+            return named
         return predicted
 
-    def _seed_estimator(self, round_: int):
+    def _seed_estimator(self, round_: int) -> None:
         sequence = np.random.SeedSequence([self.random_state, round_])
         self.estimator.set_params(random_state=int(sequence.generate_state(1)[0] >> 1))
 
-    def _record(self, n_new: int, seconds: float):
+    def _record(self, n_new: int, seconds: float) -> None:
         left = self.unlabelled_ if hasattr(self, "log_") else np.arange(len(self._pool))
         asked = self._query or {"rows": None, "scores": None, "query_seconds": 0.0}
         record = {
@@ -598,7 +631,13 @@ class DualPromptLearner(ActiveLearner):
         reasons = (criterion(self.log_) for criterion in self.stopping)
         return next((reason for reason in reasons if reason is not None), None)
 
-    def run(self, oracle, *, protocol="paper", on_round: Callable | None = None):
+    def run(
+        self,
+        oracle: Any,
+        *,
+        protocol: str | Protocol = "paper",
+        on_round: Callable[[dict[str, Any]], Any] | None = None,
+    ) -> DualPromptLearner:
         """Query, ask an oracle and train, round by round, until a reason to stop.
 
         Parameters
@@ -629,12 +668,12 @@ class DualPromptLearner(ActiveLearner):
         if not callable(oracle):
             labels = check_labels(oracle, "oracle")
 
-            def oracle(rows, instances):
+            def oracle(rows: np.ndarray, instances: Any) -> Any:
                 return labels[rows]
 
         self.random_first_query = self.random_first_query or protocol.random_first_query
         self.start()
-        classes = getattr(self.estimator, "classes_", self.estimator.class_names)
+        classes: Any = getattr(self.estimator, "classes_", self.estimator.class_names)
         n_instances = protocol.n_instances(len(self._pool), len(classes))
         while len(self.log_) <= protocol.n_rounds and self.stop_reason() is None:
             n = min(n_instances, len(self.unlabelled_))
@@ -648,7 +687,7 @@ class DualPromptLearner(ActiveLearner):
 
     # ---------------------------------------------------------------- state
 
-    def _save(self):
+    def _save(self) -> None:
         if self.path is None:
             return
         fitted = "_net" in self.estimator.__dict__
@@ -685,8 +724,15 @@ class DualPromptLearner(ActiveLearner):
 
     @classmethod
     def resume(
-        cls, path, X_pool=None, *, estimator=None, query_strategy=None, stopping=(), y_pool=None
-    ):
+        cls,
+        path: str | os.PathLike[str],
+        X_pool: Any = None,
+        *,
+        estimator: DualPromptClassifier | None = None,
+        query_strategy: Callable[..., Any] | None = None,
+        stopping: Sequence[Callable[[list[dict[str, Any]]], str | None]] = (),
+        y_pool: Any = None,
+    ) -> DualPromptLearner:
         """Go on from a saved state, to exactly what an uninterrupted run would give.
 
         Labels that had come before an interruption are there; a training that was
@@ -760,13 +806,13 @@ class DualPromptLearner(ActiveLearner):
     # ---------------------------------------------------------------- shown
 
     @property
-    def log(self):
+    def log(self) -> pd.DataFrame:
         """The log as a pandas DataFrame, a row per round."""
         import pandas as pd
 
         return pd.DataFrame(getattr(self, "log_", []))
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         if not hasattr(self, "log_"):
             return f"DualPromptLearner(not started, {type(self.estimator).__name__})"
         return (
@@ -774,7 +820,7 @@ class DualPromptLearner(ActiveLearner):
             f"labelled, {len(self.pseudo_rows_)} pseudo-labels)"
         )
 
-    def _repr_mimebundle_(self, **kwargs):
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, str]:
         bundle = {"text/plain": repr(self)}
         if getattr(self, "log_", None):
             table = self.log.drop(columns=["rows", "scores"])
@@ -804,7 +850,7 @@ def _compare_pools(saved: np.ndarray, given: np.ndarray) -> None:
         )
 
 
-def _estimator_of(saved: dict) -> DualPromptClassifier:
+def _estimator_of(saved: dict[str, Any]) -> DualPromptClassifier:
     if saved["missing"]:
         raise ValueError(
             f"estimator: the saved state cannot hold its {', '.join(saved['missing'])}; pass an "
@@ -813,14 +859,14 @@ def _estimator_of(saved: dict) -> DualPromptClassifier:
     return DualPromptClassifier(**params_of(saved))
 
 
-def _name_of(strategy) -> str | None:
+def _name_of(strategy: Any) -> str | None:
     """``module:name`` of a function that `_strategy_of` finds again."""
     module, name = getattr(strategy, "__module__", ""), getattr(strategy, "__qualname__", "")
     known = (module or "").partition(".")[0] in ("modal_clip_dual", "modAL")
     return f"{module}:{name}" if known and name.isidentifier() else None
 
 
-def _strategy_of(name: str | None):
+def _strategy_of(name: str | None) -> Any:
     module, _, function = (name or "").partition(":")
     # The file may come from a stranger: it names functions of two packages and no others.
     if module.partition(".")[0] not in ("modal_clip_dual", "modAL") or not function.isidentifier():

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,13 @@ from .data.stores import EMBEDDING_BYTES, MemoryStore
 from .strategies._selection import select_highest_per_class
 
 if TYPE_CHECKING:
+    import torch
+    from skorch import NeuralNetClassifier
+
+    from ._tensors import Rows
+    from .data.reading import ImageSource
     from .nn.backbone import Backbone
+    from .nn.text_prompts import PromptedTextEncoder
 
 # Attributes that a fit may leave unset, and that the one before must not leave behind.
 FIT_ONLY: tuple[str, ...] = (
@@ -205,7 +212,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     True
     """
 
-    _parameter_constraints: dict = {
+    _parameter_constraints: dict[str, Any] = {
         "class_names": [list, tuple, np.ndarray, Mapping, None],
         **READING_CONSTRAINTS,
         "n_context": [Interval(Integral, 1, None, closed="left")],
@@ -231,43 +238,49 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         "random_state": ["random_state"],
     }
 
+    classes_: np.ndarray
     history_: Any
+    pseudo_rows_: np.ndarray
+    pseudo_labels_: np.ndarray
+    _names: list[str]
+    _complement: str
     _visual: dict[str, Any]
-    _net: Any
+    _clip: tuple[str, str | None]
+    _net: Any  # a NeuralNetClassifier, or after unpickling the arrays of its prompts
 
     def __init__(
         self,
-        class_names=None,
+        class_names: Sequence[str] | Mapping[Any, str] | None = None,
         *,
-        model_name="ViT-B-16",
-        pretrained="openai",
-        n_context=16,
-        negative_weight=1.0,
-        complement="uniform",
-        detach_positive=False,
-        visual_prompts=None,
-        n_visual_tokens=20,
-        prompt_depth=None,
-        augment="auto",
-        template="a photo of a {}.",
-        lr=0.01,
-        max_epochs=20,
-        batch_size=16,
-        pseudo_batch_size=64,
-        momentum=0.9,
-        weight_decay=5e-4,
-        gradient_clip_value=5.0,
-        encode_batch_size=256,
-        text_encoding="auto",
-        text_batch_size="auto",
-        n_jobs="auto",
-        cache="memory",
-        cache_folder=None,
-        device="auto",
-        precision="auto",
-        net_params=None,
-        verbose=1,
-        random_state=None,
+        model_name: str = "ViT-B-16",
+        pretrained: str | None = "openai",
+        n_context: int = 16,
+        negative_weight: float = 1.0,
+        complement: str = "uniform",
+        detach_positive: bool = False,
+        visual_prompts: str | None = None,
+        n_visual_tokens: int = 20,
+        prompt_depth: int | None = None,
+        augment: str | Callable[..., Any] | None = "auto",
+        template: str | Sequence[str] = "a photo of a {}.",
+        lr: float = 0.01,
+        max_epochs: int = 20,
+        batch_size: int = 16,
+        pseudo_batch_size: int = 64,
+        momentum: float = 0.9,
+        weight_decay: float = 5e-4,
+        gradient_clip_value: float | None = 5.0,
+        encode_batch_size: int = 256,
+        text_encoding: str = "auto",
+        text_batch_size: int | str | None = "auto",
+        n_jobs: int | str | None = "auto",
+        cache: str | None = "memory",
+        cache_folder: str | os.PathLike[str] | None = None,
+        device: str = "auto",
+        precision: str = "auto",
+        net_params: dict[str, Any] | None = None,
+        verbose: int = 1,
+        random_state: int | np.random.RandomState | None = None,
     ):
         self.class_names = class_names
         self.model_name = model_name
@@ -302,7 +315,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
 
     # ---------------------------------------------------------------- training
 
-    def fit(self, X, y, *, X_pseudo=None, y_pseudo=None):
+    def fit(self, X: Any, y: Any, *, X_pseudo: Any = None, y_pseudo: Any = None) -> DualPromptClassifier:
         """Train all prompts from new random values.
 
         With pseudo-labels a step takes ``batch_size`` labelled and ``pseudo_batch_size``
@@ -357,7 +370,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         target = encode_labels(y, classes), encode_labels(y_pseudo, classes, "y_pseudo")
         return self._train(X, target[0], classes, names, X_pseudo, target[1])
 
-    def fit_unlabeled(self, X_pool, n_per_class=16):
+    def fit_unlabeled(self, X_pool: Any, n_per_class: int = 16) -> DualPromptClassifier:
         """Train on pseudo-labels of zero-shot CLIP alone, without any label: round 0.
 
         Per class the ``n_per_class`` samples of the pool that zero-shot CLIP predicts as it
@@ -399,10 +412,12 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         target = proba[rows].argmax(axis=1)
         with unchanged_on_error(self):
             self._train(None, target[:0], classes, names, array[rows], target)
+            if kind_of(array) == "embeddings":  # the names of the pool's columns, if it has any
+                validate_data(self, X_pool, reset=True, skip_check_array=True)
             self.pseudo_rows_, self.pseudo_labels_ = rows, classes[target]
         return self
 
-    def partial_fit(self, X, y, classes=None):
+    def partial_fit(self, X: Any, y: Any, classes: Any = None) -> DualPromptClassifier:
         """Train the present prompts further: ``max_epochs`` on the given samples alone.
 
         The learning rate starts anew and momentum from zero.  An estimator that was never
@@ -443,7 +458,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             )
         return self._train(X, target, known, names, continued=continued)
 
-    def initialize(self):
+    def initialize(self) -> DualPromptClassifier:
         """Check the parameters: what modAL 0.4.2's DeepActiveLearner calls first.
 
         Nothing is loaded or forgotten.
@@ -460,7 +475,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         self._check_params()
         return self
 
-    def _check_params(self):
+    def _check_params(self) -> None:
         self._validate_params()
         check_cache(self.cache, self.cache_folder, self.n_jobs)
         if callable(self.augment) and self.visual_prompts is None:
@@ -470,8 +485,16 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             )
 
     def _train(
-        self, X, target, classes, names, X_pseudo=None, pseudo_target=(), *, continued=False
-    ):
+        self,
+        X: Any,
+        target: np.ndarray,
+        classes: np.ndarray,
+        names: list[str],
+        X_pseudo: Any = None,
+        pseudo_target: Any = (),
+        *,
+        continued: bool = False,
+    ) -> DualPromptClassifier:
         from skorch.history import History
 
         from .nn.net import check_net_params, train
@@ -525,13 +548,20 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             self._net = net
         return self
 
-    def _text_encoder(self, backbone, names, n_context):
+    def _text_encoder(self, backbone: Backbone, names: list[str], n_context: int) -> PromptedTextEncoder:
         from .nn.text_prompts import PromptedTextEncoder
 
         settings = self.text_encoding, self.text_batch_size
         return PromptedTextEncoder(backbone, names, n_context, *settings)
 
-    def _make_net(self, text_encoder, visual, n_samples, seeds, n_pseudo=0):
+    def _make_net(
+        self,
+        text_encoder: PromptedTextEncoder,
+        visual: dict[str, Any],
+        n_samples: int,
+        seeds: Sequence[int],
+        n_pseudo: int = 0,
+    ) -> NeuralNetClassifier:
         """A skorch net with initialized modules; the seeds: prompts, order, complements."""
         from .nn.net import make_net
 
@@ -545,7 +575,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
 
     # ---------------------------------------------------------------- prediction
 
-    def predict(self, X):
+    def predict(self, X: Any) -> np.ndarray:
         """Predict the label of each sample: the class nearest to the positive prompt.
 
         Parameters
@@ -566,9 +596,10 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             If X is none of the three forms, not finite, or of another width.
         """
         (best,) = self._predict(X, lambda positive, z: [positive.argmax(dim=1)], negative=False)
-        return self.classes_[best]
+        labels: np.ndarray = self.classes_[best]
+        return labels
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: Any) -> np.ndarray:
         """Class probabilities softmax(s+ / tau) of the positive prompt.
 
         Parameters
@@ -589,7 +620,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         (proba,) = self._predict(X, lambda positive, z: [positive.softmax(dim=1)], negative=False)
         return proba
 
-    def predict_logits(self, X):
+    def predict_logits(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
         """Logits s+ / tau of the class probabilities, and clean logits z, in one pass.
 
         Parameters
@@ -612,7 +643,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         positive, z = self._predict(X, lambda positive, z: [positive, z])
         return positive, z
 
-    def clean_logits(self, X):
+    def clean_logits(self, X: Any) -> np.ndarray:
         """Clean logits z = (s+ - s-) / tau, by which query strategies rank.
 
         Parameters
@@ -633,7 +664,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         (z,) = self._predict(X, lambda positive, z: [z])
         return z
 
-    def predict_clean_proba(self, X):
+    def predict_clean_proba(self, X: Any) -> np.ndarray:
         """Clean probability p_k = sigmoid(z_k) of every label (arXiv:2602.04340, Eq. 3).
 
         It ranks like the probability that label k is right, but is larger by log(C - 1)
@@ -658,7 +689,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         (clean,) = self._predict(X, lambda positive, z: [z.sigmoid()])
         return clean
 
-    def predict_correct_proba(self, X):
+    def predict_correct_proba(self, X: Any) -> np.ndarray:
         """Probability that the predicted label is right.
 
         ``sigmoid(z - log(C - 1))`` at the predicted label z: the minimiser of L2 with
@@ -682,19 +713,19 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         """
         return self._predict_with_correct(X)[1]
 
-    def _predict_with_correct(self, X):
+    def _predict_with_correct(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
         """Predicted labels and P(correct), both (n,), in one pass."""
         check_is_fitted(self, "classes_")
         inflation = 0.0 if self._complement == "hard" else math.log(len(self.classes_) - 1)
 
-        def at_prediction(positive, z):
+        def at_prediction(positive: torch.Tensor, z: torch.Tensor) -> list[torch.Tensor]:
             best = positive.argmax(dim=1, keepdim=True)
             return [best[:, 0], (z.gather(1, best)[:, 0] - inflation).sigmoid()]
 
         best, correct = self._predict(X, at_prediction)
         return self.classes_[best], correct
 
-    def zero_shot_proba(self, X):
+    def zero_shot_proba(self, X: Any) -> np.ndarray:
         """Class probabilities of CLIP with the hand-written ``template``; needs no `fit`.
 
         Parameters
@@ -729,7 +760,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         array, backbone = self._prepare(X, frozen=True)
         return self._zero_shot(array, backbone, names)
 
-    def _zero_shot(self, array, backbone, names):
+    def _zero_shot(self, array: np.ndarray | Rows, backbone: Backbone, names: list[str]) -> np.ndarray:
         from .nn.memory import memory_advice
         from .nn.net import by_cosine
         from .nn.text_prompts import template_embeddings
@@ -741,7 +772,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             (proba,) = by_cosine(embeddings, scaled, lambda logits: [logits.softmax(dim=1)])
         return proba
 
-    def transform(self, X):
+    def transform(self, X: Any) -> np.ndarray:
         """Unit image embeddings, on which the predictions rest; needs no `fit`.
 
         Those of the frozen CLIP; after a fit with visual prompts, as these see the images.
@@ -766,7 +797,9 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         array, backbone = self._prepare(X)
         return unit_rows(self._embed(array, backbone))
 
-    def _predict(self, X, reduce, negative=True):
+    def _predict(
+        self, X: Any, reduce: Callable[..., Sequence[torch.Tensor]], negative: bool = True
+    ) -> list[np.ndarray]:
         """What ``reduce`` makes of the logits of X, part by part; see `nn.net.predict`."""
         from .nn.net import predict
 
@@ -776,12 +809,19 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
 
     # ---------------------------------------------------------------- input and state
 
-    def _load_backbone(self, model_name, pretrained) -> Backbone:
+    def _load_backbone(self, model_name: str, pretrained: str | None) -> Backbone:
         from .nn.backbone import load_backbone
 
         return load_backbone(model_name, pretrained, self.device, self.precision)
 
-    def _prepare(self, X, refit=False, n_labels=None, frozen=False, name="X"):
+    def _prepare(
+        self,
+        X: Any,
+        refit: bool = False,
+        n_labels: int | None = None,
+        frozen: bool = False,
+        name: str = "X",
+    ) -> tuple[Any, Backbone]:
         """Return X checked, as embeddings, images or paths, and the CLIP it goes to.
 
         That is the CLIP of the last fit, whatever the parameters say by now, or the one
@@ -812,7 +852,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
                 validate_data(self, X, reset=False, skip_check_array=True)
         return array, backbone
 
-    def _embed(self, array, backbone):
+    def _embed(self, array: Any, backbone: Backbone) -> Any:
         """Embeddings (n, D) float32 of a checked X as the classifier sees them."""
         if "_net" not in self.__dict__ or self._visual["visual_prompts"] is None:
             return self._encode(array, backbone)
@@ -823,7 +863,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             self._moved_embeddings = MemoryStore(EMBEDDING_BYTES)
         source = self._source(array, backbone)
 
-        def forward(batches):
+        def forward(batches: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
             return one_behind(embed_images(self.net_, source.read(batches)))
 
         store, batch_size = self._moved_embeddings, self.encode_batch_size
@@ -831,7 +871,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             embeddings, _ = embed(source, forward, store, batch_size, self.verbose)
         return embeddings
 
-    def _encode(self, array, backbone):
+    def _encode(self, array: Any, backbone: Backbone) -> Any:
         """Embeddings (n, D) float32 of a checked X by the frozen CLIP."""
         if kind_of(array) == "embeddings":
             return array
@@ -842,7 +882,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         params["size_name"] = "encode_batch_size"
         return encode(backbone, array, self.encode_batch_size, self.verbose, **params)
 
-    def _source(self, array, backbone):
+    def _source(self, array: np.ndarray, backbone: Backbone) -> ImageSource:
         """The images of a checked X, to be read for the towers with visual prompts."""
         from .data.augmentation import RandomResizedCropFlip
         from .data.reading import ImageSource, memory_of_pixels
@@ -851,7 +891,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         store: Any = {"memory": memory_of_pixels, None: None}.get(self.cache)
         if self.cache == "disk":
             store = disk_cache(self.cache_folder, "pixels", "1", np.uint8)
-        augment = self.augment
+        augment: Any = self.augment
         if augment == "auto":
             augment = RandomResizedCropFlip(backbone.preprocessing.size)
         return ImageSource(
@@ -864,7 +904,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         )
 
     @property
-    def net_(self):
+    def net_(self) -> NeuralNetClassifier:
         """The trained `skorch.NeuralNetClassifier`; rebuilt at first use after unpickling."""
         if "_net" not in self.__dict__:
             raise AttributeError(f"this {type(self).__name__} is not fitted yet: it has no net_")
@@ -882,7 +922,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             self._net = net
         return self._net
 
-    def _check_clip(self, backbone):
+    def _check_clip(self, backbone: Backbone) -> None:
         """Refuse a CLIP that is not the one of the file that this was loaded from, if it was."""
         from ._state import describe_versions
 
@@ -892,14 +932,14 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             backbone.check_identity(self._saved_clip, shown)
 
     @property
-    def coef_(self):
+    def coef_(self) -> np.ndarray:
         """Weights (C, D) of the linear classifier that this is on its own embeddings."""
         module = module_of(self.net_).eval()
         scale = module.text_encoder.backbone.logit_scale
         return (module.text_embeddings()[0] * scale).float().cpu().numpy()
 
-    def __getstate__(self):
-        state = super().__getstate__().copy()
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__().copy()
         state.pop("_moved_embeddings", None)
         if not isinstance(state.get("_net", {}), dict):
             # The prompts are all there is to keep: the backbone is loaded by name, the
@@ -914,7 +954,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             state["history_"] = history
         return state
 
-    def save(self, path):
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted estimator to a file that holds no code and no weights of the CLIP.
 
         One .npz file of plain arrays and a JSON text: prompts, classes, parameters, losses per
@@ -973,7 +1013,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         write_state(path, "classifier", settings, arrays)
 
     @classmethod
-    def load(cls, path, **params):
+    def load(cls, path: str | os.PathLike[str], **params: Any) -> DualPromptClassifier:
         """Read an estimator that `save` wrote; it predicts as the saved one did, bit for bit.
 
         The CLIP is loaded at first use, by name.  If its weights are not those that the prompts
@@ -1029,7 +1069,9 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             raise _damaged(path, error) from error
 
     @classmethod
-    def _from_saved(cls, path, settings, params):
+    def _from_saved(
+        cls, path: str | os.PathLike[str], settings: dict[str, Any], params: dict[str, Any]
+    ) -> DualPromptClassifier:
         from ._state import params_of
 
         try:
@@ -1037,7 +1079,9 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         except (KeyError, ValueError) as error:  # TypeError: an argument of load that does not exist
             raise _damaged(path, error) from error
 
-    def _restore_saved(self, settings, arrays, params):
+    def _restore_saved(
+        self, settings: dict[str, Any], arrays: dict[str, np.ndarray], params: dict[str, Any]
+    ) -> DualPromptClassifier:
         """All that `save` wrote, but the parameters."""
         prompts = {k.removeprefix("prompt."): v for k, v in arrays.items() if k.startswith("prompt.")}
         self._restore_prompts(settings["fit"], prompts)
@@ -1064,7 +1108,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             self.pseudo_labels_ = self.pseudo_labels_.astype(self.classes_.dtype)
         return self
 
-    def _saved_prompts(self):
+    def _saved_prompts(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """What was fitted, as plain settings and arrays: the inverse of `_restore_prompts`."""
         clip = self.__dict__.get("_saved_clip")  # not loaded yet, or found to be the same
         settings = {
@@ -1078,7 +1122,9 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         }
         return settings, self.__getstate__()["_net"]
 
-    def _restore_prompts(self, settings, prompts):
+    def _restore_prompts(
+        self, settings: dict[str, Any], prompts: Mapping[str, np.ndarray]
+    ) -> DualPromptClassifier:
         """Become the fitted estimator of `_saved_prompts`; the losses of its fit are gone."""
         from skorch.history import History
 
@@ -1097,7 +1143,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         self._net = dict(prompts)
         return self
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         tags.input_tags.string = True
@@ -1105,16 +1151,16 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         return tags
 
 
-def _damaged(path, error) -> ValueError:
+def _damaged(path: Any, error: Exception) -> ValueError:
     return ValueError(f"path={str(path)!r} is no saved classifier, or damaged ({error!r})")
 
 
-def _plain_entries(row: dict) -> dict:
+def _plain_entries(row: dict[str, Any]) -> dict[str, Any]:
     """What of a row of the history JSON can hold; callbacks put anything there."""
     return {name: value for name, value in row.items() if isinstance(value, (str, int, float))}
 
 
-def _check_template(template):
+def _check_template(template: str | Sequence[str]) -> list[str]:
     templates = [template] if isinstance(template, str) else list(template)
     for entry in templates:
         try:
@@ -1128,7 +1174,7 @@ def _check_template(template):
     return templates
 
 
-def _seeds(random_state, n):
+def _seeds(random_state: Any, n: int) -> list[int]:
     """n seeds from a random state, without touching NumPy's global generator."""
     if random_state is None:
         return [int(seed) for seed in np.random.SeedSequence().generate_state(n)]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from joblib import effective_n_jobs
@@ -22,7 +25,12 @@ from ._input import (
 )
 from .data.images import kind_of
 from .data.reading import ImageSource, run_tasks, uses_engine
-from .data.stores import StackedStores
+from .data.stores import MemoryStore, StackedStores
+
+if TYPE_CHECKING:
+    import torch
+
+    from .nn.backbone import Backbone
 
 BAR_DELAY = 3.0  # seconds that encoding lasts before a progress bar appears
 ENGINE_BATCHES = 4  # batches per task of an engine's worker
@@ -92,20 +100,20 @@ class CLIPImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
     (1737,)
     """
 
-    _parameter_constraints: dict = {**READING_CONSTRAINTS, "batch_size": BATCH_SIZE}
+    _parameter_constraints: dict[str, Any] = {**READING_CONSTRAINTS, "batch_size": BATCH_SIZE}
 
     def __init__(
         self,
-        model_name="ViT-B-16",
-        pretrained="openai",
+        model_name: str = "ViT-B-16",
+        pretrained: str | None = "openai",
         *,
-        batch_size=256,
-        n_jobs="auto",
-        cache="memory",
-        cache_folder=None,
-        device="auto",
-        precision="auto",
-        verbose=1,
+        batch_size: int = 256,
+        n_jobs: int | str | None = "auto",
+        cache: str | None = "memory",
+        cache_folder: str | os.PathLike[str] | None = None,
+        device: str = "auto",
+        precision: str = "auto",
+        verbose: int = 1,
     ):
         self.model_name = model_name
         self.pretrained = pretrained
@@ -117,7 +125,7 @@ class CLIPImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         self.precision = precision
         self.verbose = verbose
 
-    def fit(self, X, y=None):
+    def fit(self, X: Any, y: Any = None) -> CLIPImageEncoder:
         """Check the parameters and X; there is nothing to learn.
 
         Parameters
@@ -145,7 +153,7 @@ class CLIPImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
             validate_data(self, X, reset=True, skip_check_array=True)
         return self
 
-    def transform(self, X):
+    def transform(self, X: Any) -> np.ndarray:
         """Encode images to unit embeddings.
 
         Parameters
@@ -182,7 +190,7 @@ class CLIPImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
             device=self.device,
         )
 
-    def _prepare(self, X):
+    def _prepare(self, X: Any) -> tuple[np.ndarray, Backbone]:
         """X checked, and the CLIP; what can be seen without the CLIP is checked first."""
         self._validate_params()
         check_cache(self.cache, self.cache_folder, self.n_jobs)
@@ -192,19 +200,19 @@ class CLIPImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
             check_width(array, backbone, self)
         return array, backbone
 
-    def _load_backbone(self):
+    def _load_backbone(self) -> Backbone:
         from .nn.backbone import load_backbone
 
         return load_backbone(self.model_name, self.pretrained, self.device, self.precision)
 
     @property
-    def _n_features_out(self):
+    def _n_features_out(self) -> int:
         return self._load_backbone().embed_dim
 
-    def __sklearn_is_fitted__(self):
+    def __sklearn_is_fitted__(self) -> bool:
         return True
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.requires_fit = False
         tags.input_tags.three_d_array = True
@@ -214,14 +222,14 @@ class CLIPImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
 
 
 def encode(
-    backbone,
+    backbone: Backbone,
     array: np.ndarray,
     batch_size: int = 256,
     verbose: int = 1,
     *,
     cache: str | None = "memory",
-    cache_folder=None,
-    n_jobs="auto",
+    cache_folder: str | os.PathLike[str] | None = None,
+    n_jobs: int | str | None = "auto",
     device: str = "auto",
     size_name: str = "batch_size",
 ) -> np.ndarray:
@@ -250,7 +258,7 @@ def encode(
     torch.cuda.OutOfMemoryError
         With advice; likewise.
     """
-    stores = [backbone.embedding_cache] if cache else []
+    stores: list[Any] = [backbone.embedding_cache] if cache else []
     if cache == "disk":
         fingerprint = backbone.image_fingerprint
         stores.append(disk_cache(cache_folder, "embeddings", fingerprint, np.float32))
@@ -258,13 +266,13 @@ def encode(
     if uses_engine():
         recipe = (backbone.model_name, backbone.pretrained, device, backbone.precision)
 
-        def forward(batches):
+        def forward(batches: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
             return _encode_on_engine(source, batches, recipe, batch_size)
 
         batch_rows = batch_size * ENGINE_BATCHES
     else:
 
-        def forward(batches):
+        def forward(batches: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
             return one_behind(map(backbone.encode_images, source.read(batches)))
 
         batch_rows = batch_size
@@ -284,7 +292,7 @@ def encode(
 def embed(
     source: ImageSource,
     forward: Callable[[Sequence[np.ndarray]], Iterable[np.ndarray]],
-    store,
+    store: MemoryStore | StackedStores,
     batch_size: int,
     verbose: int,
 ) -> tuple[np.ndarray, int]:
@@ -328,7 +336,7 @@ def _check_finite(embeddings: np.ndarray, rows: np.ndarray) -> None:
         )
 
 
-def encoding_advice(backbone, batch_size: int, size_name: str):
+def encoding_advice(backbone: Backbone, batch_size: int, size_name: str) -> AbstractContextManager[None]:
     """Context in which an error of memory says what to change; see `nn.memory`."""
     from .nn.memory import memory_advice, precision_advice
 
@@ -336,12 +344,12 @@ def encoding_advice(backbone, batch_size: int, size_name: str):
     return memory_advice("encoding images", f"{advice}; what is encoded already is kept")
 
 
-def is_cuda(backbone) -> bool:
+def is_cuda(backbone: Backbone) -> bool:
     """Whether the model computes on a GPU, to which batches travel from pinned memory."""
     return backbone.device.type == "cuda"
 
 
-def one_behind(outputs: Iterable) -> Iterator[np.ndarray]:
+def one_behind(outputs: Iterable[torch.Tensor]) -> Iterator[np.ndarray]:
     """Tensors as arrays, each fetched when the next has been launched.
 
     So a GPU has work while the one before is copied.  If what computes them fails, those
@@ -361,7 +369,9 @@ def one_behind(outputs: Iterable) -> Iterator[np.ndarray]:
         yield previous.cpu().numpy()
 
 
-def _encode_on_engine(source, batches, recipe, batch_size) -> Iterator[np.ndarray]:
+def _encode_on_engine(
+    source: ImageSource, batches: Sequence[np.ndarray], recipe: tuple[str, str | None, str, str], batch_size: int
+) -> Iterator[np.ndarray]:
     """Embeddings of each batch of rows, computed by the workers of joblib's active backend."""
     n_jobs = effective_n_jobs(None if source.n_jobs == "auto" else source.n_jobs)
     step = ENGINE_TASKS * max(1, n_jobs)
@@ -370,7 +380,9 @@ def _encode_on_engine(source, batches, recipe, batch_size) -> Iterator[np.ndarra
         yield from run_tasks(encode_chunk, source.array, chunks, (recipe, batch_size), n_jobs)
 
 
-def encode_chunk(array: np.ndarray, numbers: np.ndarray, recipe, batch_size: int) -> np.ndarray:
+def encode_chunk(
+    array: np.ndarray, numbers: np.ndarray, recipe: tuple[str, str | None, str, str], batch_size: int
+) -> np.ndarray:
     """Encode images, which messages call by ``numbers``: the task of an engine's worker."""
     from .nn.backbone import load_backbone
 

@@ -1,5 +1,6 @@
 """Fixtures: the bundled CLIP on digits, and small random CLIPs of every kind of text tower."""
 
+import copy
 import json
 import signal
 
@@ -84,6 +85,13 @@ def tiny(checkpoints):
     from modal_clip_dual.nn.backbone import load_backbone
 
     return lambda kind="clip": load_backbone(f"local-dir:{checkpoints[kind]}", None, "cpu")
+
+
+def apart(backbone):
+    """The same CLIP with weights of its own, which a test may change; copies are the shared one."""
+    other = object.__new__(type(backbone))
+    other.__dict__.update(backbone.__dict__, model=copy.deepcopy(backbone.model), text_cache={})
+    return other
 
 
 @pytest.fixture

@@ -116,7 +116,9 @@ def test_strategies(make, pool, strategy):
     learners = [make(query_strategy=strategy).run(y, protocol=twice) for _ in range(2)]
     assert learners[0].rows_.tolist() == learners[1].rows_.tolist()
     assert len(set(learners[0].rows_.tolist())) == 20
-    other = make(query_strategy=strategy, random_state=1).run(y, protocol=Protocol(2, per_class=1))
+    records = []
+    other = make(query_strategy=strategy, random_state=1).run(y, protocol=twice, on_round=records.append)
+    assert records == other.log_[1:]
     assert other.rows_.tolist() != learners[0].rows_.tolist()
 
 
@@ -213,7 +215,9 @@ def test_teach_refuses_and_changes_nothing(make, pool):
     ("params", "error", "message"),
     [
         ({"n_pseudo": -1}, ValueError, "n_pseudo=-1; expected at least 0"),
-        ({"random_state": None}, TypeError, "random_state=None; expected an integer"),
+        ({"random_state": None}, TypeError, "random_state=None is a NoneType; expected an integer"),
+        ({"random_state": -1}, ValueError, "random_state=-1; expected at least 0"),
+        ({"budget": 1.5}, TypeError, "budget=1.5 is a float; expected an integer"),
         ({"budget": 0}, ValueError, "budget=0"),
         ({"y_pool": [1, 2]}, ValueError, "y_pool has 2 labels, X_pool 120 rows"),
         ({"query_strategy": "entropy"}, TypeError, "query_strategy='entropy' cannot be called"),

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from modAL.models import ActiveLearner
@@ -234,6 +235,14 @@ def test_fit_unlabeled_takes_images_and_starts_a_loop(classifier, digits):
     learner.teach(instances, y[chosen], X_pseudo=images[rows], y_pseudo=labels)
     assert learner.predict(images).shape == (200,)
     assert len(learner.X_training) == 10  # pseudo-labels are not kept
+
+
+def test_fit_unlabeled_knows_the_columns(classifier, embeddings):
+    frame = pd.DataFrame(embeddings[:60]).add_prefix("e")
+    clf = classifier(max_epochs=1).fit_unlabeled(frame, n_per_class=2)
+    assert clf.feature_names_in_.tolist() == frame.columns.tolist()
+    with pytest.raises(ValueError, match="feature names"):
+        clf.predict(frame.rename(columns={"e0": "other"}))
 
 
 def test_fit_unlabeled_refuses(classifier, embeddings):

@@ -1,7 +1,10 @@
 """Importing the package costs little, and it exports what it says."""
 
+import re
 import subprocess
 import sys
+from importlib import import_module
+from importlib.resources import files
 
 import pytest
 
@@ -37,5 +40,18 @@ def test_public_names():
     for name in modal_clip_dual.__all__:
         assert getattr(modal_clip_dual, name) is not None
         assert name in dir(modal_clip_dual)
-    with pytest.raises(AttributeError, match="no attribute 'DualPrompt'"):
+    with pytest.raises(AttributeError, match="attribute DualPrompt$"):
         modal_clip_dual.DualPrompt  # the access is the test
+
+
+def test_type_checkers_see_what_is_imported():
+    """Stubs name everything once, each where it is; the marker of PEP 561 is installed with them."""
+    root = files("modal_clip_dual")
+    assert (root / "py.typed").is_file()
+    for package in ("", ".data", ".evaluation", ".strategies"):
+        module = import_module(f"modal_clip_dual{package}")
+        stub = (root.joinpath(*package.split(".")[1:]) / "__init__.pyi").read_text(encoding="utf-8")
+        names = re.findall(r"(\w+) as \1\b", stub)
+        assert sorted(names) == sorted(set(names)) == sorted(module.__all__)
+        for name in names:
+            assert getattr(module, name).__name__ == name

@@ -22,10 +22,8 @@ from modal_clip_dual import (
     DualPromptLearner,
     _compat,
     active,
-    negative_prompt_sampling,
-)
-from modal_clip_dual import (
     classifier as classifier_module,
+    negative_prompt_sampling,
 )
 from modal_clip_dual._state import write_state
 from modal_clip_dual._undo import unchanged_on_error

@@ -44,7 +44,7 @@ def test_table():
     ("arguments", "message"),
     [
         (["demo", "--rounds", "0"], "not a whole number of at least 1"),
-        (["demo", "--budget", "2"], "not between 0 and 1"),
+        (["demo", "--budget", "2"], "2 is not between 0 and 1"),
         (["demo", "--negative-weight", "-1"], "not a number of at least 0"),
         (["demo", "--strategies", "best"], "'best' is none of negative-prompt, random"),
         (["dem"], "invalid choice"),
@@ -86,3 +86,13 @@ def test_help_and_version():
         assert "--strategies" in done.stdout
     help_text = build_parser().format_help()
     assert "demo" in help_text
+
+
+def test_ctrl_c_is_no_traceback(monkeypatch, capsys):
+    def interrupted(plan, runs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("modal_clip_dual._benchmark.estimate_seconds", interrupted)
+    command = ["benchmark", "--data", "digits", "--model", "demo", "--strategies", "random", "--dry-run"]
+    assert main(command) == 130
+    assert capsys.readouterr().err.endswith("stopped\n")

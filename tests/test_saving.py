@@ -299,6 +299,7 @@ DAMAGES = {
     "no prompt": lambda s, a: a.pop("prompt.context_negative"),
     "a prompt of another shape": lambda s, a: a.update({"prompt.context_positive": np.zeros(3)}),
     "no checksum": lambda s, a: s["fit"].pop("clip_identity"),
+    "a checksum that is none": lambda s, a: s["fit"]["clip_identity"].update(weights=7),
     "half a checksum": lambda s, a: s["fit"]["clip_identity"].pop("weights"),
     "no visual settings": lambda s, a: s["fit"].update(visual={}),
     "no versions": lambda s, a: s.update(versions=3),

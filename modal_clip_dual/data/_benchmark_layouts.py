@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import reprlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ class Contents:
 # Shared by the layouts
 
 
-def seeded_split(labels, n_classes: int) -> tuple[np.ndarray, np.ndarray]:
+def seeded_split(labels: np.ndarray | Sequence[int], n_classes: int) -> tuple[np.ndarray, np.ndarray]:
     """Rows for training and rows for testing, two thirds and one third of each class.
 
     The same labels give the same rows on every machine: `numpy.random.RandomState` is frozen.
@@ -50,7 +50,9 @@ def seeded_split(labels, n_classes: int) -> tuple[np.ndarray, np.ndarray]:
     return np.flatnonzero(~is_test), np.flatnonzero(is_test)
 
 
-def divide(images, labels, names: list[str], source: str) -> Contents:
+def divide(
+    images: np.ndarray, labels: np.ndarray | Sequence[int], names: list[str], source: str
+) -> Contents:
     """Contents of images without a split, by `seeded_split`."""
     train, test = seeded_split(labels, len(names))
     if not len(test):
@@ -68,7 +70,7 @@ def divide(images, labels, names: list[str], source: str) -> Contents:
     )
 
 
-def below(folder, path: str, where: str) -> str:
+def below(folder: str | os.PathLike[str], path: str, where: str) -> str:
     """Join a path from a file that may be a stranger's; it must not lead out of the folder.
 
     Backslashes and drives count on every system, since files travel between systems.
@@ -99,7 +101,7 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
                 yield line.strip(), f"{str(path)!r}, line {number},"
 
 
-def _json(path: Path, expected: str):
+def _json(path: Path, expected: str) -> Any:
     try:
         with open(path, encoding="utf-8") as file:
             return json.load(file)
@@ -116,7 +118,7 @@ def _label(name: str, classes: dict[str, int], where: str) -> int:
 
 
 def _listed(
-    files: dict[str, Path], read: Callable[[str, str], tuple[str, int]], names, split: str
+    files: dict[str, Path], read: Callable[[str, str], tuple[str, int]], names: Iterable[str], split: str
 ) -> Contents:
     """Contents of one text file per part, whose lines ``read`` turns into path and label."""
     images, labels = {}, {}
@@ -171,7 +173,7 @@ def _read_split_file(path: Path, folder: Path) -> Contents:
     return Contents(images, labels, names, "coop", str(path))
 
 
-def _check_entry(entry, where: str) -> None:
+def _check_entry(entry: Any, where: str) -> None:
     if not (
         isinstance(entry, list)
         and [type(value) for value in entry] == [str, int, str]  # True would be an int, too
@@ -344,7 +346,7 @@ def _read_food(root: Path) -> Contents:
     return Contents(images, labels, names, "torchvision", str(folder / "meta"))
 
 
-def _mat(path: Path, name: str, **how):
+def _mat(path: Path, name: str, **how: Any) -> Any:
     """A variable of a MATLAB file."""
     from scipy.io import loadmat
 

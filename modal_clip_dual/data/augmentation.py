@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 import random
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
+
+if TYPE_CHECKING:
+    from .preprocessing import OpenClipPreprocessing, Preprocessing
 
 SCALE = (0.08, 1.0)  # share of the image's area that a crop shows
 RATIO = (3 / 4, 4 / 3)  # width to height of a crop
@@ -59,7 +63,10 @@ class RandomResizedCropFlip:
 
 
 def augmented(
-    augment: Callable, image: Image.Image, seed: tuple[int, int], preprocessing
+    augment: Callable[..., Any],
+    image: Image.Image,
+    seed: tuple[int, int],
+    preprocessing: Preprocessing | OpenClipPreprocessing,
 ) -> np.ndarray:
     """Apply an augmentation and the model's preprocessing to an RGB image.
 
@@ -91,11 +98,12 @@ def augmented(
             f"augment returned a tensor of shape {tuple(result.shape)} and {result.dtype} for an "
             f"image; expected floats of shape {expected}, or a PIL image"
         )
-    return result.detach().float().cpu().numpy()
+    pixels: np.ndarray = result.detach().float().cpu().numpy()
+    return pixels
 
 
 @contextmanager
-def seeded_generators(seed: tuple[int, int]):
+def seeded_generators(seed: tuple[int, int]) -> Iterator[None]:
     """Seed the global generators of Python, NumPy and torch; afterwards they are as before.
 
     Transforms that people write or get from a library draw from one of these.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -39,7 +40,13 @@ def available_benchmarks() -> list[str]:
     return list(BENCHMARKS)
 
 
-def load_benchmark(name, root=None, *, download=False, layout=None):
+def load_benchmark(
+    name: str,
+    root: str | os.PathLike[str] | None = None,
+    *,
+    download: bool = False,
+    layout: str | None = None,
+) -> Any:
     """Load a benchmark data set by name: file paths, labels, class names and a template.
 
     Most data sets are looked for in CoOp's folders and with CoOp's splits, else in those of
@@ -158,7 +165,7 @@ def _read(benchmark: Benchmark, root: Path, download: bool, layout: str | None) 
 # Arguments
 
 
-def _benchmark(name) -> Benchmark:
+def _benchmark(name: Any) -> Benchmark:
     if isinstance(name, str) and name in BENCHMARKS:
         return BENCHMARKS[name]
     # Other names that a data set goes by, so that near misses of those are understood, too.
@@ -175,7 +182,7 @@ def _benchmark(name) -> Benchmark:
     )
 
 
-def _check_layout(benchmark: Benchmark, layout) -> None:
+def _check_layout(benchmark: Benchmark, layout: str | None) -> None:
     if layout is not None and layout not in LAYOUTS:
         raise ValueError(f"layout={layout!r}; expected None, 'coop' or 'torchvision'")
     if layout is not None and layout not in benchmark.layouts:
@@ -185,7 +192,7 @@ def _check_layout(benchmark: Benchmark, layout) -> None:
         )
 
 
-def _root(benchmark: Benchmark, root) -> Path:
+def _root(benchmark: Benchmark, root: Any) -> Path:
     if not isinstance(root, (str, os.PathLike)) or not os.fspath(root):
         what = (
             "a folder of class folders"
@@ -206,7 +213,7 @@ def _example(benchmark: Benchmark) -> str:
 # What is on disk
 
 
-def _has(folder: Path, needs) -> bool:
+def _has(folder: Path, needs: tuple[str, ...]) -> bool:
     return all(_is_there(folder, entry) for entry in needs)
 
 
@@ -262,7 +269,7 @@ def _missing(benchmark: Benchmark, root: Path, folder: Path, layout: str | None)
     return "\n".join(lines)
 
 
-def _tree(folder: Path, needs) -> list[str]:
+def _tree(folder: Path, needs: tuple[str, ...]) -> list[str]:
     here = "" if folder.is_dir() else "  (missing)"
     marks = ["" if _is_there(folder, entry) else "  (missing)" for entry in needs]
     return [f"    {folder}{os.sep}{here}", *(f"    |-- {e}{mark}" for e, mark in zip(needs, marks))]
@@ -312,7 +319,7 @@ def _read_folder(root: Path) -> Contents:
 # The result
 
 
-def _bunch(benchmark: Benchmark, contents: Contents):
+def _bunch(benchmark: Benchmark, contents: Contents) -> Any:
     from sklearn.utils import Bunch
 
     names = _class_names(benchmark, contents)
@@ -349,7 +356,7 @@ def _class_names(benchmark: Benchmark, contents: Contents) -> list[str]:
     return names
 
 
-def _check_files(images, source: str) -> None:
+def _check_files(images: Any, source: str) -> None:
     """Refuse paths of which some are no files.  One look into a folder serves all of its images."""
     if isinstance(images, np.ndarray) and images.dtype != object:
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from math import prod
 from pathlib import Path
@@ -48,7 +48,7 @@ class DiskCache:
         other settings.  Calls `cache_folder` what the user calls it.
     """
 
-    def __init__(self, folder: str | os.PathLike, kind: str, fingerprint: str, dtype: Any):
+    def __init__(self, folder: str | os.PathLike[str], kind: str, fingerprint: str, dtype: Any):
         folder = Path(folder)
         self.path = folder / f"{kind}-{fingerprint}.sqlite"
         self.dtype = np.dtype(dtype)
@@ -101,7 +101,7 @@ class DiskCache:
         finally:
             connection.close()  # rolls back what was not committed
 
-    def get(self, keys: Sequence[bytes]) -> dict[bytes, np.ndarray]:
+    def get(self, keys: Iterable[bytes]) -> dict[bytes, np.ndarray]:
         """Return those that are there.
 
         If the file cannot be read for the moment, a warning says so once and nothing is
@@ -141,7 +141,8 @@ class DiskCache:
         if len(data) != prod(sides) * self.dtype.itemsize:
             return None
         try:
-            return np.frombuffer(data, self.dtype).reshape(sides).copy()
+            array: np.ndarray = np.frombuffer(data, self.dtype).reshape(sides).copy()
+            return array
         except (ValueError, OverflowError):  # more axes, or longer ones, than NumPy has
             return None
 

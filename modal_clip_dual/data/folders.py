@@ -15,7 +15,7 @@ IMAGE_EXTENSIONS = (
 )  # fmt: skip
 
 
-def load_image_folder(folder: Any, extensions: Sequence[str] = IMAGE_EXTENSIONS) -> Any:
+def load_image_folder(folder: str | os.PathLike[str], extensions: Sequence[str] = IMAGE_EXTENSIONS) -> Any:
     """List the images of a folder that has one folder per class.
 
     Only names are looked at; no image is opened.

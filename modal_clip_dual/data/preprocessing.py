@@ -6,7 +6,9 @@ Worker processes read images by it: without torch such a process starts at once 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import astuple, dataclass, field
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -62,7 +64,7 @@ class OpenClipPreprocessing:
     """The same by open_clip's own transforms, for settings that `Preprocessing` lacks."""
 
     size: tuple[int, int]
-    transforms: tuple = field(repr=False)
+    transforms: tuple[Any, ...] = field(repr=False)
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
@@ -83,7 +85,7 @@ class OpenClipPreprocessing:
         return np.array(image)
 
 
-def preprocessing_of(transform):
+def preprocessing_of(transform: Any) -> Preprocessing | OpenClipPreprocessing:
     """Take open_clip's evaluation transform apart, up to the tensor.
 
     Parameters
@@ -123,21 +125,21 @@ def preprocessing_of(transform):
     return OpenClipPreprocessing(probe.shape[:2], tuple(before), mean, std)
 
 
-def _apply(transforms, image):
+def _apply(transforms: Iterable[Any], image: Image.Image) -> Any:
     for transform in transforms:
         image = transform(image)
     return image
 
 
-def _to_tensor(step) -> bool:
+def _to_tensor(step: Any) -> bool:
     return type(step).__name__ in ("ToTensor", "MaybeToTensor")
 
 
-def _to_rgb(step) -> bool:
+def _to_rgb(step: Any) -> bool:
     # A function or a class, by open_clip's version.
     name = getattr(step, "__name__", type(step).__name__)
     return name in ("_convert_to_rgb", "MaybeConvertMode")
 
 
-def _pillow_filter(interpolation) -> int:
+def _pillow_filter(interpolation: Any) -> int:
     return int(Image.Resampling[interpolation.name])

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 from hashlib import blake2b
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from joblib import Parallel, cpu_count, delayed, effective_n_jobs
@@ -16,6 +16,15 @@ from PIL import Image
 from .augmentation import RandomResizedCropFlip, augmented
 from .images import image_key, kind_of, read_image
 from .stores import MemoryStore
+
+if TYPE_CHECKING:
+    import torch
+
+    from .cache import DiskCache
+    from .preprocessing import OpenClipPreprocessing, Preprocessing
+    from .stores import StackedStores
+
+    Form: TypeAlias = "Preprocessing | OpenClipPreprocessing | Decoded"
 
 # Fewer files than this are read sooner than worker processes start.
 FILES_FOR_WORKERS = 512
@@ -71,12 +80,12 @@ class ImageSource:
     def __init__(
         self,
         array: np.ndarray,
-        preprocessing,
+        preprocessing: Preprocessing | OpenClipPreprocessing,
         *,
         batch_size: int = 256,
-        augment: Callable | None = None,
-        store=None,
-        n_jobs="auto",
+        augment: Callable[..., Any] | None = None,
+        store: MemoryStore | DiskCache | StackedStores | None = None,
+        n_jobs: int | str | None = "auto",
         pin: bool = False,
     ):
         self.array = array
@@ -93,7 +102,7 @@ class ImageSource:
     def __len__(self) -> int:
         return len(self.array)
 
-    def __getitem__(self, rows):
+    def __getitem__(self, rows: Any) -> torch.Tensor | ImageSource:
         """Row of the batch that a plain DataLoader collates, or a source of these rows."""
         if isinstance(rows, (int, np.integer)):
             return next(self.read([np.array([rows])]))[0]
@@ -103,7 +112,7 @@ class ImageSource:
         part._keys = {fingerprint: keys[rows] for fingerprint, keys in self._keys.items()}
         return part
 
-    def read(self, batches: Sequence[np.ndarray], seed: int | None = None) -> Iterator:
+    def read(self, batches: Sequence[np.ndarray], seed: int | None = None) -> Iterator[torch.Tensor]:
         """Yield the images of each batch of rows, in order.
 
         Memory is bounded by two windows of batches, whatever their number.
@@ -134,7 +143,7 @@ class ImageSource:
         # A callable of the user's may draw from global generators: it runs in this thread.
         ahead = augment is None or isinstance(augment, RandomResizedCropFlip)
 
-        def read_window(window):
+        def read_window(window: list[np.ndarray]) -> list[Any]:
             pixels = self._pixels(np.concatenate(window), form, n_jobs)
             parts = np.split(np.arange(len(pixels)), np.cumsum([len(rows) for rows in window])[:-1])
             images = [[pixels[k] for k in part] for part in parts]
@@ -152,12 +161,18 @@ class ImageSource:
                 for part, rows in zip(parts, window):
                     yield part if ahead else self._finish(part, rows, augment, seed)
 
-    def _finish(self, pixels: list[np.ndarray], rows: np.ndarray, augment, seed):
+    def _finish(
+        self,
+        pixels: list[np.ndarray],
+        rows: np.ndarray,
+        augment: Callable[..., Any] | None,
+        seed: int | None,
+    ) -> torch.Tensor:
         """A batch as a tensor, augmented if need be."""
         import torch
 
         if augment is not None:
-            seeds = ((seed, int(row)) for row in rows)
+            seeds: Iterator[Any] = ((seed, int(row)) for row in rows)
             images = map(Image.fromarray, pixels)
             pixels = [augmented(augment, *pair, self.preprocessing) for pair in zip(images, seeds)]
         kind = torch.uint8 if pixels[0].dtype == np.uint8 else torch.float32
@@ -165,12 +180,12 @@ class ImageSource:
         np.stack(pixels, out=batch.numpy())
         return batch
 
-    def keys(self, form) -> np.ndarray:
+    def keys(self, form: Form) -> np.ndarray:
         """Keys of all rows in a form, (n,) of bytes; each file is looked at once."""
         if form.fingerprint not in self._keys:
             salt = blake2b(form.fingerprint.encode(), digest_size=16).digest()
 
-            def key(row):
+            def key(row: int) -> bytes:
                 return blake2b(image_key(self.array, row), digest_size=16, key=salt).digest()
 
             # Hashing pixels and asking for a file's state both let other threads run.
@@ -182,7 +197,7 @@ class ImageSource:
             self._keys[form.fingerprint] = keys
         return self._keys[form.fingerprint]
 
-    def _n_to_read(self, batches, form) -> int:
+    def _n_to_read(self, batches: Sequence[np.ndarray], form: Form) -> int:
         rows = np.unique(np.concatenate(list(batches))) if len(batches) else np.empty(0, dtype=np.intp)
         if self.store is not None and len(rows):
             keys = self.keys(form)[rows]
@@ -190,7 +205,7 @@ class ImageSource:
                 self.store.expect(keys)
         return len(rows)
 
-    def _pixels(self, rows: np.ndarray, form, n_jobs: int) -> list[np.ndarray]:
+    def _pixels(self, rows: np.ndarray, form: Form, n_jobs: int) -> list[np.ndarray]:
         """Pixels of the rows in a form, from the store or read."""
         if self.store is None or (kind_of(self.array) == "images" and isinstance(form, Decoded)):
             return self._read(rows, form, n_jobs)  # the latter are in memory as they are
@@ -206,7 +221,7 @@ class ImageSource:
             found |= fresh
         return [found[key] for key in keys]
 
-    def _read(self, rows: np.ndarray, form, n_jobs: int) -> list[np.ndarray]:
+    def _read(self, rows: np.ndarray, form: Form, n_jobs: int) -> list[np.ndarray]:
         if n_jobs == 1 or len(rows) <= CHUNK:
             return read_chunk(self.array[rows], self.numbers[rows], form)
         # Pillow lets other threads run while it resizes, and arrays need no decoding.
@@ -224,7 +239,7 @@ class ImageSource:
         return [pixels for chunk in tasks for pixels in chunk]
 
 
-def read_chunk(array: np.ndarray, numbers: np.ndarray, form) -> list[np.ndarray]:
+def read_chunk(array: np.ndarray, numbers: np.ndarray, form: Form) -> list[np.ndarray]:
     """Read images, which messages call by ``numbers``, into a form: the task of a worker."""
     pixels = []
     for row, number in enumerate(numbers):
@@ -240,16 +255,25 @@ def read_chunk(array: np.ndarray, numbers: np.ndarray, form) -> list[np.ndarray]
     return pixels
 
 
-def run_tasks(task, array, chunks, arguments, n_jobs, backend=None, numbers=None) -> list:
+def run_tasks(
+    task: Callable[..., Any],
+    array: np.ndarray,
+    chunks: Sequence[np.ndarray],
+    arguments: tuple[Any, ...],
+    n_jobs: int,
+    backend: str | None = None,
+    numbers: np.ndarray | None = None,
+) -> list[Any]:
     """Results of ``task(array[rows], numbers[rows], *arguments)`` for each chunk of rows.
 
     Computed by the workers of joblib's backend; ``numbers`` are the rows themselves if None.
     """
     names = chunks if numbers is None else [numbers[rows] for rows in chunks]
-    return Parallel(n_jobs=n_jobs, backend=backend)(
+    results: list[Any] = Parallel(n_jobs=n_jobs, backend=backend)(
         delayed(task)(_absolute(array[rows]), name, *arguments)
         for rows, name in zip(chunks, names)
     )
+    return results
 
 
 def _absolute(array: np.ndarray) -> np.ndarray:
@@ -275,15 +299,17 @@ def uses_engine() -> bool:
     return type(get_active_backend()[0]) not in local
 
 
-def resolve_n_jobs(n_jobs, n_files: int) -> int:
+def resolve_n_jobs(n_jobs: int | str | None, n_files: int) -> int:
     """Number of workers that read images.
 
     ``"auto"``: one per core, 8 at most, where there are files enough to be worth the start
     of processes; none inside another parallel loop.  An integer or None as in joblib.
     """
     if n_jobs != "auto":
-        return effective_n_jobs(n_jobs)
+        asked: int = effective_n_jobs(n_jobs)
+        return asked
     backend, _ = get_active_backend()
     if n_files < FILES_FOR_WORKERS or backend.nesting_level:
         return 1
-    return min(cpu_count(), MOST_WORKERS)
+    cores: int = cpu_count()
+    return min(cores, MOST_WORKERS)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -14,7 +17,7 @@ LOWER_IS_BETTER = {
 _NO_METRIC = {*GROUP, "seed", "round", "n_labels", "budget"}
 
 
-def check_runs(frame, metric, *required) -> list[str]:
+def check_runs(frame: pd.DataFrame, metric: str, *required: str) -> list[str]:
     """Check a table of runs; return those of data, estimator and strategy that it has.
 
     Raises
@@ -51,7 +54,7 @@ def check_runs(frame, metric, *required) -> list[str]:
     return keys
 
 
-def _check_metric(frame, metric) -> None:
+def _check_metric(frame: pd.DataFrame, metric: str) -> None:
     numeric = [
         name
         for name in frame.columns
@@ -66,7 +69,7 @@ def _check_metric(frame, metric) -> None:
         raise ValueError(f"frame[{metric!r}] has infinite values; expected finite or missing ones")
 
 
-def check_level(confidence_level, n_resamples=1) -> None:
+def check_level(confidence_level: float, n_resamples: int = 1) -> None:
     """Refuse a confidence level or a number of resamples that is none."""
     if not 0 < confidence_level < 1:
         raise ValueError(
@@ -76,13 +79,13 @@ def check_level(confidence_level, n_resamples=1) -> None:
         raise ValueError(f"n_resamples={n_resamples!r}; expected at least 1")
 
 
-def check_choice(name, value, choices) -> None:
+def check_choice(name: str, value: Any, choices: Collection[Any]) -> None:
     """Refuse a value that is none of the choices."""
     if value not in choices:
         raise ValueError(f"{name}={value!r}; expected one of {', '.join(map(repr, choices))}")
 
 
-def groups_of(frame, keys):
+def groups_of(frame: pd.DataFrame, keys: Sequence[str]) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
     """The groups of a table in order of appearance, as pairs of a dict of the keys and the rows."""
     if not keys:
         yield {}, frame
@@ -91,7 +94,7 @@ def groups_of(frame, keys):
         yield dict(zip(keys, values)), rows
 
 
-def named(row, keys) -> str:
+def named(row: Mapping[str, Any] | pd.Series, keys: Collection[str]) -> str:
     """Name a run in a message: ``data='DTD', strategy='random', seed=0``."""
     values = (row[key] for key in keys)
     plain = (v.item() if isinstance(v, np.generic) else v for v in values)

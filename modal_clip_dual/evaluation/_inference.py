@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from scipy import stats
 
@@ -11,8 +14,12 @@ _BLOCK = 4_000_000  # numbers held at once
 
 
 def mean_interval(
-    values, confidence_level=0.95, n_resamples=9999, random_state=0, method="studentized"
-):
+    values: np.ndarray,
+    confidence_level: float = 0.95,
+    n_resamples: int = 9999,
+    random_state: Any = 0,
+    method: str = "studentized",
+) -> np.ndarray:
     """Confidence intervals of the means of the rows of a matrix, (low, high) of shape (rows,).
 
     All rows are resampled with the same draws, so that a row's interval depends on its own
@@ -48,7 +55,7 @@ def mean_interval(
     if n < 2:
         return np.full((2, len(values)), np.nan)
     tail = (1 - confidence_level) / 2
-    mean = values.mean(axis=1)
+    mean: np.ndarray = values.mean(axis=1)
     # The variance of equal numbers is exactly zero only after their mean is taken off exactly.
     deviations = np.where(np.ptp(values, axis=1, keepdims=True) == 0, 0, values - mean[:, None])
     # With three repetitions 3 of 27 resamples are three copies of one of them, without any
@@ -66,15 +73,17 @@ def mean_interval(
         offsets_of(deviations[start : start + rows], counts, tail)
         for start in range(0, len(values), rows)
     ]
-    return mean + np.concatenate(blocks, axis=1)
+    bounds: np.ndarray = mean + np.concatenate(blocks, axis=1)
+    return bounds
 
 
-def _percentile(deviations, counts, tail):
+def _percentile(deviations: np.ndarray, counts: np.ndarray, tail: float) -> np.ndarray:
     means = deviations @ counts.T / deviations.shape[1]
-    return np.quantile(means, [tail, 1 - tail], axis=1)
+    bounds: np.ndarray = np.quantile(means, [tail, 1 - tail], axis=1)
+    return bounds
 
 
-def _studentized(deviations, counts, tail):
+def _studentized(deviations: np.ndarray, counts: np.ndarray, tail: float) -> np.ndarray:
     """Bounds from the bootstrap's own t statistics (mean of a resample over its error)."""
     n = deviations.shape[1]
     means = deviations @ counts.T / n
@@ -89,10 +98,13 @@ def _studentized(deviations, counts, tail):
     # interval in twenty would be 3 to 5 times Student's.  No bound is farther than twice Student's.
     farthest = 2 * stats.t.ppf(1 - tail, n - 1)
     error = np.sqrt((deviations**2).sum(axis=1) / (n - 1) / n)
-    return np.clip([-upper, -lower], -farthest, farthest) * error
+    bounds: np.ndarray = np.clip([-upper, -lower], -farthest, farthest) * error
+    return bounds
 
 
-def _quantiles_of_first(values, lengths, levels):
+def _quantiles_of_first(
+    values: np.ndarray, lengths: np.ndarray, levels: Sequence[float]
+) -> list[np.ndarray]:
     """Quantiles of the first so many numbers of each sorted row; 0 where there are none."""
     rows = np.arange(len(values))
     result = []
@@ -107,7 +119,7 @@ def _quantiles_of_first(values, lengths, levels):
     return result
 
 
-def _bca(deviations, counts, tail):
+def _bca(deviations: np.ndarray, counts: np.ndarray, tail: float) -> np.ndarray:
     """Efron's bias-corrected and accelerated percentiles."""
     means = np.sort(deviations @ counts.T / deviations.shape[1], axis=1)
     # A resample with every seed once has the mean itself, but for rounding.
@@ -129,7 +141,7 @@ def _bca(deviations, counts, tail):
     return np.stack(bounds)
 
 
-def sign_flip_p_values(differences, n_resamples=9999, random_state=0):
+def sign_flip_p_values(differences: np.ndarray, n_resamples: int = 9999, random_state: Any = 0) -> np.ndarray:
     """Two-sided p-values of paired differences under random changes of sign, (tests,).
 
     Under the null hypothesis a pair's two members could as well have been the other way
@@ -176,7 +188,7 @@ def sign_flip_p_values(differences, n_resamples=9999, random_state=0):
     return far / len(signs) if exact else (1 + far) / (1 + n_resamples)
 
 
-def wilcoxon_p_values(differences):
+def wilcoxon_p_values(differences: np.ndarray) -> np.ndarray:
     """Two-sided p-values of Wilcoxon's signed-rank test, (tests,); pairs without difference drop out.
 
     Parameters
@@ -196,7 +208,7 @@ def wilcoxon_p_values(differences):
     return np.array(p_values, dtype=np.float64)
 
 
-def holm(p_values):
+def holm(p_values: Any) -> np.ndarray:
     """Return p-values corrected for their number by Holm's step-down rule, in the same order.
 
     The smallest of m is multiplied by m, the next by m - 1, and so on; none becomes smaller

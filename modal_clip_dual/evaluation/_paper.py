@@ -52,7 +52,7 @@ _ALIASES = {"fgvcaircraft": "aircraft", "oxfordflowers102": "flowers102", "oxfor
 _ROW_OF = {name.lower(): name for name in TABLE_1}
 
 
-def paper_accuracy(data, strategy, percent, reading="selection") -> float:
+def paper_accuracy(data: str, strategy: str, percent: float, reading: str = "selection") -> float:
     """Return the paper's accuracy in percent, nan where it has none.
 
     Parameters
@@ -71,7 +71,7 @@ def paper_accuracy(data, strategy, percent, reading="selection") -> float:
     row = _ROW_OF.get(_ALIASES.get(name, name))
     if row is not None and strategy == "zero-shot" and percent == 0 and reading == "selection":
         return ZERO_SHOT[row]
-    column = _COLUMN_OF.get(strategy, strategy)
+    column: str | None = _COLUMN_OF.get(strategy, strategy)
     if reading == "full":
         column = "full" if strategy == "negative-prompt" else None
     elif strategy in ("full", "selection only", "gcnal"):

@@ -9,12 +9,13 @@ import json
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from hashlib import blake2b
 from numbers import Integral
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -31,6 +32,9 @@ from ..strategies._selection import check_number
 from ..strategies.registry import get_strategy
 from .runs import FIRST, run_active_learning
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 LEARNERS = ("selection", "full")
 # Raised when the same settings would give other figures, so that stored runs are not mixed up.
 FORMAT = 1
@@ -40,9 +44,9 @@ FORMAT = 1
 class Run:
     """One run: an estimator in a kind of loop, a strategy and a seed."""
 
-    names: dict  # columns data, estimator, learner, strategy, seed
+    names: dict[str, Any]  # columns data, estimator, learner, strategy, seed
     estimator: BaseEstimator
-    strategy: object
+    strategy: Callable[..., Any]
     n_pseudo: int
     first_rows: str | None
     key: str
@@ -56,26 +60,28 @@ class Run:
 
 
 def compare_strategies(
-    estimators,
-    strategies,
-    X=None,
-    y=None,
-    X_test=None,
-    y_test=None,
+    estimators: Any,
+    strategies: (
+        str | Callable[..., Any] | Sequence[str | Callable[..., Any]] | Mapping[str, str | Callable[..., Any]]
+    ),
+    X: Any = None,
+    y: Any = None,
+    X_test: Any = None,
+    y_test: Any = None,
     *,
-    data=None,
-    root=None,
-    download=False,
-    protocol="paper",
-    learners="selection",
-    n_pseudo=16,
-    seeds=3,
-    first_round="random",
-    test_size=1 / 3,
-    path=None,
-    n_jobs=None,
-    verbose=1,
-):
+    data: str | Bunch | None = None,
+    root: str | os.PathLike[str] | None = None,
+    download: bool = False,
+    protocol: str | Protocol = "paper",
+    learners: str | Sequence[str] = "selection",
+    n_pseudo: int = 16,
+    seeds: int | Sequence[int] | np.ndarray = 3,
+    first_round: str = "random",
+    test_size: float = 1 / 3,
+    path: str | os.PathLike[str] | None = None,
+    n_jobs: int | None = None,
+    verbose: int = 1,
+) -> pd.DataFrame:
     """Run every strategy with every estimator and seed, and measure after every round.
 
     All runs of a seed have the same split and, by default, the same random first round, so that
@@ -185,7 +191,7 @@ def compare_strategies(
     return _frame([row for run in plan.runs for row in records[run.key]])
 
 
-def read_results(path):
+def read_results(path: str | os.PathLike[str]) -> pd.DataFrame:
     """Read all finished runs of a folder of results.
 
     Parameters
@@ -267,17 +273,17 @@ class Plan:
         """Without samples, which go to worker processes by themselves."""
         return Plan(**vars(self) | {"X": None, "X_test": None, "runs": []})
 
-    def rows(self, seed: int):
+    def rows(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows of pool and test set; the same for all runs of a seed."""
         if self.y_test is not None:
             return np.arange(len(self.y)), np.arange(len(self.y_test))
         order = np.random.default_rng(seed).permutation(len(self.y))
         return order[self.n_test :], order[: self.n_test]
 
-    def embed(self, runs: Sequence[Run]) -> dict:
+    def embed(self, runs: Sequence[Run]) -> dict[str, list[Any]]:
         """(X, X_test) of each run: embeddings, once per CLIP, where the image tower is frozen."""
-        inputs: dict[str, list] = {}
-        by_clip: dict[tuple | None, list] = {}
+        inputs: dict[str, list[Any]] = {}
+        by_clip: dict[tuple[Any, ...] | None, list[Any]] = {}
         for run in runs:
             clf = run.estimator
             clip = None
@@ -295,10 +301,25 @@ class Plan:
 
 
 def make_plan(
-    estimators, strategies, X=None, y=None, X_test=None, y_test=None, *, data=None, root=None,
-    download=False, protocol="paper", learners="selection", n_pseudo=16, seeds=3,
-    first_round="random", test_size=1 / 3,
-) -> Plan:  # fmt: skip
+    estimators: Any,
+    strategies: (
+        str | Callable[..., Any] | Sequence[str | Callable[..., Any]] | Mapping[str, str | Callable[..., Any]]
+    ),
+    X: Any = None,
+    y: Any = None,
+    X_test: Any = None,
+    y_test: Any = None,
+    *,
+    data: str | Bunch | None = None,
+    root: str | os.PathLike[str] | None = None,
+    download: bool = False,
+    protocol: str | Protocol = "paper",
+    learners: str | Sequence[str] = "selection",
+    n_pseudo: int = 16,
+    seeds: int | Sequence[int] | np.ndarray = 3,
+    first_round: str = "random",
+    test_size: float = 1 / 3,
+) -> Plan:
     """Check the arguments of `compare_strategies` and list the runs; runs nothing."""
     bunch = _resolve_data(X, y, X_test, y_test, data, root, download)
     protocol = _resolve_protocol(protocol)
@@ -339,7 +360,15 @@ def make_plan(
     return plan
 
 
-def _resolve_data(X, y, X_test, y_test, data, root, download) -> Bunch:
+def _resolve_data(
+    X: Any,
+    y: Any,
+    X_test: Any,
+    y_test: Any,
+    data: Any,
+    root: str | os.PathLike[str] | None,
+    download: bool,
+) -> Bunch:
     if data is None:
         if X is None or y is None:
             raise ValueError("expected X and y, or data")
@@ -369,7 +398,7 @@ def _resolve_data(X, y, X_test, y_test, data, root, download) -> Bunch:
     return bunch
 
 
-def _resolve_protocol(protocol) -> Protocol:
+def _resolve_protocol(protocol: str | Protocol) -> Protocol:
     if isinstance(protocol, Protocol):
         return protocol
     if protocol not in PROTOCOLS:
@@ -377,7 +406,7 @@ def _resolve_protocol(protocol) -> Protocol:
     return PROTOCOLS[protocol]
 
 
-def _resolve_estimators(estimators, bunch, learners) -> dict:
+def _resolve_estimators(estimators: Any, bunch: Bunch, learners: Sequence[str]) -> dict[str, Any]:
     if isinstance(estimators, Mapping):
         named = dict(estimators)
     else:
@@ -402,7 +431,7 @@ def _resolve_estimators(estimators, bunch, learners) -> dict:
     return named
 
 
-def _resolve_strategies(strategies) -> dict:
+def _resolve_strategies(strategies: Any) -> dict[str, Callable[..., Any]]:
     if isinstance(strategies, Mapping):
         return {name: get_strategy(value, name="strategies") for name, value in strategies.items()}
     if isinstance(strategies, str) or callable(strategies):
@@ -419,12 +448,12 @@ def _resolve_strategies(strategies) -> dict:
     return named
 
 
-def _name_of(strategy) -> str:
+def _name_of(strategy: Callable[..., Any]) -> str:
     function = getattr(strategy, "func", strategy)
     return getattr(function, "__name__", type(function).__name__)
 
 
-def _resolve_seeds(seeds) -> list[int]:
+def _resolve_seeds(seeds: int | Sequence[int] | np.ndarray) -> list[int]:
     if isinstance(seeds, Integral):
         check_integer("seeds", seeds, least=1)
         return list(range(int(seeds)))
@@ -436,7 +465,7 @@ def _resolve_seeds(seeds) -> list[int]:
     return [int(seed) for seed in listed]
 
 
-def _describe(thing) -> str:
+def _describe(thing: Any) -> str:
     """Text that is the same for the same settings, in every process."""
     if hasattr(thing, "get_params"):
         params = {name: _describe(value) for name, value in thing.get_params(deep=False).items()}
@@ -454,7 +483,7 @@ def _describe(thing) -> str:
     return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(thing))
 
 
-def _source_of(function) -> str:
+def _source_of(function: Any) -> str:
     """Digest of what a user's function says, so that a changed one is another; "" if unknown."""
     try:
         return blake2b(inspect.getsource(function).encode(), digest_size=8).hexdigest()
@@ -462,7 +491,7 @@ def _source_of(function) -> str:
         return ""
 
 
-def _fingerprint(bunch) -> str:
+def _fingerprint(bunch: Bunch) -> str:
     """Digest of pool, test set and labels; of paths their names, not their files."""
     digest = blake2b(digest_size=16)
     for name in ("X", "y", "X_test", "y_test"):
@@ -479,7 +508,7 @@ def _fingerprint(bunch) -> str:
 # ---------------------------------------------------------------- running and storing
 
 
-def _results_folder(path) -> Path | None:
+def _results_folder(path: str | os.PathLike[str] | None) -> Path | None:
     if path is None:
         return None
     folder = Path(path) / "runs"
@@ -487,7 +516,13 @@ def _results_folder(path) -> Path | None:
     return folder
 
 
-def _execute(run: Run, inputs, plan: Plan, folder: Path | None, update=None):
+def _execute(
+    run: Run,
+    inputs: Sequence[Any],
+    plan: Plan,
+    folder: Path | None,
+    update: Callable[[], Any] | None = None,
+) -> tuple[str, list[dict[str, Any]]]:
     """Do one run; its key and its rows."""
     seed = run.names["seed"]
     X, X_test = inputs
@@ -496,7 +531,7 @@ def _execute(run: Run, inputs, plan: Plan, folder: Path | None, update=None):
     file = None if folder is None else _RoundFile(folder / run.file_name)
     rows = []
 
-    def on_round(record):
+    def on_round(record: dict[str, Any]) -> None:
         rows.append({**run.names, **record})
         if file is not None:
             file.write(rows[-1])
@@ -526,7 +561,7 @@ def _execute(run: Run, inputs, plan: Plan, folder: Path | None, update=None):
     return run.key, rows
 
 
-def _execute_in_worker(*args):
+def _execute_in_worker(*args: Any) -> tuple[str, list[dict[str, Any]]]:
     """As `_execute`, in a process of loky, which takes a model that is loaded for a leak.
 
     It ends a worker whose memory has grown by 300 MB since its first task, as one does that only
@@ -550,14 +585,17 @@ class _RoundFile:
         # Another process that does the same run has a file of its own.
         self.partial = path.with_name(f"{path.name}.{os.getpid()}-{time.time_ns()}.partial")
 
-    def write(self, row: dict) -> None:
+    def write(self, row: dict[str, Any]) -> None:
         new = not self.partial.exists()
         try:
             with open(self.partial, "a", newline="", encoding="utf-8") as stream:
                 writer = csv.writer(stream)
                 if new:
                     writer.writerow(row)
-                writer.writerow("" if value is None else value for value in row.values())
+                writer.writerow(
+                    "" if value is None else as_text(value) if name in TEXT else value
+                    for name, value in row.items()
+                )
                 stream.flush()
         except OSError as error:
             raise named(error, self.partial, "finished runs are whole, and not repeated") from error
@@ -571,9 +609,20 @@ class _RoundFile:
 
 
 TEXT = ("data", "estimator", "learner", "strategy")
+# What a spreadsheet takes for a formula; with quotes before it, a name that looks like an escaped one.
+FORMULA = re.compile(r"'*[=+\-@\t\r]")
 
 
-def _read(files):
+def as_text(name: Any) -> Any:
+    """Put a quote before a name that a spreadsheet would take for a formula."""
+    return f"'{name}" if isinstance(name, str) and FORMULA.match(name) else name
+
+
+def _from_text(cell: str) -> str:
+    return cell[1:] if cell.startswith("'") and FORMULA.match(cell) else cell
+
+
+def _read(files: Iterable[Path]) -> pd.DataFrame:
     rows = []
     for file in files:
         try:
@@ -586,13 +635,13 @@ def _read(files):
     return _frame(rows)
 
 
-def _row_of(row: dict) -> dict:
+def _row_of(row: dict[Any, Any]) -> dict[str, Any]:
     if None in row or None in row.values():
         raise ValueError("a line is longer or shorter than the first")
-    return {name: value if name in TEXT else value or None for name, value in row.items()}
+    return {name: _from_text(value) if name in TEXT else value or None for name, value in row.items()}
 
 
-def _frame(rows):
+def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """Rows as a frame, with the same types whether or not they were read from files."""
     import pandas as pd
 
@@ -605,8 +654,16 @@ def _frame(rows):
     return frame
 
 
-def write_table(frame, path) -> list[Path]:
+def write_csv(frame: pd.DataFrame, file: str | os.PathLike[str]) -> None:
+    """Write a frame as CSV whose names no spreadsheet takes for formulas."""
+    names = [name for name in TEXT if name in frame.columns]
+    frame.assign(**{name: frame[name].map(as_text) for name in names}).to_csv(file, index=False)
+
+
+def write_table(frame: pd.DataFrame, path: str | os.PathLike[str]) -> list[Path]:
     """Write a frame as CSV, and as Parquet where pandas can; the files written.
+
+    In the CSV a quote stands before names that a spreadsheet would take for formulas.
 
     Parameters
     ----------
@@ -621,7 +678,7 @@ def write_table(frame, path) -> list[Path]:
     folder = Path(path)
     files = [folder / "results.csv"]
     with replacing(files[0]) as temporary:
-        frame.to_csv(temporary, index=False)
+        write_csv(frame, temporary)
     try:
         with replacing(folder / "results.parquet") as temporary:
             frame.to_parquet(temporary, index=False)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 from scipy.special import entr, softmax
@@ -22,7 +24,7 @@ SCORING = (
 INTERVAL = 0.05  # seconds between two looks at the memory
 
 
-def measure(estimator, X, y) -> dict[str, float]:
+def measure(estimator: Any, X: Any, y: Any) -> dict[str, float]:
     """Measure a fitted classifier on labelled samples.
 
     Parameters
@@ -77,14 +79,16 @@ def measure(estimator, X, y) -> dict[str, float]:
     return measured
 
 
-def _margin(proba) -> np.ndarray:
+def _margin(proba: np.ndarray) -> np.ndarray:
     if proba.shape[1] == 1:
         return np.ones(len(proba))
     two = np.partition(proba, proba.shape[1] - 2, axis=1)[:, -2:]
     return two[:, 1] - two[:, 0]
 
 
-def _of_all_classes(proba, classes, y):
+def _of_all_classes(
+    proba: np.ndarray, classes: np.ndarray, y: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities with a column for every class that occurs, and the true columns."""
     every = np.unique(np.concatenate([classes, y]))
     full = np.zeros((len(proba), len(every)))
@@ -93,7 +97,7 @@ def _of_all_classes(proba, classes, y):
 
 
 @contextmanager
-def scoring_clock(estimator):
+def scoring_clock(estimator: Any) -> Iterator[list[float]]:
     """Sum up the seconds that calls of a classifier's scoring methods take, nested ones once.
 
     Yields a list whose only entry is the sum.  The methods are wrapped on the objects
@@ -101,8 +105,8 @@ def scoring_clock(estimator):
     """
     seconds, depth = [0.0], [0]
 
-    def timed(method):
-        def call(*args, **kwargs):
+    def timed(method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
             depth[0] += 1
             start = time.perf_counter()
             try:
@@ -151,14 +155,14 @@ class PeakMemory:
         self._thread.start()
         return self
 
-    def _look(self):
+    def _look(self) -> None:
         self.mib = max(self.mib, self._process.memory_info().rss / 2**20)
 
-    def _sample(self):
+    def _sample(self) -> None:
         while not self._stop.wait(INTERVAL):
             self._look()
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         self._stop.set()
         self._thread.join()
         self._look()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from sklearn.metrics import roc_auc_score
 from sklearn.utils import check_consistent_length
 
 
-def auroc_of_correctness(score, correct):
+def auroc_of_correctness(score: Any, correct: Any) -> float:
     """Area under the ROC curve of a confidence score for "the prediction is right".
 
     The probability that a right prediction has a higher score than a wrong one; 0.5 is
@@ -47,7 +49,7 @@ def auroc_of_correctness(score, correct):
     return float(roc_auc_score(correct, score))
 
 
-def expected_calibration_error(confidence, correct, n_bins=15):
+def expected_calibration_error(confidence: Any, correct: Any, n_bins: int = 15) -> float:
     """Expected calibration error over bins of equal mass.
 
     Samples are sorted by confidence and cut into bins of (nearly) equal size; the result
@@ -88,7 +90,9 @@ def expected_calibration_error(confidence, correct, n_bins=15):
     return float((counts * np.abs(accuracy - mean_confidence)).sum() / counts.sum())
 
 
-def calibration_bins(confidence, correct, n_bins=15):
+def calibration_bins(
+    confidence: Any, correct: Any, n_bins: int = 15
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Accuracy, mean confidence and number of samples of bins of equal mass.
 
     Parameters
@@ -123,7 +127,7 @@ def calibration_bins(confidence, correct, n_bins=15):
     return accuracy, mean_confidence, np.array([len(rows) for rows in bins])
 
 
-def negative_log_likelihood(proba, target_column):
+def negative_log_likelihood(proba: Any, target_column: Any) -> float:
     """Mean negative log probability of the true classes, in nats.
 
     `sklearn.metrics.log_loss` for targets that are columns of ``proba``: no labels to sort, and a
@@ -178,7 +182,7 @@ def negative_log_likelihood(proba, target_column):
     return float(-np.log(true.astype(np.float64)).mean())
 
 
-def area_under_risk_coverage(score, correct):
+def area_under_risk_coverage(score: Any, correct: Any) -> float:
     """Area under the risk-coverage curve: errors left when the least sure predictions are withheld.
 
     The mean, over k from 1 to n, of the share of wrong predictions among the k with the highest
@@ -220,7 +224,7 @@ def area_under_risk_coverage(score, correct):
     return float(risk_coverage(score, correct)[1].mean())
 
 
-def risk_coverage(score, correct):
+def risk_coverage(score: Any, correct: Any) -> tuple[np.ndarray, np.ndarray]:
     """Coverage k / n and risk at it, for k from 1 to n.
 
     Parameters

@@ -7,13 +7,19 @@ Each draws into the Axes that it is given, or into a new figure that no window s
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from textwrap import wrap
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ._frames import LOWER_IS_BETTER, check_choice, check_runs
 from .metrics import area_under_risk_coverage, calibration_bins, risk_coverage
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart; and markers, for print.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -23,7 +29,7 @@ _TITLE = 24  # characters that fit over an image
 _MANY = 7  # more curves than this have their legend beside the axes
 
 
-def _style(k: int) -> dict:
+def _style(k: int) -> dict[str, Any]:
     """Colour and marker of the k-th of up to 49 curves, no two of which share both."""
     again = k // len(COLORS)
     return {
@@ -33,19 +39,26 @@ def _style(k: int) -> dict:
     }
 
 
-def _plain(text) -> str:
+def _plain(text: Any) -> str:
     """Without what matplotlib would read as mathematics."""
     return str(text).replace("$", r"\$")
 
 
-def _new_axes(figsize):
+def _new_axes(figsize: tuple[float, float]) -> Axes:
     # Not through pyplot, which would keep every figure for the life of the process.
     from matplotlib.figure import Figure
 
     return Figure(figsize=figsize, layout="constrained").add_subplot()
 
 
-def plot_learning_curves(frame, ax=None, *, metric="accuracy", band="std", confidence_level=0.95):
+def plot_learning_curves(
+    frame: pd.DataFrame,
+    ax: Axes | None = None,
+    *,
+    metric: str = "accuracy",
+    band: str | None = "std",
+    confidence_level: float = 0.95,
+) -> Axes:
     """A metric over the number of labels: mean over seeds, and a band.
 
     Parameters
@@ -124,22 +137,24 @@ def plot_learning_curves(frame, ax=None, *, metric="accuracy", band="std", confi
     return ax
 
 
-def _band(rows, band):
+def _band(rows: pd.DataFrame, band: str | None) -> tuple[pd.Series, pd.Series]:
     if band == "interval":
         return rows["low"], rows["high"]
     spread = rows["std"].fillna(0)
     return rows["mean"] - spread, rows["mean"] + spread
 
 
-def _legend(ax, n_curves) -> None:
+def _legend(ax: Axes, n_curves: int) -> None:
     if n_curves <= _MANY:
         ax.legend(frameon=False, handlelength=3)
     else:
-        place = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)}
+        place: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)}
         ax.legend(frameon=False, handlelength=3, fontsize="small", **place)
 
 
-def plot_reliability(confidence, correct, n_bins=15, ax=None):
+def plot_reliability(
+    confidence: Any, correct: Any, n_bins: int = 15, ax: Axes | None = None
+) -> Axes:
     """Reliability diagram: how often predictions are right, over how sure they say they are.
 
     A point per bin of equal mass, the bins of `expected_calibration_error`; a line from the point to
@@ -159,7 +174,7 @@ def plot_reliability(confidence, correct, n_bins=15, ax=None):
     Returns
     -------
     ax : matplotlib.axes.Axes
-        The error and the number of samples are written in the corner.
+        The title has the error and the numbers of samples and bins.
 
     Raises
     ------
@@ -171,8 +186,8 @@ def plot_reliability(confidence, correct, n_bins=15, ax=None):
     --------
     >>> from modal_clip_dual.evaluation import plot_reliability
     >>> ax = plot_reliability([0.6, 0.6, 0.9, 0.9], [1, 0, 1, 1], n_bins=2)
-    >>> ax.texts[0].get_text().splitlines()[0]
-    'ECE 0.100'
+    >>> ax.get_title()
+    'ECE 0.100, 4 predictions, 2 bins of 2'
     """
     accuracy, stated, counts = calibration_bins(confidence, correct, n_bins)
     ece = (counts * np.abs(accuracy - stated)).sum() / counts.sum()
@@ -182,20 +197,16 @@ def plot_reliability(confidence, correct, n_bins=15, ax=None):
     ax.plot(stated, accuracy, color=COLORS[0], marker="o", ls="-", lw=1, label="bins")
     sizes = " or ".join(str(size) for size in sorted(set(counts.tolist())))
     bins = f"{len(counts)} bin{'s' if len(counts) > 1 else ''} of {sizes}"
-    # Above the diagonal's low end, where only predictions that are far too unsure would be.
-    ax.text(
-        0.03, 0.97, f"ECE {ece:.3f}\n{counts.sum()} predictions\n{bins}", va="top",
-        transform=ax.transAxes, bbox={"facecolor": "white", "edgecolor": "0.8", "alpha": 0.8},
-    )  # fmt: skip
+    ax.set_title(f"ECE {ece:.3f}, {counts.sum()} predictions, {bins}", fontsize="medium")
     ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
     ax.set_xlabel("stated probability of being right")
     ax.set_ylabel("share that is right")
     ax.grid(alpha=0.3)
-    ax.legend(frameon=False, loc="lower right")
+    ax.legend(frameon=False, loc="best")
     return ax
 
 
-def plot_risk_coverage(score, correct, ax=None):
+def plot_risk_coverage(score: Any, correct: Any, ax: Axes | None = None) -> Axes:
     """Risk-coverage curves: errors among the predictions that are kept, over how many are kept.
 
     Parameters
@@ -246,7 +257,14 @@ def plot_risk_coverage(score, correct, ax=None):
     return ax
 
 
-def plot_win_matrix(frame, metric="accuracy", alpha=0.05, ax=None, *, statistic="area"):
+def plot_win_matrix(
+    frame: pd.DataFrame,
+    metric: str = "accuracy",
+    alpha: float = 0.05,
+    ax: Axes | None = None,
+    *,
+    statistic: str | int = "area",
+) -> Axes:
     """How often each strategy beats each other one, over seeds and data sets.
 
     Parameters
@@ -326,7 +344,7 @@ def plot_win_matrix(frame, metric="accuracy", alpha=0.05, ax=None, *, statistic=
     return ax
 
 
-def _win_title(comparison, alpha) -> str:
+def _win_title(comparison: pd.DataFrame, alpha: float) -> str:
     n, least = comparison["n_pairs"].iloc[0], comparison["min_p_corrected"].min()
     unit = f"{n} pair{'s' if n > 1 else ''} of runs"
     if least > alpha:
@@ -335,8 +353,14 @@ def _win_title(comparison, alpha) -> str:
 
 
 def plot_queried_images(
-    images, predicted, true, correct_proba, class_names=None, n_columns=5, figure=None
-):
+    images: Any,
+    predicted: Any,
+    true: Any,
+    correct_proba: Any,
+    class_names: Sequence[str] | Mapping[Any, str] | None = None,
+    n_columns: int = 5,
+    figure: Figure | SubFigure | None = None,
+) -> np.ndarray:
     """Grid of queried images with predicted label, true label and P(correct).
 
     A wrong prediction has a thick dashed frame and "WRONG" before its label, so that neither colour
@@ -420,7 +444,9 @@ def plot_queried_images(
     return axes
 
 
-def _called(labels, class_names, argument) -> list[str]:
+def _called(
+    labels: Any, class_names: Sequence[str] | Mapping[Any, str] | None, argument: str
+) -> list[str]:
     labels = np.asarray(labels).tolist()
     if class_names is None:
         return [_plain(label) for label in labels]
@@ -435,7 +461,7 @@ def _called(labels, class_names, argument) -> list[str]:
     return [_plain(names[label]) for label in labels]
 
 
-def _frame(ax, color, line, width) -> None:
+def _frame(ax: Axes, color: str, line: str, width: float) -> None:
     ax.set_xticks([])
     ax.set_yticks([])
     for spine in ax.spines.values():

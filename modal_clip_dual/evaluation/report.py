@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import platform
+from collections.abc import Iterable, Sequence
 from datetime import date
 from html import escape
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from .._state import replacing
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Columns of the table of measurements after the last round: name, heading, in percent.
 MEASURED = (
@@ -53,7 +59,9 @@ p.note { color: GrayText; max-width: 48rem; }
 """
 
 
-def write_report(frame, path, *, title="Comparison of query strategies"):
+def write_report(
+    frame: pd.DataFrame, path: str | os.PathLike[str], *, title: str = "Comparison of query strategies"
+) -> Path:
     """Write one HTML page with the tables and figures of a comparison.
 
     Parameters
@@ -105,7 +113,7 @@ def write_report(frame, path, *, title="Comparison of query strategies"):
     return path
 
 
-def _about(frame) -> str:
+def _about(frame: pd.DataFrame) -> str:
     names = ("modal-clip-dual", "torch", "open_clip_torch", "scikit-learn", "modAL-python")
     versions = ", ".join(f"{name} {version(name)}" for name in names)
     seeds = frame.groupby(["data", "estimator", "strategy"])["seed"].nunique()
@@ -117,7 +125,7 @@ def _about(frame) -> str:
     )
 
 
-def _of_data(rows) -> str:
+def _of_data(rows: pd.DataFrame) -> str:
     from .plots import plot_learning_curves
 
     parts = []
@@ -134,14 +142,14 @@ def _of_data(rows) -> str:
     return "\n".join(part for part in parts if part)
 
 
-def curves(rows) -> list[tuple]:
+def curves(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """Rows of one data set that are drawn together: all, or if they are many by estimator."""
     if len(rows.groupby(["estimator", "strategy"])) <= MOST_BANDS:
         return [("all", rows)]
     return [(str(name), part) for name, part in rows.groupby("estimator", sort=False)]
 
 
-def _accuracy(rows):
+def _accuracy(rows: pd.DataFrame) -> tuple[list[str], list[list[Any]]]:
     from .summary import area_under_learning_curve
 
     labels = sorted(rows["n_labels"].unique())
@@ -153,7 +161,7 @@ def _accuracy(rows):
     return ["estimator", "strategy", *(f"{n} labels" for n in labels), "area"], lines
 
 
-def _measured(rows) -> str:
+def _measured(rows: pd.DataFrame) -> str:
     last = rows[rows["round"] == rows.groupby(["estimator", "strategy", "seed"])["round"].transform("max")]
     shown = [(name, title, True) for name, title in AUROCS]
     parts = []
@@ -173,7 +181,7 @@ def _measured(rows) -> str:
     return "\n".join(parts)
 
 
-def _tests(rows) -> str:
+def _tests(rows: pd.DataFrame) -> str:
     from .plots import plot_win_matrix
     from .summary import compare_pairs
 
@@ -200,7 +208,7 @@ def _tests(rows) -> str:
     return "\n".join(parts)
 
 
-def _differences(pairs, which: str) -> str:
+def _differences(pairs: pd.DataFrame, which: str) -> str:
     lines = [
         [
             f"{row.strategy} - {row.other}", f"{100 * row.mean_difference:+.1f}",
@@ -214,7 +222,7 @@ def _differences(pairs, which: str) -> str:
     return f"<details><summary>{summary}</summary>{_table(header, lines)}</details>"
 
 
-def _labels(rows) -> str:
+def _labels(rows: pd.DataFrame) -> str:
     from .summary import labels_to_reach
 
     if "random" not in set(rows["strategy"]) or rows["strategy"].nunique() < 2:
@@ -236,7 +244,7 @@ def _labels(rows) -> str:
     return "\n".join(parts)
 
 
-def _costs(rows) -> str:
+def _costs(rows: pd.DataFrame) -> str:
     known = [c for c in COSTS if c[0] in rows.columns]
     if not known:
         return ""
@@ -249,7 +257,7 @@ def _costs(rows) -> str:
     )
 
 
-def label_table(frame) -> str:
+def label_table(frame: pd.DataFrame) -> str:
     """Accuracy after every round in Markdown: mean +- standard deviation over seeds, in percent."""
     parts = []
     for data, rows in frame.groupby("data", sort=False):
@@ -261,29 +269,29 @@ def label_table(frame) -> str:
     return "\n\n".join(parts)
 
 
-def percent(values) -> str:
+def percent(values: pd.Series) -> str:
     """Mean +- standard deviation in percent; the mean alone of one value."""
     return _spread(100 * values.dropna(), 1)
 
 
-def plain(values) -> str:
+def plain(values: pd.Series) -> str:
     """Mean +- standard deviation."""
     return _spread(values.dropna(), 2)
 
 
-def _spread(values, digits: int) -> str:
+def _spread(values: pd.Series, digits: int) -> str:
     if not len(values):
         return ""
     spread = f" +- {values.std():.{digits}f}" if len(values) > 1 else ""
     return f"{values.mean():.{digits}f}{spread}"
 
 
-def _markdown(cell) -> str:
+def _markdown(cell: Any) -> str:
     return str(cell).replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
 
 
-def _table(header, lines) -> str:
-    def row(cells, tag):
+def _table(header: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
+    def row(cells: Iterable[Any], tag: str) -> str:
         names = sum(name in ("estimator", "strategy", "difference") for name in header)
         return "<tr>" + "".join(
             f"<{tag}{' class=name' if k < names else ''}>{escape(str(cell))}</{tag}>"
@@ -294,7 +302,7 @@ def _table(header, lines) -> str:
     return f'<div class="wide"><table><thead>{row(header, "th")}</thead><tbody>{body}</tbody></table></div>'
 
 
-def _image(figure, name: str) -> str:
+def _image(figure: Any, name: str) -> str:
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=110, bbox_inches="tight")
     data = base64.b64encode(stream.getvalue()).decode()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import numpy as np
 from sklearn.base import clone
@@ -17,20 +18,20 @@ FIRST = ("random", "strategy")
 
 
 def run_active_learning(
-    estimator,
-    query_strategy,
-    X_pool,
-    y_pool,
-    X_test,
-    y_test,
+    estimator: Any,
+    query_strategy: Callable[..., Any],
+    X_pool: Any,
+    y_pool: Any,
+    X_test: Any,
+    y_test: Any,
     *,
-    n_instances,
-    n_rounds,
-    first_rows=None,
-    n_pseudo=0,
-    random_state=0,
-    on_round=None,
-):
+    n_instances: int,
+    n_rounds: int,
+    first_rows: Any = None,
+    n_pseudo: int = 0,
+    random_state: Any = 0,
+    on_round: Callable[[dict[str, Any]], Any] | None = None,
+) -> list[dict[str, Any]]:
     """Label ``n_instances`` samples of a pool per round and measure after each round.
 
     "Selection only" (``n_pseudo=0``): modAL's `ActiveLearner` queries the strategy and re-fits on
@@ -116,7 +117,7 @@ def run_active_learning(
         estimator, query_strategy, X_pool, np.asarray(y_pool), n_instances, n_rounds, first_rows,
         random_state, **extra,
     )  # fmt: skip
-    records: list[dict] = []
+    records: list[dict[str, Any]] = []
     while True:
         with PeakMemory() as memory:
             state = next(rounds, None)
@@ -132,7 +133,9 @@ def run_active_learning(
             on_round(record)
 
 
-def _resolve_first_rows(first_rows, n_pool, n_instances, n_pseudo, random_state):
+def _resolve_first_rows(
+    first_rows: Any, n_pool: int, n_instances: int, n_pseudo: int, random_state: Any
+) -> np.ndarray | None:
     """Rows of the first round; None where the strategy is to choose."""
     if first_rows is None:
         first_rows = "strategy" if n_pseudo else "random"
@@ -151,8 +154,15 @@ def _resolve_first_rows(first_rows, n_pool, n_instances, n_pseudo, random_state)
 
 
 def _selection_only(
-    estimator, strategy, X, y, n_instances, n_rounds, first_rows, random_state
-) -> Iterator:
+    estimator: Any,
+    strategy: Callable[..., Any],
+    X: Any,
+    y: np.ndarray,
+    n_instances: int,
+    n_rounds: int,
+    first_rows: np.ndarray | None,
+    random_state: Any,
+) -> Iterator[tuple[Any, np.ndarray, dict[str, Any]]]:
     """Yield the classifier, the labelled rows and the figures of each round."""
     from modAL.models import ActiveLearner
 
@@ -178,8 +188,16 @@ def _selection_only(
 
 
 def _full(
-    estimator, strategy, X, y, n_instances, n_rounds, first_rows, random_state, n_pseudo
-) -> Iterator:
+    estimator: Any,
+    strategy: Callable[..., Any],
+    X: Any,
+    y: np.ndarray,
+    n_instances: int,
+    n_rounds: int,
+    first_rows: np.ndarray | None,
+    random_state: Any,
+    n_pseudo: int,
+) -> Iterator[tuple[Any, np.ndarray, dict[str, Any]]]:
     from ..active import DualPromptLearner
 
     learner = DualPromptLearner(
@@ -204,17 +222,17 @@ def _full(
         yield estimator, learner.rows_, figures | seconds
 
 
-def _seeded(strategy, seed: int) -> Callable:
+def _seeded(strategy: Callable[..., Any], seed: int) -> Callable[..., Any]:
     """The strategy, whose draws follow from a seed where it was not told otherwise."""
 
-    def query(classifier, X_pool, n_instances=1):
+    def query(classifier: Any, X_pool: Any, n_instances: int = 1) -> Any:
         rows, scores = call_strategy(strategy, classifier, X_pool, n_instances, seed)
         return format_query(rows, scores)
 
     return query
 
 
-def _timed_query(estimator, query):
+def _timed_query(estimator: Any, query: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
     """What a query returns, and its seconds in the classifier and beside it."""
     with scoring_clock(estimator) as scoring:
         start = time.perf_counter()

@@ -6,7 +6,9 @@ All take the table of runs: one row per run and round, with the columns ``strate
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -22,15 +24,18 @@ from ._frames import (
 from ._inference import METHODS, holm, mean_interval, sign_flip_p_values, wilcoxon_p_values
 from ._paper import paper_accuracy
 
+if TYPE_CHECKING:
+    _Figures = list[tuple[float, float] | None]  # mean and deviation at each budget
+
 
 def summarize(
-    frame,
-    metric="accuracy",
-    confidence_level=0.95,
-    n_resamples=9999,
-    random_state=0,
-    method="studentized",
-):
+    frame: pd.DataFrame,
+    metric: str = "accuracy",
+    confidence_level: float = 0.95,
+    n_resamples: int = 9999,
+    random_state: Any = 0,
+    method: str = "studentized",
+) -> pd.DataFrame:
     """Mean, spread and confidence interval over seeds, per strategy and round.
 
     Parameters
@@ -138,7 +143,7 @@ def summarize(
     return summary.assign(n_seeds=sizes)
 
 
-def area_under_learning_curve(frame, metric="accuracy"):
+def area_under_learning_curve(frame: pd.DataFrame, metric: str = "accuracy") -> pd.DataFrame:
     """Area under each run's learning curve, divided by its width: a mean in the metric's unit.
 
     The curve is taken as straight between rounds (trapezoids over the number of labels). A run of
@@ -189,7 +194,13 @@ def area_under_learning_curve(frame, metric="accuracy"):
     return pd.DataFrame(rows)
 
 
-def labels_to_reach(frame, target, metric="accuracy", reference="random", by="strategy"):
+def labels_to_reach(
+    frame: pd.DataFrame,
+    target: float,
+    metric: str = "accuracy",
+    reference: str | None = "random",
+    by: str = "strategy",
+) -> pd.DataFrame:
     """Labels that each strategy needs to reach a target, and the saving against a reference.
 
     Between the last round below the target and the first one at it or beyond, the curve is taken
@@ -272,7 +283,7 @@ def labels_to_reach(frame, target, metric="accuracy", reference="random", by="st
     return table
 
 
-def _reach(labels, values, target) -> float:
+def _reach(labels: Any, values: Any, target: float) -> float:
     """Labels at which a curve first is at the target or above; nan if it never is."""
     order = np.argsort(np.asarray(labels), kind="stable")
     labels = np.asarray(labels, dtype=np.float64)[order]
@@ -288,7 +299,7 @@ def _reach(labels, values, target) -> float:
     return float(labels[k - 1] + share * (labels[k] - labels[k - 1]))
 
 
-def _mean_curve(runs, metric, key):
+def _mean_curve(runs: pd.DataFrame, metric: str, key: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     """Labels and mean over seeds, of the rounds that every seed has a value of."""
     rounds = runs.groupby("n_labels")[metric].agg(["mean", "count"])
     rounds = rounds[rounds["count"] == runs["seed"].nunique()]
@@ -300,7 +311,7 @@ def _mean_curve(runs, metric, key):
     return rounds.index.to_numpy(), rounds["mean"].to_numpy()
 
 
-def _saving(table, reference, keys) -> np.ndarray:
+def _saving(table: pd.DataFrame, reference: str, keys: Sequence[str]) -> np.ndarray:
     """1 - labels / the reference's labels, of the reference's row that agrees in all else."""
     others = [key for key in keys if key != "strategy"]
     base = {
@@ -316,20 +327,21 @@ def _saving(table, reference, keys) -> np.ndarray:
         )
     needed = np.array([base[key] for key in wanted], dtype=np.float64)
     # No labels at all (a zero-shot row) leave nothing to be saved.
-    return 1 - table["labels"].to_numpy() / np.where(needed > 0, needed, np.nan)
+    saving: np.ndarray = 1 - table["labels"].to_numpy() / np.where(needed > 0, needed, np.nan)
+    return saving
 
 
 def compare_pairs(
-    frame,
-    metric="accuracy",
-    statistic="area",
-    test="permutation",
-    correction="holm",
-    reference=None,
-    confidence_level=0.95,
-    n_resamples=9999,
-    random_state=0,
-):
+    frame: pd.DataFrame,
+    metric: str = "accuracy",
+    statistic: str | int = "area",
+    test: str = "permutation",
+    correction: str | None = "holm",
+    reference: str | None = None,
+    confidence_level: float = 0.95,
+    n_resamples: int = 9999,
+    random_state: Any = 0,
+) -> pd.DataFrame:
     """Paired tests between strategies, over seeds and data sets.
 
     A pair is one seed on one data set, run with both strategies: they shared its split and its
@@ -427,7 +439,7 @@ def compare_pairs(
         differences,
     )
 
-    def p_values(d):
+    def p_values(d: np.ndarray) -> np.ndarray:
         if test == "permutation":
             return sign_flip_p_values(d, n_resamples, random_state)
         return wilcoxon_p_values(d)
@@ -443,7 +455,7 @@ def compare_pairs(
     return table
 
 
-def _by_size(function, columns):
+def _by_size(function: Callable[[np.ndarray], np.ndarray], columns: list[np.ndarray]) -> np.ndarray:
     """Results of a function of a matrix for columns, which several estimators may have of two lengths."""
     sizes = np.array([len(column) for column in columns])
     results = [None] * len(columns)
@@ -454,11 +466,13 @@ def _by_size(function, columns):
     return np.array(results)
 
 
-def _against(names, reference):
+def _against(names: Iterable[str], reference: str) -> list[tuple[str, str]]:
     return [(name, reference) for name in names if name != reference]
 
 
-def paired_values(frame, metric, statistic):
+def paired_values(
+    frame: pd.DataFrame, metric: str, statistic: str | int
+) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
     """Yield for each estimator its key and the table (data and seed) x strategy of a statistic.
 
     Raises
@@ -492,7 +506,7 @@ def paired_values(frame, metric, statistic):
         yield key, matrix
 
 
-def _check_ranges(runs, units, keys) -> None:
+def _check_ranges(runs: pd.DataFrame, units: Sequence[str], keys: Sequence[str]) -> None:
     """Areas over more or other labels are of another curve."""
     for key, same in groups_of(runs, units):
         if (same[["first_labels", "last_labels"]].nunique() > 1).any():
@@ -506,7 +520,7 @@ def _check_ranges(runs, units, keys) -> None:
             )
 
 
-def _check_paired(matrix, units, key, what) -> None:
+def _check_paired(matrix: pd.DataFrame, units: Sequence[str], key: dict[str, Any], what: str) -> None:
     missing = [
         named({**key, **dict(zip(units, np.atleast_1d(np.array(unit, dtype=object)))), "strategy": s},
               [*key, *units, "strategy"])
@@ -521,7 +535,12 @@ def _check_paired(matrix, units, key, what) -> None:
         )
 
 
-def paper_table(frame, rounds=(1, 2, 5), format="markdown", with_paper=True):
+def paper_table(
+    frame: pd.DataFrame,
+    rounds: Iterable[float] = (1, 2, 5),
+    format: str = "markdown",
+    with_paper: bool | Mapping[str, str] = True,
+) -> str | pd.DataFrame:
     """Accuracy in percent at given budgets, laid out as Table 1 of the paper.
 
     A row per data set and estimator, a column per strategy; a cell holds mean +- standard deviation
@@ -605,7 +624,7 @@ def paper_table(frame, rounds=(1, 2, 5), format="markdown", with_paper=True):
     return (_markdown if format == "markdown" else _latex)(*_layout(frame, cells, keys, rounds))
 
 
-def _readings(with_paper) -> dict:
+def _readings(with_paper: bool | Mapping[str, str]) -> dict[str, str]:
     if isinstance(with_paper, bool):
         return {"selection": "selection", "full": "full"} if with_paper else {}
     for estimator, reading in with_paper.items():
@@ -613,12 +632,12 @@ def _readings(with_paper) -> dict:
     return dict(with_paper)
 
 
-def _budget_cells(frame, keys, rounds):
+def _budget_cells(frame: pd.DataFrame, keys: Sequence[str], rounds: Sequence[float]) -> pd.DataFrame:
     """One row per curve and percentage: figures in percent over the runs that have that budget."""
     rows = []
     for key, runs in groups_of(frame, keys):
         for percent in rounds:
-            found = [_round_at(run, percent) for _, run in groups_of(runs, ["seed"])]
+            found: list[Any] = [_round_at(run, percent) for _, run in groups_of(runs, ["seed"])]
             found = [row for row in found if row is not None and not np.isnan(row["accuracy"])]
             if found:
                 accuracy = 100 * np.array([row["accuracy"] for row in found])
@@ -633,7 +652,7 @@ def _budget_cells(frame, keys, rounds):
     return pd.DataFrame(rows)
 
 
-def _round_at(run, percent):
+def _round_at(run: pd.DataFrame, percent: float) -> pd.Series | None:
     """The round of a run whose budget is a percentage but for rounding, or None."""
     off = (100 * run["budget"] - percent).abs()
     pool = run["n_labels"] / run["budget"].where(run["budget"] > 0)
@@ -642,7 +661,9 @@ def _round_at(run, percent):
     return run.loc[off[fits].idxmin()] if fits.any() else None
 
 
-def _layout(frame, cells, keys, rounds):
+def _layout(
+    frame: pd.DataFrame, cells: pd.DataFrame, keys: Sequence[str], rounds: Sequence[float]
+) -> tuple[list[str], Sequence[float], list[tuple[str, list[_Figures]]]]:
     """Strategies, budgets, and the rows of the table: names, then a list of figures per cell."""
     strategies = list(dict.fromkeys(cells["strategy"]))
     estimators = frame["estimator"].nunique() if "estimator" in keys else 1
@@ -664,7 +685,7 @@ def _layout(frame, cells, keys, rounds):
     return strategies, rounds, rows
 
 
-def _cell(figures, plus_minus) -> str:
+def _cell(figures: _Figures, plus_minus: str) -> str:
     if not any(figures):
         return "-"
     texts = []
@@ -675,7 +696,9 @@ def _cell(figures, plus_minus) -> str:
     return " / ".join(texts)
 
 
-def _markdown(strategies, rounds, rows) -> str:
+def _markdown(
+    strategies: list[str], rounds: Sequence[float], rows: list[tuple[str, list[_Figures]]]
+) -> str:
     percent = " / ".join(f"{p:g}" for p in rounds)
     header = [f"data (accuracy in % at {percent}% of the pool)", *map(_in_markdown, strategies)]
     lines = [header, ["---"] * len(header)]
@@ -685,12 +708,14 @@ def _markdown(strategies, rounds, rows) -> str:
     return "\n".join(f"| {line} |" for line in padded)
 
 
-def _in_markdown(name) -> str:
+def _in_markdown(name: str) -> str:
     special = "\\`*_[]<>|&~$#"
     return " ".join("".join(f"\\{c}" if c in special else c for c in str(name)).split())
 
 
-def _latex(strategies, rounds, rows) -> str:
+def _latex(
+    strategies: list[str], rounds: Sequence[float], rows: list[tuple[str, list[_Figures]]]
+) -> str:
     percent = " / ".join(f"{p:g}" for p in rounds)
     header = [f"data (accuracy in \\% at {percent}\\% of the pool)", *map(_in_latex, strategies)]
     lines = [f"\\begin{{tabular}}{{l{'c' * len(strategies)}}}", "\\hline"]
@@ -708,5 +733,5 @@ _LATEX = {
 }  # fmt: skip
 
 
-def _in_latex(name) -> str:
+def _in_latex(name: str) -> str:
     return " ".join("".join(_LATEX.get(c, c) for c in str(name)).split())

@@ -7,12 +7,13 @@ import logging
 import os
 import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -27,7 +28,7 @@ from ..data.stores import EMBEDDING_BYTES, MemoryStore
 DEMO_MODEL, DEMO_TAG = "demo", "bundled"
 _DEMO_FOLDER = Path(__file__).parents[1] / "assets" / "demo_clip"
 
-_loaded: dict[tuple, Backbone] = {}
+_loaded: dict[tuple[Any, ...], Backbone] = {}
 _lock = threading.RLock()
 
 
@@ -56,7 +57,9 @@ class Backbone:
         open_clip's name for the precision of the towers.
     """
 
-    def __init__(self, model, preprocess, tokenizer, embed_dim, recipe):
+    def __init__(
+        self, model: Any, preprocess: Any, tokenizer: Any, embed_dim: int, recipe: tuple[str, str | None, str, str]
+    ):
         self.model = model.eval().requires_grad_(False)
         self.preprocess = preprocess
         self.preprocessing = preprocess and preprocessing_of(preprocess)
@@ -69,10 +72,10 @@ class Backbone:
         # Held while a forward of the model is instrumented (see nn.text_prompts).
         self.lock = threading.RLock()
         self.embedding_cache = MemoryStore(EMBEDDING_BYTES)
-        self.text_cache: dict[tuple, torch.Tensor] = {}
+        self.text_cache: dict[tuple[tuple[str, ...], tuple[str, ...]], torch.Tensor] = {}
 
     @property
-    def text_tower(self):
+    def text_tower(self) -> Any:
         """The module with token_embedding, transformer and the rest of the text side."""
         return getattr(self.model, "text", self.model)
 
@@ -171,17 +174,17 @@ class Backbone:
         with self.lock:
             return F.normalize(self.model.encode_text(tokens).float(), dim=-1)
 
-    def __deepcopy__(self, memo):
+    def __deepcopy__(self, memo: dict[int, Any]) -> Backbone:
         return self
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return load_backbone, self.recipe
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Backbone({self.name}, device={str(self.device)!r}, precision={self.precision!r})"
 
 
-def _add_weights(digest, module) -> None:
+def _add_weights(digest: blake2b, module: torch.nn.Module) -> None:
     for name, value in module.state_dict().items():
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
@@ -265,7 +268,7 @@ def check_model_name(model_name: str, pretrained: str | None) -> None:
 
 
 @contextmanager
-def _own_random_state():
+def _own_random_state() -> Iterator[None]:
     # Creating a model draws its initial weights from torch's global generator: leave the
     # user's untouched, and give a model without pre-trained weights the same ones always.
     # Models are made on the CPU; torch.manual_seed would reseed the GPUs as well.
@@ -274,7 +277,7 @@ def _own_random_state():
         yield
 
 
-def _load_demo(device: torch.device, precision: str):
+def _load_demo(device: torch.device, precision: str) -> tuple[Any, Any, Any, int]:
     from safetensors.torch import load_file
 
     config = json.loads((_DEMO_FOLDER / "open_clip_config.json").read_text(encoding="utf-8"))
@@ -302,7 +305,9 @@ def _load_demo(device: torch.device, precision: str):
     return model, preprocess, tokenizer, config["model_cfg"]["embed_dim"]
 
 
-def _load_from_open_clip(model_name, pretrained, device: torch.device, precision: str):
+def _load_from_open_clip(
+    model_name: str, pretrained: str | None, device: torch.device, precision: str
+) -> tuple[Any, Any, Any, int]:
     schema, identifier = parse_model_name(model_name)
     if schema is None and pretrained is None:
         warnings.warn(
@@ -384,7 +389,7 @@ def load_backbone(
         return _loaded[key]
 
 
-def _load(model_name, pretrained, device: torch.device, precision: str) -> Backbone:
+def _load(model_name: str, pretrained: str | None, device: torch.device, precision: str) -> Backbone:
     """Load a CLIP of known name anew."""
     with _own_random_state():
         if model_name == DEMO_MODEL:
@@ -396,7 +401,7 @@ def _load(model_name, pretrained, device: torch.device, precision: str) -> Backb
     return Backbone(model, preprocess, tokenizer, embed_dim, recipe)
 
 
-def _file_states(model_name: str, pretrained: str | None) -> tuple:
+def _file_states(model_name: str, pretrained: str | None) -> tuple[tuple[str, int, int], ...]:
     """Size and time of local weights, so that a file that was replaced is loaded again."""
     schema, identifier = parse_model_name(model_name)
     files = []

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from itertools import repeat
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,6 +21,9 @@ from .visual_prompts import (
     VisualTokens,
     resolve_prompt_depth,
 )
+
+if TYPE_CHECKING:
+    from skorch import NeuralNet
 
 CONTEXT_STD = 0.02
 
@@ -74,7 +79,7 @@ class DualPromptModule(nn.Module):
             self._draw_visual(n_visual_tokens, prompt_depth, generator)
         self._text_embeddings: torch.Tensor | None = None
 
-    def _draw_visual(self, n_tokens, prompt_depth, generator):
+    def _draw_visual(self, n_tokens: int, prompt_depth: int | None, generator: torch.Generator) -> None:
         encoder, text = self.image_encoder, self.text_encoder
         if self.visual_prompts != "maple":
             depth = 1 if self.visual_prompts == "vpt-shallow" else encoder.n_blocks
@@ -147,7 +152,9 @@ class ClipEachGradient(Callback):
     def __init__(self, gradient_clip_value: float):
         self.gradient_clip_value = gradient_clip_value
 
-    def on_grad_computed(self, net, named_parameters, **kwargs):
+    def on_grad_computed(
+        self, net: NeuralNet, named_parameters: Iterable[tuple[str, nn.Parameter]], **kwargs: Any
+    ) -> None:
         """Clip between the backward pass and the step."""
         for _, parameter in named_parameters:
             if parameter.grad is not None:
@@ -160,7 +167,9 @@ class StopIfNotFinite(Callback):
     skorch fetches the loss of every step for its history, so looking at it costs nothing.
     """
 
-    def on_batch_end(self, net, batch=None, training=False, **kwargs):
+    def on_batch_end(
+        self, net: NeuralNet, batch: Any = None, training: bool = False, **kwargs: Any
+    ) -> None:
         """Look at the loss of a training step."""
         if not training:
             return
@@ -169,7 +178,7 @@ class StopIfNotFinite(Callback):
             raise diverged(net, f"the loss is {loss}")
 
 
-def diverged(net, what: str) -> FloatingPointError:
+def diverged(net: NeuralNet, what: str) -> FloatingPointError:
     """The error of a training that met numbers that are not finite, with the place and advice."""
     epochs = net.history
     epoch, step = len(epochs), len(epochs[-1]["batches"])
@@ -194,7 +203,13 @@ class Batches:
     draw from ``generator`` alone.
     """
 
-    def __init__(self, dataset, batch_size: int, shuffle: bool = False, generator=None):
+    def __init__(
+        self,
+        dataset: Any,
+        batch_size: int,
+        shuffle: bool = False,
+        generator: torch.Generator | None = None,
+    ):
         rows = None
         while hasattr(dataset, "indices"):  # what skorch's train_split makes of a data set
             rows = dataset.indices if rows is None else np.asarray(dataset.indices)[rows]
@@ -208,7 +223,7 @@ class Batches:
     def __len__(self) -> int:
         return math.ceil(len(self.X) / self.batch_size)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         n = len(self.X)
         order = torch.randperm(n, generator=self.generator) if self.shuffle else torch.arange(n)
         if hasattr(self.X, "read"):
@@ -221,7 +236,7 @@ class Batches:
                 rows = slice(k * self.batch_size, (k + 1) * self.batch_size)
             yield as_tensor(self.X[rows]), self._labels(rows)
 
-    def _read(self, order):
+    def _read(self, order: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         seed = None
         if self.shuffle:
             seed = int(torch.randint(2**31, (), generator=self.generator))
@@ -230,7 +245,7 @@ class Batches:
         for pixels, y in zip(self.X.read(batches, seed), labels):
             yield pixels.to(y.device, non_blocking=True), y
 
-    def _labels(self, rows) -> torch.Tensor:
+    def _labels(self, rows: Any) -> torch.Tensor:
         return torch.empty(0) if self.y is None else self.y[rows]
 
 
@@ -254,7 +269,14 @@ class PairedBatches:
         Decides order, cycles and augmentation.
     """
 
-    def __init__(self, dataset, batch_size, n_labelled, pseudo_batch_size, generator):
+    def __init__(
+        self,
+        dataset: Any,
+        batch_size: int,
+        n_labelled: int,
+        pseudo_batch_size: int,
+        generator: torch.Generator,
+    ):
         plain = Batches(dataset, batch_size)
         self.X, self.y = plain.X, plain.y
         rows = np.arange(len(plain.X))
@@ -269,7 +291,7 @@ class PairedBatches:
     def __len__(self) -> int:
         return max(math.ceil(len(rows) / size) for rows, size in self.sets)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]]:
         steps = [self._cycled(rows, size) for rows, size in self.sets if len(rows)]
         parts = list(zip(*steps))
         batches = [torch.cat(part) for part in parts]

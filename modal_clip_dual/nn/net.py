@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,6 +24,10 @@ from .module import (
 )
 from .text_prompts import PromptedTextEncoder
 
+if TYPE_CHECKING:
+    from .._tensors import Rows
+    from ..data.reading import ImageSource
+
 # Arguments of the net that have an argument of their own in the classifier, or that the
 # method fixes.
 OWN_PARAMS = (
@@ -31,7 +36,7 @@ OWN_PARAMS = (
 PREDICTION_BATCH = 4096  # rows, so few that they stay in the cache of a core
 
 
-def check_net_params(net_params: dict | None, with_pseudo: bool = False) -> None:
+def check_net_params(net_params: dict[str, Any] | None, with_pseudo: bool = False) -> None:
     """Refuse arguments of the net that have another place, or that the method fixes."""
     for name in net_params or {}:
         if with_pseudo and name.partition("__")[0] == "iterator_train":
@@ -53,22 +58,22 @@ def check_net_params(net_params: dict | None, with_pseudo: bool = False) -> None
 def make_net(
     text_encoder: PromptedTextEncoder,
     n_samples: int,
-    seeds,
+    seeds: Sequence[int],
     *,
-    n_pseudo=0,
-    pseudo_batch_size=64,
-    negative_weight,
-    complement,
-    detach_positive,
-    visual,
-    lr,
-    max_epochs,
-    batch_size,
-    momentum,
-    weight_decay,
-    gradient_clip_value,
-    net_params,
-    verbose,
+    n_pseudo: int = 0,
+    pseudo_batch_size: int = 64,
+    negative_weight: float,
+    complement: str,
+    detach_positive: bool,
+    visual: dict[str, Any],
+    lr: float,
+    max_epochs: int,
+    batch_size: int,
+    momentum: float,
+    weight_decay: float,
+    gradient_clip_value: float | None,
+    net_params: dict[str, Any] | None,
+    verbose: int,
 ) -> NeuralNetClassifier:
     """A skorch net with initialized modules, to be trained on `n_samples` labelled samples.
 
@@ -133,7 +138,7 @@ def make_net(
     return net.initialize()
 
 
-def train(net, inputs, target):
+def train(net: NeuralNetClassifier, inputs: np.ndarray | Rows | ImageSource, target: np.ndarray) -> None:
     """Train a net on embeddings or an `ImageSource` and the positions of the labels.
 
     Unlike in ``net.fit`` an interruption is an interruption.
@@ -159,7 +164,7 @@ def train(net, inputs, target):
         raise diverged(net, "a prompt is no longer finite")
 
 
-def _train(net, inputs, target):
+def _train(net: NeuralNetClassifier, inputs: Any, target: np.ndarray) -> None:
     X = inputs if hasattr(inputs, "read") else as_tensor(inputs).to(net.device)
     y = torch.from_numpy(target).to(net.device)
     net.notify("on_train_begin", X=X, y=y)
@@ -172,7 +177,7 @@ def _train(net, inputs, target):
     net.module_.eval()
 
 
-def embed_images(net, batches) -> Iterator[torch.Tensor]:
+def embed_images(net: NeuralNetClassifier, batches: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
     """Unit embeddings of batches of images as the trained prompts see them."""
     module = net.module_.eval()
     for pixels in batches:
@@ -182,7 +187,12 @@ def embed_images(net, batches) -> Iterator[torch.Tensor]:
 
 
 @torch.no_grad()
-def predict(net, embeddings, reduce, negative: bool = True) -> list[np.ndarray]:
+def predict(
+    net: NeuralNetClassifier,
+    embeddings: np.ndarray | Rows,
+    reduce: Callable[..., Sequence[torch.Tensor]],
+    negative: bool = True,
+) -> list[np.ndarray]:
     """What ``reduce`` makes of the logits of image embeddings (n, D), whatever their length.
 
     ``reduce`` takes s+ / tau and z, both (rows, C), of some rows, and returns tensors with a line
@@ -197,13 +207,18 @@ def predict(net, embeddings, reduce, negative: bool = True) -> list[np.ndarray]:
         return _predict(net, embeddings, reduce, negative)
 
 
-def _predict(net, embeddings, reduce, negative):
+def _predict(
+    net: NeuralNetClassifier,
+    embeddings: np.ndarray | Rows,
+    reduce: Callable[..., Sequence[torch.Tensor]],
+    negative: bool,
+) -> list[np.ndarray]:
     module = net.module_.eval()
     text = module.text_embeddings() * module.text_encoder.backbone.logit_scale
     if not negative:
         return by_cosine(embeddings, text[0], lambda positive: reduce(positive, None))
 
-    def reduce_both(products):
+    def reduce_both(products: torch.Tensor) -> Sequence[torch.Tensor]:
         positive, negative = products.chunk(2, dim=1)
         return reduce(positive, positive - negative)
 
@@ -211,7 +226,11 @@ def _predict(net, embeddings, reduce, negative):
 
 
 @torch.no_grad()
-def by_cosine(embeddings, weights: torch.Tensor, reduce) -> list[np.ndarray]:
+def by_cosine(
+    embeddings: np.ndarray | Rows,
+    weights: torch.Tensor,
+    reduce: Callable[[torch.Tensor], Sequence[torch.Tensor]],
+) -> list[np.ndarray]:
     """What ``reduce`` makes of <x, w> / |x|, part by part, on the device of the weights.
 
     ``embeddings`` (n, D) are sliced, so that they may lie in a file; ``weights`` are (m, D).
@@ -230,13 +249,13 @@ def by_cosine(embeddings, weights: torch.Tensor, reduce) -> list[np.ndarray]:
     return outputs
 
 
-def _is_early_stopping(error):
+def _is_early_stopping(error: BaseException) -> bool:
     """Whether skorch's EarlyStopping ended training; like Ctrl-C it raises KeyboardInterrupt."""
-    innermost = error.__traceback__
+    innermost: Any = error.__traceback__
     while innermost.tb_next is not None:
         innermost = innermost.tb_next
     return isinstance(innermost.tb_frame.f_locals.get("self"), EarlyStopping)
 
 
-def _softmax(logits):
+def _softmax(logits: torch.Tensor) -> torch.Tensor:
     return logits.softmax(dim=-1)

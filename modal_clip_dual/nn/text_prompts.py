@@ -18,7 +18,7 @@ that memory does not grow with their number.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -55,7 +55,8 @@ def _tokenize(backbone: Backbone, texts: list[str], what: list[str]) -> torch.Te
             f"{what[worst]} is too long: its prompt takes {int(lengths[worst])} tokens, and "
             f"{backbone.name} reads at most {limit}"
         )
-    return backbone.tokenizer(texts)
+    tokens: torch.Tensor = backbone.tokenizer(texts)
+    return tokens
 
 
 def template_embeddings(
@@ -141,7 +142,7 @@ class PromptedTextEncoder:
             self._length = int(self._end.max()) + 1
 
     def _check_distinct(self) -> None:
-        seen: dict[tuple, str] = {}
+        seen: dict[tuple[int, ...], str] = {}
         for name, row in zip(self.names, self.tokens.tolist()):
             other = seen.setdefault(tuple(row), name)
             if other is not name:
@@ -169,7 +170,8 @@ class PromptedTextEncoder:
         if pool_type == "argmax":
             return self.tokens.argmax(dim=1)
         end_id = model.text_eos_id if hasattr(model, "text_eos_id") else tower.eos_id
-        return (self.tokens == end_id).int().argmax(dim=1)
+        end: torch.Tensor = (self.tokens == end_id).int().argmax(dim=1)
+        return end
 
     @property
     def n_blocks(self) -> int:
@@ -194,7 +196,9 @@ class PromptedTextEncoder:
         features = torch.cat([encode(classes) for classes in self._batches], dim=1)
         return F.normalize(features.float(), dim=-1)
 
-    def _encode_each(self, contexts, deep, classes: torch.Tensor) -> torch.Tensor:
+    def _encode_each(
+        self, contexts: torch.Tensor, deep: torch.Tensor, classes: torch.Tensor
+    ) -> torch.Tensor:
         encode = self._encode_full if self.path == "full" else self._encode_truncated
         return torch.stack([encode(*pair, classes) for pair in zip(contexts, deep)])
 
@@ -204,14 +208,16 @@ class PromptedTextEncoder:
         vectors = vectors.to(x.dtype).expand(len(x), -1, -1)
         return torch.cat([x[:, :first], vectors, x[:, last:]], dim=1)
 
-    def _encode_full(self, context, deep, classes: torch.Tensor) -> torch.Tensor:
+    def _encode_full(
+        self, context: torch.Tensor, deep: torch.Tensor, classes: torch.Tensor
+    ) -> torch.Tensor:
         tower = self.backbone.text_tower
 
-        def put_context(module, inputs, output):
+        def put_context(module: nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
             return self._put(output, context)
 
-        def put_deep(vectors):
-            def hook(module, inputs):
+        def put_deep(vectors: torch.Tensor) -> Callable[..., tuple[Any, ...]]:
+            def hook(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
                 if tower.transformer.batch_first:
                     return (self._put(inputs[0], vectors), *inputs[1:])
                 return (self._put(inputs[0].transpose(0, 1), vectors).transpose(0, 1), *inputs[1:])
@@ -223,9 +229,12 @@ class PromptedTextEncoder:
             hooks.callback(tower.token_embedding.register_forward_hook(put_context).remove)
             for block, vectors in zip(tower.transformer.resblocks[1:], deep):
                 hooks.callback(block.register_forward_pre_hook(put_deep(vectors)).remove)
-            return self.backbone.model.encode_text(self.tokens[classes])
+            features: torch.Tensor = self.backbone.model.encode_text(self.tokens[classes])
+            return features
 
-    def _encode_truncated(self, context, deep, classes: torch.Tensor) -> torch.Tensor:
+    def _encode_truncated(
+        self, context: torch.Tensor, deep: torch.Tensor, classes: torch.Tensor
+    ) -> torch.Tensor:
         transformer = self.backbone.text_tower.transformer
         x = self._put(self._embed_tokens(self.tokens[classes, : self._length]), context)
         x = x + self._positions[: self._length].to(x.dtype)
@@ -239,7 +248,9 @@ class PromptedTextEncoder:
                 x = block(x.transpose(0, 1), attn_mask=mask).transpose(0, 1)
         return self._project(x[torch.arange(len(x), device=x.device), self._end[classes]])
 
-    def _encode_prefix(self, contexts, deep) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    def _encode_prefix(
+        self, contexts: torch.Tensor, deep: torch.Tensor
+    ) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Keys and values (P, H, Lp, d) of [start, context] in every block."""
         start = self._embed_tokens(self.tokens[0, : self.start]).expand(len(contexts), -1, -1)
         prefix = torch.cat([start, contexts.to(start.dtype)], dim=1)
@@ -257,7 +268,9 @@ class PromptedTextEncoder:
                 prefix = _finish(block, prefix, attended)
         return keys_values
 
-    def _encode_names(self, keys_values, classes: torch.Tensor) -> torch.Tensor:
+    def _encode_names(
+        self, keys_values: list[tuple[torch.Tensor, torch.Tensor]], classes: torch.Tensor
+    ) -> torch.Tensor:
         """Embeddings (P, C, D), not yet of unit length, of some classes behind the prefix."""
         first = self.start + self.n_context
         name = self._embed_tokens(self.tokens[classes, first : self._length])
@@ -270,27 +283,30 @@ class PromptedTextEncoder:
 
     @property
     def _positions(self) -> torch.Tensor:
-        return self.backbone.text_tower.positional_embedding
+        positions: torch.Tensor = self.backbone.text_tower.positional_embedding
+        return positions
 
     def _embed_tokens(self, tokens: torch.Tensor) -> torch.Tensor:
         tower = self.backbone.text_tower
-        return tower.token_embedding(tokens).to(tower.transformer.get_cast_dtype())
+        embedded: torch.Tensor = tower.token_embedding(tokens).to(tower.transformer.get_cast_dtype())
+        return embedded
 
     def _project(self, pooled: torch.Tensor) -> torch.Tensor:
         tower = self.backbone.text_tower
         pooled, projection = tower.ln_final(pooled), tower.text_projection
         if projection is None:
             return pooled
-        return projection(pooled) if isinstance(projection, nn.Linear) else pooled @ projection
+        out: torch.Tensor = projection(pooled) if isinstance(projection, nn.Linear) else pooled @ projection
+        return out
 
-    def __deepcopy__(self, memo):
+    def __deepcopy__(self, memo: dict[int, Any]) -> PromptedTextEncoder:
         return self
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         settings = self.n_context, self.path, self.batch_size
         return PromptedTextEncoder, (self.backbone, self.names, *settings)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return (
             f"PromptedTextEncoder({len(self.names)} classes, n_context={self.n_context}, "
             f"path={self.path!r}, batches={len(self._batches)})"
@@ -332,7 +348,8 @@ def _finish(block: ResidualAttentionBlock, x: torch.Tensor, attended: torch.Tens
     """The rest of a residual block, from the heads' output on."""
     attended = attended.transpose(-3, -2).flatten(-2)
     x = x + block.ls_1(block.attn.out_proj(attended))
-    return x + block.ls_2(block.mlp(block.ln_2(x)))
+    finished: torch.Tensor = x + block.ls_2(block.mlp(block.ln_2(x)))
+    return finished
 
 
 def _block_behind_prefix(

@@ -89,13 +89,13 @@ class PromptedImageEncoder:
             features = features[0]
         return F.normalize(features.float(), dim=-1)
 
-    def __deepcopy__(self, memo):
+    def __deepcopy__(self, memo: dict[int, Any]) -> PromptedImageEncoder:
         return self
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return PromptedImageEncoder, (self.backbone,)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"PromptedImageEncoder({self.n_blocks} blocks, width={self.width})"
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from inspect import signature
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.exceptions import NotFittedError
@@ -10,8 +12,11 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._tensors import as_array
 
+if TYPE_CHECKING:
+    import torch
 
-def ask(classifier, X, method: str) -> np.ndarray:
+
+def ask(classifier: Any, X: Any, method: str) -> np.ndarray:
     """Call a method of the estimator inside `classifier`.
 
     Goes through modAL's learners, fitted searches and Pipelines (whose other steps
@@ -28,9 +33,10 @@ def ask(classifier, X, method: str) -> np.ndarray:
     members = getattr(classifier, "learner_list", None)
     if members is None:
         inner, X = find(classifier, X, method)
-        return getattr(inner, method)(X)
-    answers: list = []
-    classes: list = []
+        answer: np.ndarray = getattr(inner, method)(X)
+        return answer
+    answers: list[Any] = []
+    classes: list[Any] = []
     for member in members:
         inner, transformed = find(member, X, method)
         answers.append(getattr(inner, method)(transformed))
@@ -41,17 +47,19 @@ def ask(classifier, X, method: str) -> np.ndarray:
                 f"the members of the Committee know different classes: {classes[0]} and {other}; "
                 "give all of them the same class_names, and fit all or none"
             )
-    return np.mean(answers, axis=0)
+    mean: np.ndarray = np.mean(answers, axis=0)
+    return mean
 
 
-def classes_of(classifier) -> np.ndarray:
+def classes_of(classifier: Any) -> np.ndarray:
     """Labels of the columns of what `ask` returns, sorted."""
     members = getattr(classifier, "learner_list", None)
     inner, _ = find(members[0] if members else classifier, None, "classes_")
-    return inner.classes_
+    classes: np.ndarray = inner.classes_
+    return classes
 
 
-def ask_proba(classifier, X) -> np.ndarray:
+def ask_proba(classifier: Any, X: Any) -> np.ndarray:
     """Class probabilities (n, C), of zero-shot CLIP if the classifier was never fitted.
 
     Raises
@@ -73,7 +81,15 @@ def ask_proba(classifier, X) -> np.ndarray:
             ) from error
 
 
-def call_strategy(strategy, classifier, X_pool, n_instances, random_state, *args, **kwargs):
+def call_strategy(
+    strategy: Callable[..., Any],
+    classifier: Any,
+    X_pool: Any,
+    n_instances: int,
+    random_state: Any,
+    *args: Any,
+    **kwargs: Any,
+) -> tuple[np.ndarray, Any]:
     """Rows of the pool and their scores (None where modAL knows none) by any strategy.
 
     Strategies that draw, and were not told how, draw from ``random_state``.
@@ -86,7 +102,7 @@ def call_strategy(strategy, classifier, X_pool, n_instances, random_state, *args
     return np.asarray(rows), scores
 
 
-def embed(classifier, X, name: str = "X_pool"):
+def embed(classifier: Any, X: Any, name: str = "X_pool") -> np.ndarray | torch.Tensor:
     """Embeddings (n, D) of X, an array or a tensor, in which a strategy measures distances.
 
     What ``transform`` of the estimator inside `classifier` gives; if it has none, X itself as
@@ -104,10 +120,11 @@ def embed(classifier, X, name: str = "X_pool"):
     embeddings = [as_array(_embed(member, X, name)) for member in members]
     if all(np.array_equal(embeddings[0], other) for other in embeddings[1:]):
         return embeddings[0]
-    return np.hstack(embeddings) / np.sqrt(len(embeddings))
+    joined: np.ndarray = np.hstack(embeddings) / np.sqrt(len(embeddings))
+    return joined
 
 
-def labelled(classifier, required: bool = False):
+def labelled(classifier: Any, required: bool = False) -> tuple[np.ndarray | None, Any]:
     """Embeddings (m, D) and labels (m,) of the training data of a modAL learner.
 
     Of a Committee all members' data, each sample once.  None and None before the first labels,
@@ -139,7 +156,7 @@ def labelled(classifier, required: bool = False):
     return embeddings, labels
 
 
-def linear_head(classifier, X):
+def linear_head(classifier: Any, X: Any) -> tuple[np.ndarray | torch.Tensor, np.ndarray, np.ndarray]:
     """Embeddings (n, D) of X, and the weights (C, D) and biases (C,) of their classifier.
 
     Raises
@@ -179,13 +196,16 @@ def linear_head(classifier, X):
     return embeddings, weights, biases
 
 
-def _embed(classifier, X, name):
+def _embed(classifier: Any, X: Any, name: str) -> np.ndarray | torch.Tensor:
     inner, X = find(classifier, X, "transform", required=False)
-    return inner.transform(X) if hasattr(inner, "transform") else _as_table(X, inner, name)
+    embeddings: np.ndarray | torch.Tensor = (
+        inner.transform(X) if hasattr(inner, "transform") else _as_table(X, inner, name)
+    )
+    return embeddings
 
 
-def _as_table(X, inner, name):
-    table = X if hasattr(X, "detach") else np.asarray(X)
+def _as_table(X: Any, inner: Any, name: str) -> np.ndarray | torch.Tensor:
+    table: np.ndarray | torch.Tensor = X if hasattr(X, "detach") else np.asarray(X)
     numbers = hasattr(table, "detach") or table.dtype.kind in "fiu"
     if table.ndim != 2 or not numbers:
         raise TypeError(
@@ -197,7 +217,7 @@ def _as_table(X, inner, name):
     return table
 
 
-def check_has(classifier, inner, method: str) -> None:
+def check_has(classifier: Any, inner: Any, method: str) -> None:
     """Refuse a classifier whose innermost object has not the method; names both."""
     if not hasattr(inner, method):
         raise TypeError(
@@ -206,16 +226,18 @@ def check_has(classifier, inner, method: str) -> None:
         )
 
 
-def _describe(classifier, inner=None) -> str:
+def _describe(classifier: Any, inner: Any = None) -> str:
     around = "" if inner in (None, classifier) else f" around {type(inner).__name__}"
     return f"{type(classifier).__name__}{around}"
 
 
-def _is_learner(inner) -> bool:
+def _is_learner(inner: Any) -> bool:
     return hasattr(inner, "query") and hasattr(inner, "estimator")
 
 
-def find(classifier, X, method, required=True, through_templates=True):
+def find(
+    classifier: Any, X: Any, method: str, required: bool = True, through_templates: bool = True
+) -> tuple[Any, Any]:
     """The object inside `classifier` that has the method, and X as that object sees it.
 
     If none has it: the innermost object, or an error where the method is ``required``.

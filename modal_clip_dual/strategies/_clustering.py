@@ -14,7 +14,9 @@ from ._selection import fill_up
 MINI_BATCH_FROM = 50_000
 
 
-def k_means(embeddings: np.ndarray, n_clusters: int, rng, sample_weight=None):
+def k_means(
+    embeddings: np.ndarray, n_clusters: int, rng: np.random.Generator, sample_weight: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Cluster (n,) of each sample, and the centres (n_clusters, D)."""
     algorithm = KMeans if len(embeddings) < MINI_BATCH_FROM else MiniBatchKMeans
     params = {} if algorithm is KMeans else {"batch_size": 8192}
@@ -25,7 +27,9 @@ def k_means(embeddings: np.ndarray, n_clusters: int, rng, sample_weight=None):
     return clusters, model.cluster_centers_
 
 
-def nearest_to_centres(embeddings: np.ndarray, n: int, rng, sample_weight=None) -> np.ndarray:
+def nearest_to_centres(
+    embeddings: np.ndarray, n: int, rng: np.random.Generator, sample_weight: np.ndarray | None = None
+) -> np.ndarray:
     """n rows: the sample nearest to each of n centres, and random ones for empty clusters."""
     if n >= len(embeddings):
         return np.arange(len(embeddings))

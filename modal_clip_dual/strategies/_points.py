@@ -28,9 +28,9 @@ class Points:
         If an embedding is not finite, or the device does not exist; names the argument.
     """
 
-    def __init__(self, embeddings: Any, device: str | None = None, name: str = "X_pool"):
+    def __init__(self, embeddings: Any, device: str | torch.device | None = None, name: str = "X_pool"):
         self.x = as_tensor(embeddings, device)
-        parts = [block.square().sum(dim=1) for block in self.x.split(self._rows(1))]
+        parts = [block.square().sum(dim=1) for block in torch.split(self.x, self._rows(1))]
         self.norms = torch.cat(parts)  # squared
         if not torch.isfinite(self.norms).all():
             row = int((~torch.isfinite(self.norms)).nonzero()[0, 0])

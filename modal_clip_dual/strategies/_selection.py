@@ -34,7 +34,7 @@ def check_n_instances(n_instances: Any, n_pool: int) -> int:
     return int(n_instances)
 
 
-def check_option(name: str, value: Any, allowed: Collection) -> None:
+def check_option(name: str, value: Any, allowed: Collection[Any]) -> None:
     """Refuse what is none of the allowed values."""
     if value not in allowed:
         raise ValueError(f"{name}={value!r}; expected one of {allowed}")
@@ -75,14 +75,15 @@ def fill_up(rows: Any, n: int, n_pool: int, rng: np.random.Generator) -> np.ndar
     if len(rows) < n:
         left = np.setdiff1d(np.arange(n_pool), rows)
         rows = np.concatenate([rows, rng.permutation(left)[: n - len(rows)]])
-    return rows
+    filled: np.ndarray = rows
+    return filled
 
 
 def ascending_order(scores: np.ndarray, rng: Any = None) -> np.ndarray:
     """Rows by ascending score; ties in row order, or shuffled by `rng`."""
     if rng is None:
         return np.argsort(scores, kind="stable")
-    shuffled = rng.permutation(len(scores))
+    shuffled: np.ndarray = rng.permutation(len(scores))
     return shuffled[np.argsort(scores[shuffled], kind="stable")]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 from sklearn.utils.validation import _num_samples
 
@@ -11,17 +13,20 @@ from ._ask import classes_of, labelled, linear_head
 from ._clustering import nearest_to_centres
 from ._selection import check_n_instances, check_number, fill_up, generator_of
 
+if TYPE_CHECKING:
+    import torch
+
 
 def alfa_mix_sampling(
-    classifier,
-    X_pool,
-    n_instances=1,
-    random_tie_break=False,
+    classifier: Any,
+    X_pool: Any,
+    n_instances: int = 1,
+    random_tie_break: bool = False,
     *,
-    eps=0.2,
-    random_state=None,
-    device=None,
-):
+    eps: float = 0.2,
+    random_state: Any = None,
+    device: str | None = None,
+) -> Any:
     """Query among samples whose prediction changes when labelled features are mixed in.
 
     An anchor is the mean embedding of a class's labelled samples.  A sample is a candidate if
@@ -100,6 +105,7 @@ def alfa_mix_sampling(
     check_number("eps", eps, 0.0, 1.0, ends="high")
     check_device(device)
     rng = generator_of(random_state)
+    anchors_of: np.ndarray | torch.Tensor | None
     anchors_of, y = labelled(classifier, required=True)
     if anchors_of is None:
         n_pool = _num_samples(X_pool)
@@ -124,18 +130,25 @@ def alfa_mix_sampling(
     return format_query(rows, -smallest[rows])
 
 
-def _anchors(embeddings, y, classes) -> np.ndarray:
+def _anchors(embeddings: np.ndarray, y: Any, classes: np.ndarray) -> np.ndarray:
     """Mean labelled embedding of each class; of all, if the class has none."""
     means = [embeddings[y == label] for label in classes]
     return np.stack([part.mean(axis=0) if len(part) else embeddings.mean(axis=0) for part in means])
 
 
-def _unit(embeddings) -> np.ndarray:
+def _unit(embeddings: np.ndarray) -> np.ndarray:
     length = np.linalg.norm(embeddings, axis=1, keepdims=True)
-    return embeddings / np.maximum(length, np.finfo(np.float32).tiny)
+    unit: np.ndarray = embeddings / np.maximum(length, np.finfo(np.float32).tiny)
+    return unit
 
 
-def _smallest_change(embeddings, weights, biases, anchors, device) -> np.ndarray:
+def _smallest_change(
+    embeddings: np.ndarray | torch.Tensor,
+    weights: np.ndarray | torch.Tensor,
+    biases: np.ndarray | torch.Tensor,
+    anchors: np.ndarray | torch.Tensor,
+    device: str | None,
+) -> np.ndarray:
     """Smallest bound (n,) at which mixing in an anchor changes the prediction; maybe infinite."""
     import torch
 

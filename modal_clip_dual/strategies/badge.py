@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 from sklearn.utils.validation import _num_samples
 
@@ -9,8 +11,13 @@ from .._compat import format_query
 from ._ask import ask_proba, embed
 from ._selection import check_n_instances, generator_of
 
+if TYPE_CHECKING:
+    import torch
 
-def badge_gradient_norm(classifier, X, *, device=None):
+    from ._points import Points
+
+
+def badge_gradient_norm(classifier: Any, X: Any, *, device: str | None = None) -> np.ndarray:
     """Norm of each sample's gradient embedding, had the predicted label been the true one.
 
     A utility for modAL's `make_linear_combination` and `make_query_strategy`: large where the
@@ -49,14 +56,14 @@ def badge_gradient_norm(classifier, X, *, device=None):
 
 
 def badge_sampling(
-    classifier,
-    X_pool,
-    n_instances=1,
-    random_tie_break=False,
+    classifier: Any,
+    X_pool: Any,
+    n_instances: int = 1,
+    random_tie_break: bool = False,
     *,
-    random_state=None,
-    device=None,
-):
+    random_state: Any = None,
+    device: str | None = None,
+) -> Any:
     """Query samples whose last-layer gradients are large and differ from each other.
 
     The gradient embedding of a sample is the outer product of (one-hot prediction minus class
@@ -131,7 +138,7 @@ def badge_sampling(
 class _Gradients:
     """Gradient embeddings g_i = a_i (x) v_i, never multiplied out."""
 
-    def __init__(self, proba, points):
+    def __init__(self, proba: np.ndarray, points: Points):
         from .._tensors import as_tensor
 
         self.points = points
@@ -142,14 +149,14 @@ class _Gradients:
         self.a.scatter_(1, best, -self.a.sum(dim=1, keepdim=True))
         self.squared_norms = self.a.square().sum(dim=1) * points.norms
 
-    def to(self, row: int):
+    def to(self, row: int) -> torch.Tensor:
         """Squared distances (n,) to one of them."""
         inner = (self.a @ self.a[row]).mul_(self.points.x @ self.points.x[row])
         both = self.squared_norms + self.squared_norms[row]
         return both.sub_(inner, alpha=2).clamp_(min=0)
 
 
-def _gradients(classifier, X, device):
+def _gradients(classifier: Any, X: Any, device: str | None) -> _Gradients:
     from .._tensors import check_device
     from ._points import Points
 
@@ -158,7 +165,9 @@ def _gradients(classifier, X, device):
     return _Gradients(ask_proba(classifier, X), points)
 
 
-def _k_means_plus_plus(gradients, n: int, rng, random_tie_break: bool = False) -> np.ndarray:
+def _k_means_plus_plus(
+    gradients: _Gradients, n: int, rng: np.random.Generator, random_tie_break: bool = False
+) -> np.ndarray:
     """n distinct rows by the seeding of k-means++, the largest gradient first."""
     from ._points import highest
 
@@ -175,7 +184,7 @@ def _k_means_plus_plus(gradients, n: int, rng, random_tie_break: bool = False) -
     return np.array(rows, dtype=np.int64)
 
 
-def _draw(weights, rng) -> int | None:
+def _draw(weights: torch.Tensor, rng: np.random.Generator) -> int | None:
     """A row with probability proportional to its weight; None if all weights are zero."""
     cumulative = weights.double().cumsum(dim=0)
     total = cumulative[-1]

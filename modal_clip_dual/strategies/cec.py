@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from scipy.special import entr
 from sklearn.neighbors import NearestNeighbors
@@ -16,8 +18,14 @@ from ._selection import ascending_order, check_n_instances, generator_of, subsam
 
 
 def cec_uncertainty(
-    classifier, X, *, n_prior=None, n_neighbors=10, max_samples=10_000, random_state=None
-):
+    classifier: Any,
+    X: Any,
+    *,
+    n_prior: int | None = None,
+    n_neighbors: int = 10,
+    max_samples: int = 10_000,
+    random_state: Any = None,
+) -> np.ndarray:
     """Calibrated entropy of each sample plus that of its neighbours.
 
     A utility for modAL's `make_linear_combination` and `make_query_strategy`.
@@ -64,16 +72,16 @@ def cec_uncertainty(
 
 
 def cec_sampling(
-    classifier,
-    X_pool,
-    n_instances=1,
-    random_tie_break=False,
+    classifier: Any,
+    X_pool: Any,
+    n_instances: int = 1,
+    random_tie_break: bool = False,
     *,
-    n_prior=None,
-    n_neighbors=10,
-    max_samples=10_000,
-    random_state=None,
-):
+    n_prior: int | None = None,
+    n_neighbors: int = 10,
+    max_samples: int = 10_000,
+    random_state: Any = None,
+) -> Any:
     """Query from clusters of samples that are uncertain, as their neighbours are.
 
     Class probabilities are divided by how probable the model finds each class at its best, and
@@ -156,30 +164,40 @@ def cec_sampling(
     return format_query(rows, uncertainty[rows])
 
 
-def _check_params(n_prior, n_neighbors, max_samples):
+def _check_params(n_prior: int | None, n_neighbors: int, max_samples: int) -> None:
     if n_prior is not None:
         check_integer("n_prior", n_prior, least=1)
     check_integer("n_neighbors", n_neighbors, least=1)
     check_integer("max_samples", max_samples, least=2)
 
 
-def _uncertainty(proba, embeddings, n_prior, n_neighbors, max_samples, rng) -> np.ndarray:
+def _uncertainty(
+    proba: np.ndarray,
+    embeddings: np.ndarray,
+    n_prior: int | None,
+    n_neighbors: int,
+    max_samples: int,
+    rng: np.random.Generator,
+) -> np.ndarray:
     n, n_classes = proba.shape
     n_prior = max(1, n // n_classes) if n_prior is None else min(n_prior, n)
     highest = np.partition(proba, n - n_prior, axis=0)[n - n_prior :]
     prior = highest.mean(axis=0)
     calibrated = proba / np.maximum(prior, np.finfo(np.float32).tiny)
     calibrated /= calibrated.sum(axis=1, keepdims=True)
-    entropy = entr(calibrated).sum(axis=1).astype(np.float32)
+    entropy: np.ndarray = entr(calibrated).sum(axis=1).astype(np.float32)
     if n == 1:
         return entropy
     distances, neighbours = _neighbours(embeddings, n_neighbors, max_samples, rng)
     weights = np.exp(-distances)
     weights /= weights.sum(axis=1, keepdims=True)
-    return entropy + (weights * entropy[neighbours]).sum(axis=1, dtype=np.float32)
+    uncertainty: np.ndarray = entropy + (weights * entropy[neighbours]).sum(axis=1, dtype=np.float32)
+    return uncertainty
 
 
-def _neighbours(embeddings, n_neighbors, max_samples, rng):
+def _neighbours(
+    embeddings: np.ndarray, n_neighbors: int, max_samples: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """Distances and rows, both (n, k), of each sample's nearest neighbours, itself left out."""
     reference = subsample(len(embeddings), max_samples, rng)
     k = min(n_neighbors, len(reference) - 1)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from scipy.special import entr
 from sklearn.utils.validation import _num_samples
@@ -18,14 +21,14 @@ from ._selection import (
 
 
 def class_balanced_entropy_sampling(
-    classifier,
-    X_pool,
-    n_instances=1,
-    random_tie_break=False,
+    classifier: Any,
+    X_pool: Any,
+    n_instances: int = 1,
+    random_tie_break: bool = False,
     *,
-    remainder="per-class",
-    random_state=None,
-):
+    remainder: str = "per-class",
+    random_state: Any = None,
+) -> Any:
     """Query, per predicted class, the samples of highest entropy.
 
     modAL's `entropy_sampling` with the selection rule of `negative_prompt_sampling`, so that the
@@ -91,14 +94,14 @@ def class_balanced_entropy_sampling(
 
 
 def class_balanced_margin_sampling(
-    classifier,
-    X_pool,
-    n_instances=1,
-    random_tie_break=False,
+    classifier: Any,
+    X_pool: Any,
+    n_instances: int = 1,
+    random_tie_break: bool = False,
     *,
-    remainder="per-class",
-    random_state=None,
-):
+    remainder: str = "per-class",
+    random_state: Any = None,
+) -> Any:
     """Query, per predicted class, the samples whose two likeliest classes are closest.
 
     modAL's `margin_sampling` with the selection rule of `negative_prompt_sampling`.  The utility
@@ -151,7 +154,15 @@ def class_balanced_margin_sampling(
     )
 
 
-def _sample(uncertainty_of, classifier, X_pool, n_instances, random_tie_break, remainder, random_state):
+def _sample(
+    uncertainty_of: Callable[[np.ndarray], np.ndarray],
+    classifier: Any,
+    X_pool: Any,
+    n_instances: int,
+    random_tie_break: bool,
+    remainder: str,
+    random_state: Any,
+) -> Any:
     n_instances = check_n_instances(n_instances, _num_samples(X_pool))
     check_option("remainder", remainder, REMAINDERS)
     rng = generator_of(random_state) if random_tie_break else None
@@ -163,11 +174,12 @@ def _sample(uncertainty_of, classifier, X_pool, n_instances, random_tie_break, r
     return format_query(rows, uncertainty[rows])
 
 
-def _entropy(proba) -> np.ndarray:
-    return entr(proba).sum(axis=1)
+def _entropy(proba: np.ndarray) -> np.ndarray:
+    entropy: np.ndarray = entr(proba).sum(axis=1)
+    return entropy
 
 
-def _closeness(proba) -> np.ndarray:
+def _closeness(proba: np.ndarray) -> np.ndarray:
     """1 minus the difference (n,) between the two largest probabilities."""
     if proba.shape[1] == 1:
         return np.zeros(len(proba))

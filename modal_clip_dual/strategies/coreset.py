@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 from sklearn.utils.validation import _num_samples
 
@@ -9,10 +11,15 @@ from .._compat import format_query
 from ._ask import embed, labelled
 from ._selection import check_n_instances, generator_of
 
+if TYPE_CHECKING:
+    import torch
+
+    from ._points import Points
+
 AHEAD = 32  # centres whose distances are computed in one pass over the pool
 
 
-def coreset_distance(classifier, X, *, device=None):
+def coreset_distance(classifier: Any, X: Any, *, device: str | None = None) -> np.ndarray:
     """Distance from each sample to the nearest labelled one.
 
     A utility for modAL's `make_linear_combination` and `make_query_strategy`.
@@ -53,14 +60,14 @@ def coreset_distance(classifier, X, *, device=None):
 
 
 def coreset_sampling(
-    classifier,
-    X_pool,
-    n_instances=1,
-    random_tie_break=False,
+    classifier: Any,
+    X_pool: Any,
+    n_instances: int = 1,
+    random_tie_break: bool = False,
     *,
-    random_state=None,
-    device=None,
-):
+    random_state: Any = None,
+    device: str | None = None,
+) -> Any:
     """Query the samples farthest from all that is labelled or chosen, one after the other.
 
     Greedy k-center over embeddings, a 2-approximation of the smallest radius with which the
@@ -130,7 +137,9 @@ def coreset_sampling(
     return format_query(rows, distances)
 
 
-def greedy_k_center(points, nearest, n: int, rng, random_tie_break: bool = False):
+def greedy_k_center(
+    points: Points, nearest: torch.Tensor, n: int, rng: np.random.Generator, random_tie_break: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """The n rows that are chosen one by one as farthest, and their distances then.
 
     ``nearest`` holds each point's squared distance to its nearest centre, infinite if there is
@@ -140,7 +149,7 @@ def greedy_k_center(points, nearest, n: int, rng, random_tie_break: bool = False
 
     ties = rng if random_tie_break else None
     rows, distances = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.float64)
-    to_likely: dict = {}  # squared distances (n,) to rows that are likely to be chosen soon
+    to_likely: dict[int, torch.Tensor] = {}  # squared distances (n,) to rows that are likely to be chosen soon
     for k in range(n):
         without_centre = k == 0 and bool(nearest.isinf().all())
         row = int(rng.integers(len(points))) if without_centre else highest(nearest, ties)
@@ -156,7 +165,7 @@ def greedy_k_center(points, nearest, n: int, rng, random_tie_break: bool = False
     return rows, distances
 
 
-def _nearest_labelled(classifier, points):
+def _nearest_labelled(classifier: Any, points: Points) -> torch.Tensor:
     """Squared distance (n,) of each point to the nearest labelled sample."""
     import torch
 

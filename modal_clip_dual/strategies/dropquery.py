@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 from sklearn.utils.validation import _num_samples
 
@@ -12,12 +15,21 @@ from ._ask import check_has, embed, find, linear_head
 from ._clustering import nearest_to_centres
 from ._selection import ascending_order, check_n_instances, check_number, generator_of
 
+if TYPE_CHECKING:
+    import torch
+
 ROWS = 16384  # whose features are dropped at a time
 
 
 def dropquery_disagreement(
-    classifier, X, *, n_dropouts=3, dropout=0.75, random_state=None, device=None
-):
+    classifier: Any,
+    X: Any,
+    *,
+    n_dropouts: int = 3,
+    dropout: float = 0.75,
+    random_state: Any = None,
+    device: str | None = None,
+) -> np.ndarray:
     """Share of dropouts of its features that change each sample's prediction.
 
     A utility for modAL's `make_linear_combination` and `make_query_strategy`.
@@ -63,16 +75,16 @@ def dropquery_disagreement(
 
 
 def dropquery_sampling(
-    classifier,
-    X_pool,
-    n_instances=1,
-    random_tie_break=False,
+    classifier: Any,
+    X_pool: Any,
+    n_instances: int = 1,
+    random_tie_break: bool = False,
     *,
-    n_dropouts=3,
-    dropout=0.75,
-    random_state=None,
-    device=None,
-):
+    n_dropouts: int = 3,
+    dropout: float = 0.75,
+    random_state: Any = None,
+    device: str | None = None,
+) -> Any:
     """Query from clusters of samples whose prediction changes under dropout.
 
     Features of each embedding are dropped at random, ``n_dropouts`` times; samples whose
@@ -155,13 +167,20 @@ def dropquery_sampling(
     return format_query(rows, disagreement[rows])
 
 
-def _check_params(n_dropouts, dropout, device):
+def _check_params(n_dropouts: int, dropout: float, device: str | None) -> None:
     check_integer("n_dropouts", n_dropouts, least=1)
     check_number("dropout", dropout, 0.0, 1.0)
     check_device(device)
 
 
-def _disagreement(classifier, X, n_dropouts, dropout, rng, device):
+def _disagreement(
+    classifier: Any,
+    X: Any,
+    n_dropouts: int,
+    dropout: float,
+    rng: np.random.Generator,
+    device: str | None,
+) -> tuple[np.ndarray, np.ndarray | torch.Tensor]:
     """Share (n,) of dropouts that change the prediction; the embeddings (n, D)."""
     import torch
 
@@ -178,7 +197,9 @@ def _disagreement(classifier, X, n_dropouts, dropout, rng, device):
     return changed / n_dropouts, embeddings
 
 
-def _predictor(classifier, X, device):
+def _predictor(
+    classifier: Any, X: Any, device: str | None
+) -> tuple[np.ndarray | torch.Tensor, Callable[[torch.Tensor], np.ndarray]]:
     """Embeddings of X, and a function from tensors of embeddings to predictions."""
     import torch.nn.functional as F
 
@@ -186,10 +207,12 @@ def _predictor(classifier, X, device):
     if not hasattr(inner, "coef_") and not hasattr(inner, "transform"):
         check_has(classifier, inner, "predict")
         return embed(classifier, X), lambda x: inner.predict(as_array(x))
+    weights: np.ndarray | torch.Tensor
+    biases: np.ndarray | torch.Tensor
     embeddings, weights, biases = linear_head(classifier, X)
     weights, biases = as_tensor(weights, device), as_tensor(biases, device)
 
-    def predict(x):
+    def predict(x: torch.Tensor) -> np.ndarray:
         return F.linear(x, weights.to(x), biases.to(x)).argmax(dim=1).cpu().numpy()
 
     return embeddings, predict

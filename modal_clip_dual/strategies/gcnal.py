@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 from sklearn.utils.validation import _num_samples
 
@@ -20,27 +22,30 @@ from ._selection import (
 )
 from .coreset import greedy_k_center
 
+if TYPE_CHECKING:
+    import torch
+
 SELECTIONS = ("core", "uncertain")
 
 
 def gcnal_sampling(
-    classifier,
-    X_pool,
-    n_instances=1,
-    random_tie_break=False,
+    classifier: Any,
+    X_pool: Any,
+    n_instances: int = 1,
+    random_tie_break: bool = False,
     *,
-    selection="core",
-    n_hidden=128,
-    dropout=0.3,
-    n_epochs=200,
-    lr=1e-3,
-    weight_decay=5e-4,
-    unlabelled_weight=1.2,
-    margin=0.1,
-    max_samples=10_000,
-    random_state=None,
-    device=None,
-):
+    selection: str = "core",
+    n_hidden: int = 128,
+    dropout: float = 0.3,
+    n_epochs: int = 200,
+    lr: float = 1e-3,
+    weight_decay: float = 5e-4,
+    unlabelled_weight: float = 1.2,
+    margin: float = 0.1,
+    max_samples: int = 10_000,
+    random_state: Any = None,
+    device: str | None = None,
+) -> Any:
     """Query samples that a graph network finds unlike, or hard to tell from, labelled ones.
 
     Samples are the nodes of a graph whose edges are the cosines of their embeddings.  A graph
@@ -161,27 +166,35 @@ def gcnal_sampling(
     return format_query(sample[rows], metrics)
 
 
-def _unit_nodes(pool, known):
+def _unit_nodes(pool: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
     import torch
     import torch.nn.functional as F
 
     return F.normalize(torch.cat([pool, known]), dim=1)
 
 
-def propagate(nodes, degrees, values):
+def propagate(nodes: torch.Tensor, degrees: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     """Product of the adjacency matrix of unit nodes (n, D) with values (n, H)."""
     scaled = values / degrees[:, None]
     return nodes @ (nodes.T @ scaled) - scaled + values
 
 
-def column_sums(nodes):
+def column_sums(nodes: torch.Tensor) -> torch.Tensor:
     """Sums (n,) of the cosines of each node with all others, at least 1."""
     return (nodes @ nodes.sum(dim=0) - nodes.square().sum(dim=1)).clamp(min=1.0)
 
 
 def train_graph_network(
-    nodes, n_unlabelled, n_hidden, dropout, n_epochs, lr, weight_decay, unlabelled_weight, rng
-):
+    nodes: torch.Tensor,
+    n_unlabelled: int,
+    n_hidden: int,
+    dropout: float,
+    n_epochs: int,
+    lr: float,
+    weight_decay: float,
+    unlabelled_weight: float,
+    rng: np.random.Generator,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Scores (n,) and hidden representation (n, n_hidden) of the trained network.
 
     The first ``n_unlabelled`` nodes are unlabelled, the others labelled.
@@ -191,9 +204,10 @@ def train_graph_network(
 
     generator = torch.Generator(nodes.device).manual_seed(int(rng.integers(2**31)))
 
-    def uniform(*shape):  # within 1 / sqrt(width of the layer's output)
+    def uniform(*shape: int) -> torch.Tensor:  # within 1 / sqrt(width of the layer's output)
         values = torch.rand(shape, generator=generator, device=nodes.device) * 2 - 1
-        return (values / shape[-1] ** 0.5).requires_grad_()
+        scaled: torch.Tensor = (values / shape[-1] ** 0.5).requires_grad_()
+        return scaled
 
     parameters = [
         uniform(nodes.shape[1], n_hidden), uniform(n_hidden), uniform(n_hidden, 1), uniform(1)
@@ -203,7 +217,7 @@ def train_graph_network(
     # A (X W) = (A X) W, and A X is the same at every step.
     propagated = propagate(nodes, degrees, nodes)
 
-    def forward(training):
+    def forward(training: bool) -> tuple[torch.Tensor, torch.Tensor]:
         hidden = F.relu(propagated @ first + first_bias)
         if training and dropout:
             kept = torch.rand(hidden.shape, generator=generator, device=nodes.device) >= dropout

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import _num_samples
@@ -12,7 +14,9 @@ from ._selection import check_option, select_highest_per_class
 from .negative_prompt import SCORES, rank
 
 
-def mine_confident(classifier, X_pool, n_per_class=16, exclude=None, *, score="clean"):
+def mine_confident(
+    classifier: Any, X_pool: Any, n_per_class: int = 16, exclude: Any = None, *, score: str = "clean"
+) -> tuple[np.ndarray, np.ndarray]:
     """Choose pseudo-labels: per predicted class the samples whose label is likeliest right.
 
     The counterpart of `negative_prompt_sampling`: it takes the other end of the ranking
@@ -91,7 +95,7 @@ def mine_confident(classifier, X_pool, n_per_class=16, exclude=None, *, score="c
     return rows, classes_of(classifier)[predicted[rows]]
 
 
-def _check_rows(exclude, n_pool: int) -> np.ndarray:
+def _check_rows(exclude: Any, n_pool: int) -> np.ndarray:
     rows = np.asarray(exclude)
     if rows.size == 0:
         return rows.astype(np.intp).reshape(-1)

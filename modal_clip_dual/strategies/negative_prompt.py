@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import expit, logsumexp
@@ -35,7 +35,7 @@ class Ranking(NamedTuple):
     n_classes: int
 
 
-def rank(classifier, X, score: str, zero_shot: bool = True) -> Ranking:
+def rank(classifier: Any, X: Any, score: str, zero_shot: bool = True) -> Ranking:
     """Predict a pool and tell how sure each prediction is.
 
     A classifier that was never fitted has no negative prompt yet.  Its zero-shot
@@ -59,7 +59,7 @@ def rank(classifier, X, score: str, zero_shot: bool = True) -> Ranking:
     return Ranking(predicted, sure, uncertainty, logits.shape[1])
 
 
-def _predicted_and_logits(classifier, X, zero_shot):
+def _predicted_and_logits(classifier: Any, X: Any, zero_shot: bool) -> tuple[np.ndarray, np.ndarray]:
     """Predictions (n,) and clean logits (n, C) of whatever has them, a Committee included."""
     try:
         proba = ask(classifier, X, "predict_proba")
@@ -78,7 +78,7 @@ def _predicted_and_logits(classifier, X, zero_shot):
         ) from error
 
 
-def _zero_shot(classifier, X):
+def _zero_shot(classifier: Any, X: Any) -> tuple[np.ndarray, np.ndarray]:
     proba = np.asarray(ask(classifier, X, "zero_shot_proba"), dtype=np.float64)
     # Not 1 - p for the likeliest class: that is 0 for the most confident samples.
     rows, best = np.arange(len(proba)), proba.argmax(axis=1)
@@ -91,7 +91,7 @@ def _zero_shot(classifier, X):
     return proba, log_odds + np.log(max(proba.shape[1] - 1, 1))
 
 
-def confidence(logits, predicted, score):
+def confidence(logits: np.ndarray, predicted: np.ndarray, score: str) -> tuple[np.ndarray, np.ndarray]:
     """Confidence (n,) in the predicted class, free of saturation, and its uncertainty (n,)."""
     n_classes = logits.shape[1]
     sure = logits[np.arange(len(logits)), predicted].astype(np.float64)
@@ -107,7 +107,7 @@ def confidence(logits, predicted, score):
     return sure, expit(-sure)
 
 
-def negative_prompt_uncertainty(classifier, X, score="clean"):
+def negative_prompt_uncertainty(classifier: Any, X: Any, score: str = "clean") -> np.ndarray:
     """Probability that the predicted label is wrong, according to the negative prompt.
 
     A utility for modAL's `make_linear_combination`, `make_product` and
@@ -137,7 +137,7 @@ def negative_prompt_uncertainty(classifier, X, score="clean"):
     TypeError
         If the classifier has not the methods.
     ValueError
-        If score is not one of the three.
+        If X is empty, or score is not one of the three.
 
     See Also
     --------
@@ -158,20 +158,22 @@ def negative_prompt_uncertainty(classifier, X, score="clean"):
     (5,)
     """
     check_option("score", score, SCORES)
+    if not _num_samples(X):
+        raise ValueError("X is empty; expected at least one sample")
     return rank(classifier, X, score).uncertainty
 
 
 def negative_prompt_sampling(
-    classifier,
-    X_pool,
-    n_instances=1,
-    random_tie_break=False,
+    classifier: Any,
+    X_pool: Any,
+    n_instances: int = 1,
+    random_tie_break: bool = False,
     *,
-    class_balanced=True,
-    score="clean",
-    remainder="per-class",
-    random_state=None,
-):
+    class_balanced: bool = True,
+    score: str = "clean",
+    remainder: str = "per-class",
+    random_state: Any = None,
+) -> Any:
     """Query the samples whose predicted label is least likely to be right, class by class.
 
     The pool is grouped by predicted class and ranked within each group by the clean logit

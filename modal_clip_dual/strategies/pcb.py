@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from sklearn.utils.validation import _num_samples
 
@@ -14,16 +17,16 @@ from .registry import get_strategy
 
 
 def pcb_sampling(
-    classifier,
-    X_pool,
-    n_instances=1,
-    random_tie_break=False,
+    classifier: Any,
+    X_pool: Any,
+    n_instances: int = 1,
+    random_tie_break: bool = False,
     *,
-    base=badge_sampling,
-    fraction=0.1,
-    max_samples=20_000,
-    random_state=None,
-):
+    base: str | Callable[..., Any] = badge_sampling,
+    fraction: float = 0.1,
+    max_samples: int = 20_000,
+    random_state: Any = None,
+) -> Any:
     """Query, among what a base strategy proposes, the classes with the fewest labels so far.
 
     The base strategy proposes a share of the pool.  Then, one after the other, a random proposed
@@ -110,17 +113,24 @@ def pcb_sampling(
     return format_query(sample[proposed[chosen]], scores[chosen])
 
 
-def _labels_per_class(classifier, n_classes: int) -> np.ndarray:
+def _labels_per_class(classifier: Any, n_classes: int) -> np.ndarray:
     members = getattr(classifier, "learner_list", None) or [classifier]
     labels = [getattr(member, "y_training", None) for member in members]
     labels = [y for y in labels if y is not None]
     if not labels:
         return np.zeros(n_classes)
     classes = classes_of(classifier)
-    return np.mean([[np.sum(y == label) for label in classes] for y in labels], axis=0)
+    means: np.ndarray = np.mean([[np.sum(y == label) for label in classes] for y in labels], axis=0)
+    return means
 
 
-def balance(predicted: np.ndarray, counts: np.ndarray, n: int, rng, ties=None) -> np.ndarray:
+def balance(
+    predicted: np.ndarray,
+    counts: np.ndarray,
+    n: int,
+    rng: np.random.Generator,
+    ties: np.random.Generator | None = None,
+) -> np.ndarray:
     """n positions in ``predicted``, each of the class with the fewest labels if it has one left.
 
     ``counts`` holds the labels per class so far, and goes up with each choice by what that is

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import _num_samples
@@ -13,20 +15,25 @@ from ._ask import ask_proba, classes_of, embed, labelled
 from ._clustering import k_means
 from ._selection import check_n_instances, check_number, generator_of, subsample
 
+if TYPE_CHECKING:
+    import torch
+
+    from ._points import Points
+
 
 def probcover_sampling(
-    classifier,
-    X_pool,
-    n_instances=1,
-    random_tie_break=False,
+    classifier: Any,
+    X_pool: Any,
+    n_instances: int = 1,
+    random_tie_break: bool = False,
     *,
-    delta=None,
-    purity=0.95,
-    n_clusters=None,
-    max_samples=20_000,
-    random_state=None,
-    device=None,
-):
+    delta: float | None = None,
+    purity: float = 0.95,
+    n_clusters: int | None = None,
+    max_samples: int = 20_000,
+    random_state: Any = None,
+    device: str | None = None,
+) -> Any:
     """Query the samples whose balls of radius ``delta`` cover most that is not covered yet.
 
     Labelled samples cover their balls.  Then greedily, one after the other, the sample with the
@@ -114,10 +121,12 @@ def probcover_sampling(
     sample = subsample(len(embeddings), max(max_samples, n_instances), rng)
     if len(sample) < len(embeddings):
         embeddings = embeddings[sample]
+    known: np.ndarray | torch.Tensor | None
     known, _ = labelled(classifier)
     points = Points(embeddings, device)
     if delta is None:
-        clusters, _ = k_means(as_array(embeddings), min(n_clusters, len(sample)), rng)
+        wanted: Any = n_clusters  # a number wherever delta is None
+        clusters, _ = k_means(as_array(embeddings), min(wanted, len(sample)), rng)
         delta = _purest_radius(points, clusters, purity)
     known = None if known is None else Points(known, str(points.x.device), "X_training").x
     ties = rng if random_tie_break else None
@@ -125,7 +134,7 @@ def probcover_sampling(
     return format_query(sample[rows], gains)
 
 
-def _n_classes(classifier, X) -> int:
+def _n_classes(classifier: Any, X: Any) -> int:
     for known in (lambda: classes_of(classifier), lambda: ask_proba(classifier, X[:1])[0]):
         try:
             return len(known())
@@ -137,7 +146,7 @@ def _n_classes(classifier, X) -> int:
     )
 
 
-def _purest_radius(points, clusters: np.ndarray, purity: float) -> float:
+def _purest_radius(points: Points, clusters: np.ndarray, purity: float) -> float:
     """The largest radius at which at least a share of ``purity`` of the balls are pure.
 
     A ball is pure below the distance to the nearest sample of another cluster, so the radius is
@@ -154,12 +163,17 @@ def _purest_radius(points, clusters: np.ndarray, purity: float) -> float:
     # Balls whose nearest other sample is farther than the radius are pure: so many may not be.
     impure = int(np.floor((1 - purity) * len(nearest) + 1e-9))
     limit = nearest[min(impure, len(nearest) - 1)]
+    radius: float
     if np.isinf(limit):  # one cluster: every ball is pure
-        return float(points.norms.max()) ** 0.5 * 2
-    return float(np.nextafter(limit, np.float32(0))) ** 0.5
+        radius = float(points.norms.max()) ** 0.5 * 2
+        return radius
+    radius = float(np.nextafter(limit, np.float32(0))) ** 0.5
+    return radius
 
 
-def _greedy_cover(points, known, delta: float, n: int, ties):
+def _greedy_cover(
+    points: Points, known: torch.Tensor | None, delta: float, n: int, ties: np.random.Generator | None
+) -> tuple[np.ndarray, np.ndarray]:
     """The n rows that cover most, one by one, and what each adds.  Edges are never stored."""
     import torch
 
@@ -182,7 +196,7 @@ def _greedy_cover(points, known, delta: float, n: int, ties):
     return rows, gained
 
 
-def _within(points, others, radius: float):
+def _within(points: Points, others: torch.Tensor, radius: float) -> torch.Tensor:
     """How many of the others (m, D) lie within the radius of each point, (n,)."""
     import torch
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from sklearn.utils.validation import _num_samples
 
@@ -10,8 +12,13 @@ from ._selection import check_n_instances, generator_of
 
 
 def random_sampling(
-    classifier, X_pool, n_instances=1, random_tie_break=False, *, random_state=None
-):
+    classifier: Any,
+    X_pool: Any,
+    n_instances: int = 1,
+    random_tie_break: bool = False,
+    *,
+    random_state: Any = None,
+) -> Any:
     """Query samples uniformly at random, without looking at them.
 
     Parameters

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from inspect import Parameter, signature
+from typing import Any
 
 # Name -> where the function is, and arguments that make it what the name says.  Resolved at
 # first use, so that a command line can list the names without importing scikit-learn.
-_STRATEGIES: dict[str, tuple[str, dict] | Callable] = {
+_STRATEGIES: dict[str, tuple[str, dict[str, Any]] | Callable[..., Any]] = {
     "negative-prompt": ("modal_clip_dual:negative_prompt_sampling", {}),
     "random": ("modal_clip_dual:random_sampling", {}),
     "entropy": ("modAL.uncertainty:entropy_sampling", {}),
@@ -48,7 +49,9 @@ def available_strategies() -> list[str]:
     return list(_STRATEGIES)
 
 
-def get_strategy(strategy, *, name="strategy", **params):
+def get_strategy(
+    strategy: str | Callable[..., Any], *, name: str = "strategy", **params: Any
+) -> Callable[..., Any]:
     """Return a query strategy by its name.
 
     Parameters
@@ -103,7 +106,7 @@ def get_strategy(strategy, *, name="strategy", **params):
     return function
 
 
-def register_strategy(name, strategy, *, replace=False):
+def register_strategy(name: str, strategy: Callable[..., Any], *, replace: bool = False) -> None:
     """Give a query strategy of your own a name for `get_strategy`, in this process.
 
     Parameters
@@ -143,7 +146,7 @@ def register_strategy(name, strategy, *, replace=False):
     _STRATEGIES[name] = strategy
 
 
-def _resolve(strategy: str, name: str) -> Callable:
+def _resolve(strategy: str, name: str) -> Callable[..., Any]:
     entry = _STRATEGIES.get(strategy)
     if callable(entry):
         return entry

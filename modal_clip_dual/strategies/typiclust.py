@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils.validation import _num_samples
@@ -15,17 +17,17 @@ from ._selection import check_n_instances, generator_of, subsample
 
 
 def typiclust_sampling(
-    classifier,
-    X_pool,
-    n_instances=1,
-    random_tie_break=False,
+    classifier: Any,
+    X_pool: Any,
+    n_instances: int = 1,
+    random_tie_break: bool = False,
     *,
-    n_neighbors=20,
-    max_clusters=500,
-    min_cluster_size=5,
-    max_samples=20_000,
-    random_state=None,
-):
+    n_neighbors: int = 20,
+    max_clusters: int = 500,
+    min_cluster_size: int = 5,
+    max_samples: int = 20_000,
+    random_state: Any = None,
+) -> Any:
     """Query the most typical samples of large clusters that have no label yet.
 
     k-means makes as many clusters of labelled and unlabelled samples as there will be labels.
@@ -129,7 +131,7 @@ def typiclust_sampling(
     return format_query(np.array(rows, dtype=np.int64), np.array(typicalities))
 
 
-def _typicality(members: np.ndarray, n_neighbors: int, max_samples: int, rng) -> np.ndarray:
+def _typicality(members: np.ndarray, n_neighbors: int, max_samples: int, rng: np.random.Generator) -> np.ndarray:
     """Inverse of the mean distance (n,) of a cluster's samples to their nearest neighbours."""
     k = max(1, min(n_neighbors, len(members) // 2))
     reference = subsample(len(members), max_samples, rng)
@@ -138,4 +140,5 @@ def _typicality(members: np.ndarray, n_neighbors: int, max_samples: int, rng) ->
     distances, _ = search.kneighbors(members, n_neighbors=min(k + 1, len(reference)))
     itself = np.isin(np.arange(len(members)), reference)
     distances = np.where(itself[:, None], np.roll(distances, -1, axis=1), distances)[:, :k]
-    return 1 / (distances.mean(axis=1) + 1e-5)
+    typicality: np.ndarray = 1 / (distances.mean(axis=1) + 1e-5)
+    return typicality

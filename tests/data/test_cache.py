@@ -1,5 +1,6 @@
 """Arrays on disk: whole after kills, safe for several processes, refused when stale."""
 
+import os
 import pickle
 import signal
 import sqlite3
@@ -122,6 +123,16 @@ def test_folder_that_cannot_be_used(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="cache_folder=.*file.* cannot be created"):
         DiskCache(tmp_path / "file", "embeddings", "f00", np.float32)
+
+
+def test_folder_that_cannot_be_written_to(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(ValueError, match="cache_folder=.* cannot be written to"):
+        DiskCache(tmp_path, "embeddings", "f00", np.float32)
+
+
+def test_text_names_the_file(cache):
+    assert repr(cache) == f"DiskCache({str(cache.path)!r}, float32)"
 
 
 def test_full_disk_warns_once_and_keeps_what_was_there(cache, monkeypatch):

@@ -1,5 +1,6 @@
 """compare_strategies: the same splits and first rounds, stored runs, bad input."""
 
+import csv
 import multiprocessing
 import os
 import signal
@@ -23,7 +24,7 @@ from modal_clip_dual.evaluation import (
     run_active_learning,
     summarize,
 )
-from modal_clip_dual.evaluation.compare import make_plan
+from modal_clip_dual.evaluation.compare import make_plan, write_table
 
 PROTOCOL = Protocol(n_rounds=2, per_class=1)
 SECONDS = ["train_seconds", "score_seconds", "select_seconds", "peak_memory_mib"]
@@ -218,6 +219,19 @@ def test_a_changed_function_is_another_run(data, tmp_path, monkeypatch):
     assert keys[0] != keys[1] == keys[2]
 
 
+def test_one_strategy_without_a_list(data):
+    for strategy in ("random", random_sampling, partial(random_sampling, random_state=0)):
+        frame = compare(GaussianNB(), strategy, **data, seeds=1)
+        assert frame["strategy"].unique().tolist() == ["random" if strategy == "random" else "random_sampling"]
+
+
+def test_a_function_without_source(data):
+    scope = {}
+    exec("def typed_in(learner, X, n_instances):\n    return list(range(n_instances))", scope)
+    frame = compare(GaussianNB(), scope["typed_in"], **data, seeds=1)
+    assert frame["strategy"].unique().tolist() == ["typed_in"]
+
+
 def _slow(learner, X, n_instances):
     time.sleep(0.4)
     return random_sampling(learner, X, n_instances, random_state=0)
@@ -280,11 +294,18 @@ def test_models_in_workers_are_no_leak(data):
 
 
 def test_names_of_any_kind(data, tmp_path):
-    names = {"NA": random_sampling, 'a,"b"/../c\n': random_sampling, "": random_sampling}
+    names = dict.fromkeys(["NA", 'a,"b"/../c\n', "", "=2", "'=2", "''-2", "'2", "@SUM(1)"], random_sampling)
     frame = compare({"=1+1": GaussianNB()}, names, **data, seeds=1, path=tmp_path)
     assert frame["strategy"].tolist() == [name for name in names for _ in range(2)]
     assert (frame["estimator"] == "=1+1").all()
-    assert read_results(tmp_path)["strategy"].isin(names).all()
+    again = read_results(tmp_path)
+    assert set(again["strategy"]) == set(names) and set(again["estimator"]) == {"=1+1"}
+    write_table(again, tmp_path)
+    for file in tmp_path.rglob("*.csv"):
+        with open(file, newline="", encoding="utf-8") as stream:
+            for row in csv.DictReader(stream):
+                assert row["estimator"] == "'=1+1" and row["strategy"][:1] not in ("=", "@")
+    (tmp_path / "results.csv").unlink()
     assert all(file.parent == tmp_path / "runs" for file in tmp_path.rglob("*.csv"))
 
 
@@ -306,11 +327,15 @@ def test_names_of_any_kind(data, tmp_path):
         ({"strategies": []}, ValueError, "strategies=.*at least one"),
         ({"strategies": ["random", "random"]}, ValueError, "of different names"),
         ({"protocol": "2pct"}, ValueError, "protocol='2pct'; expected one of"),
+        ({"strategies": [7]}, TypeError, "strategies"),
         ({"protocol": Protocol(20, per_class=1)}, ValueError, "20 rounds of 10 labels are more than the pool of 160"),
         ({"learners": "all"}, ValueError, "learners="),
         ({"n_pseudo": 0}, ValueError, "n_pseudo=0"),
         ({"seeds": 0}, ValueError, "seeds=0"),
         ({"seeds": [1, 1]}, ValueError, "seeds=.*different"),
+        ({"seeds": []}, ValueError, r"seeds=\[\]; expected a number of repetitions"),
+        ({"seeds": [0.5]}, ValueError, r"seeds=\[0.5\]; expected a number of repetitions"),
+        ({"seeds": [-1]}, ValueError, r"seeds=\[-1\]; expected a number of repetitions"),
         ({"first_round": "best"}, ValueError, "first_round='best'"),
         ({"test_size": 1}, ValueError, "test_size=1;"),
     ],
@@ -340,3 +365,20 @@ def test_no_results(tmp_path):
     for path in (tmp_path, tmp_path / "none"):
         with pytest.raises(FileNotFoundError, match="no folder with finished runs"):
             read_results(path)
+
+
+def test_parquet_beside_the_csv(tmp_path, monkeypatch):
+    """Where pandas has an engine for it; here one that only notes what it is given."""
+    frame = pd.DataFrame({"strategy": ["=1"], "seed": [0], "accuracy": [0.5]})
+    monkeypatch.setattr(pd.DataFrame, "to_parquet", lambda self, file, index: self.to_json(file))
+    assert [file.name for file in write_table(frame, tmp_path)] == ["results.csv", "results.parquet"]
+    assert pd.read_json(tmp_path / "results.parquet")["strategy"].tolist() == ["=1"]
+    assert pd.read_csv(tmp_path / "results.csv")["strategy"].tolist() == ["'=1"]
+
+    def no_engine(self, file, index):
+        raise ImportError("pyarrow")
+
+    (tmp_path / "results.parquet").unlink()
+    monkeypatch.setattr(pd.DataFrame, "to_parquet", no_engine)
+    assert [file.name for file in write_table(frame, tmp_path)] == ["results.csv"]
+    assert [file.name for file in tmp_path.iterdir()] == ["results.csv"]

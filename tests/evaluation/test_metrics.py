@@ -85,6 +85,7 @@ def test_likelihood_by_hand():
     assert negative_log_likelihood([[0.25, 0.75]], [1]) == pytest.approx(-math.log(0.75))
     assert negative_log_likelihood(np.full((4, 8), 1 / 8), [0, 0, 7, 7]) == pytest.approx(math.log(8))
     assert negative_log_likelihood([[1.0, 0.0]], [1]) == pytest.approx(52 * math.log(2))
+    assert negative_log_likelihood(np.array([[0.25, 0.75]], np.float16), [1]) == pytest.approx(-math.log(0.75))
     zero = np.array([[1, 0]], dtype=np.float32)
     assert negative_log_likelihood(zero, [1]) == pytest.approx(23 * math.log(2), rel=1e-5)
     # float32 rows of many classes do not sum to 1 exactly, which is no error and no warning.

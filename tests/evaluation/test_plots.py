@@ -98,6 +98,13 @@ def test_as_many_strategies_as_there_are_stay_apart(tmp_path):
     assert len({(s["color"], s["marker"]) for s in map(_style, range(49))}) == 49
 
 
+def test_strategies_that_not_every_estimator_has():
+    frame = pd.concat([
+        frame_of(["a", "b"], estimators=("one",)), frame_of(["a"], estimators=("two",))
+    ])  # fmt: skip
+    assert len(drawn(plot_learning_curves(frame))) == 3
+
+
 def test_wrong_curves():
     frame = frame_of(["a"])
     with pytest.raises(ValueError, match=r"2 data sets, \['A', 'B'\]; expected one"):
@@ -123,12 +130,11 @@ def test_reliability_draws_the_bins_of_the_error(tmp_path):
     (gaps,) = ax.collections
     ends = [segment[:, 1].tolist() for segment in gaps.get_segments()]
     assert ends == [[a, s] for a, s in zip(accuracy, stated)]
-    text = ax.texts[0].get_text().splitlines()
     ece = expected_calibration_error(confidence, correct, 7)
-    assert text == [f"ECE {ece:.3f}", "100 predictions", "7 bins of 14 or 15"]
+    assert ax.get_title() == f"ECE {ece:.3f}, 100 predictions, 7 bins of 14 or 15"
     assert saved(ax, tmp_path)
     assert plot_reliability(confidence, correct, ax=ax) is ax
-    assert plot_reliability([0.5], [1]).texts[0].get_text().endswith("1 bin of 1")
+    assert plot_reliability([0.5], [1]).get_title().endswith("1 bin of 1")
 
 
 # Risk and coverage

@@ -8,7 +8,7 @@ import pytest
 
 from modal_clip_dual.__main__ import main
 from modal_clip_dual.evaluation import read_results, write_report
-from modal_clip_dual.evaluation.report import label_table
+from modal_clip_dual.evaluation.report import curves, label_table
 
 
 def table(strategies=("random", "a"), data="d", estimator="e", seeds=3, **columns):
@@ -72,6 +72,15 @@ def test_parts_that_cannot_be_made_are_left_out(tmp_path, strategies):
     text = path.read_text(encoding="utf-8")
     assert "Labels to the accuracy" not in text
     assert ("Differences" in text) == (len(strategies) > 1)
+
+
+def test_many_curves_are_drawn_by_estimator():
+    names = [f"s{k}" for k in range(6)]
+    frame = pd.concat([table(names, estimator=name) for name in ("one", "two")])
+    assert [(name, set(rows["estimator"])) for name, rows in curves(frame)] == [
+        ("one", {"one"}), ("two", {"two"})
+    ]  # fmt: skip
+    assert [name for name, _ in curves(table(names[:3]))] == ["all"]
 
 
 def test_strategies_with_other_seeds_are_not_compared(tmp_path):
@@ -167,3 +176,35 @@ def test_all_strategies(capsys, tmp_path, monkeypatch):
     assert main(command) == 0
     said = capsys.readouterr().out
     assert f"{len(available_strategies())} runs" in said and "about 10 minutes" in said
+
+
+def test_estimate_counts_a_pass_of_the_image_tower_per_round_of_visual_prompts(digits):
+    """With visual prompts every round encodes the images anew; without, they are encoded once."""
+    from modal_clip_dual import DualPromptClassifier
+    from modal_clip_dual._benchmark import estimate_seconds
+    from modal_clip_dual.active import Protocol
+    from modal_clip_dual.evaluation.compare import make_plan
+
+    seconds = {}
+    for visual_prompts in (None, "vpt-shallow"):
+        clf = DualPromptClassifier(
+            digits.class_names, model_name="demo", pretrained="bundled", device="cpu",
+            visual_prompts=visual_prompts, max_epochs=1, n_jobs=None, random_state=0,
+        )  # fmt: skip
+        plan = make_plan(clf, ["random"], digits.images, digits.target, protocol=Protocol(20, per_class=1), seeds=1)
+        seconds[visual_prompts] = estimate_seconds(plan, plan.runs)
+    assert 0 < seconds[None] < seconds["vpt-shallow"] < 3600
+
+
+def test_tables_with_the_papers_figures(capsys):
+    """They stand beside ours for the paper's CLIP alone, on its budgets."""
+    from argparse import Namespace
+
+    from modal_clip_dual._benchmark import text_tables
+
+    frame = table(("random", "negative-prompt"), data="eurosat", estimator="ViT-B-16")
+    ours = text_tables(frame)
+    with_paper = text_tables(frame, Namespace(model="ViT-B-16", visual_prompts=None))
+    assert with_paper.count("paper") > ours.count("paper")
+    late = frame.assign(budget=frame["budget"] + 0.5)  # no round has 1, 2 or 5% of the pool
+    assert "| eurosat" not in text_tables(late).split("\n\n")[0]

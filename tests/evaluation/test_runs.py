@@ -81,3 +81,34 @@ def test_learning_curves():
     assert lines["a"] == pytest.approx([0.5, 0.7])
     assert lines["b"] == pytest.approx([0.1, 0.2])
     assert plot_learning_curves(frame, ax=ax) is ax
+
+
+@pytest.mark.parametrize(
+    ["first_rows", "message"],
+    [
+        ("best", "first_rows='best'; expected rows of the pool or one of"),
+        ([0, 1], "n_instances=3 distinct rows"),
+        ([0, 1, 1], "n_instances=3 distinct rows"),
+        ([0.0, 1.0, 2.0], "n_instances=3 distinct rows"),
+        ([[0, 1, 2]], "n_instances=3 distinct rows"),
+        ([0, 1, 200], "rows from 0 to 199"),
+        ([-1, 0, 1], "rows from 0 to 199"),
+    ],
+)
+def test_wrong_first_rows(classifier, split, first_rows, message):
+    with pytest.raises(ValueError, match=message):
+        run_active_learning(
+            classifier(), random_sampling, *split, n_instances=3, n_rounds=1, first_rows=first_rows
+        )
+
+
+def test_one_class_is_always_sure():
+    """Before the second class is labelled, a classifier's table of probabilities has one column."""
+    from sklearn.dummy import DummyClassifier
+
+    from modal_clip_dual.evaluation.measurement import measure
+
+    clf = DummyClassifier().fit(np.zeros((3, 2)), [1, 1, 1])
+    measured = measure(clf, np.zeros((4, 2)), np.array([1, 1, 1, 0]))
+    assert measured["accuracy"] == 0.75
+    assert measured["auroc_margin"] == 0.5

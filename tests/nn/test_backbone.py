@@ -160,3 +160,28 @@ def test_auto_precision_on_a_gpu():
     images = torch.rand(4, 3, 32, 32) * 2 - 1
     similarity = (backbone.encode_images(images).cpu() * cpu.encode_images(images)).sum(1)
     assert similarity.min() > 0.99
+
+
+def test_copies_are_the_same_and_its_text_names_it(tiny):
+    import copy
+
+    backbone = tiny()
+    assert copy.deepcopy(backbone) is backbone
+    assert repr(backbone) == f"Backbone({backbone.name}, device='cpu', precision='fp32')"
+
+
+@pytest.mark.parametrize(("has_bf16", "expected"), [(True, "bf16"), (False, "fp16")])
+def test_half_precision_of_a_gpu(monkeypatch, has_bf16, expected):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: has_bf16)
+    assert resolve_precision("auto", torch.device("cuda")) == expected
+    assert resolve_precision("auto", torch.device("cpu")) == "fp32"
+    assert resolve_precision("fp32", torch.device("cuda")) == "fp32"
+
+
+@pytest.mark.parametrize("precision", ["pure_bf16", "bf16"])
+def test_bundled_model_in_half_precision(precision, demo, nothing_loaded):
+    half = load_backbone("demo", "bundled", "cpu", precision)
+    assert half.model.visual.conv1.weight.dtype == torch.bfloat16
+    images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    expected = demo.encode_images(images)
+    assert (half.encode_images(images) * expected).sum(dim=1).min() > 0.99

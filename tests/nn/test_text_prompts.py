@@ -6,7 +6,7 @@ import pickle
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import tiny_config
+from conftest import apart, tiny_config
 
 from modal_clip_dual.nn.text_prompts import PromptedTextEncoder, clean_name, template_embeddings
 
@@ -145,8 +145,7 @@ def test_a_path_is_refused_where_it_would_be_wrong(tiny, kind, path):
 
 
 def test_blocks_of_another_make_are_truncated(tiny):
-    backbone = copy.copy(tiny())
-    backbone.model = copy.deepcopy(backbone.model)
+    backbone = apart(tiny())
 
     class Block(type(backbone.text_tower.transformer.resblocks[1])):
         pass
@@ -158,6 +157,57 @@ def test_blocks_of_another_make_are_truncated(tiny):
     contexts = torch.randn(2, 4, 64, generator=torch.Generator().manual_seed(0))
     expected = PromptedTextEncoder(tiny(), NAMES, 4, "full")(contexts)
     torch.testing.assert_close(encoder(contexts), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("depth", [0, 2])
+@pytest.mark.parametrize("path", ["truncated", "full"])
+def test_blocks_that_take_the_sequence_first(tiny, path, depth):
+    """open_clip's Transformer(batch_first=False)."""
+    backbone = apart(tiny())
+    transformer = backbone.model.transformer
+    transformer.batch_first = False
+    for block in transformer.resblocks:
+        block.attn.batch_first = False
+    contexts = torch.randn(2, 4, 64, generator=torch.Generator().manual_seed(0))
+    deep = torch.randn(2, depth, 4, 64, generator=torch.Generator().manual_seed(1))
+    actual = PromptedTextEncoder(backbone, NAMES, 4, path)(contexts, deep)
+    torch.testing.assert_close(actual, plain(tiny(), contexts, deep), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("path", ["prefix-sharing", "truncated", "full"])
+def test_tower_without_projection(tiny, path):
+    backbone = apart(tiny())
+    backbone.model.text_projection = None
+    actual = PromptedTextEncoder(backbone, NAMES, 4, path)(template_context(backbone, "a photo of a"))[0]
+    with torch.no_grad():
+        tokens = backbone.tokenizer([f"a photo of a {clean_name(name)}." for name in NAMES])
+        expected = F.normalize(backbone.model.encode_text(tokens), dim=-1)
+    assert expected.shape == (len(NAMES), 64)
+    torch.testing.assert_close(actual, expected, atol=1e-5, rtol=0)
+
+
+def test_tokenizer_without_the_placeholder_is_refused(tiny):
+    """Contexts stand where the tokenizer puts the placeholder: one that splits words at random cannot do."""
+    backbone = apart(tiny())
+
+    class Reversing(type(backbone.tokenizer)):
+        def __call__(self, texts, context_length=None):
+            return super().__call__([" ".join(reversed(text.split())) for text in texts], context_length)
+
+    backbone.tokenizer = Reversing(context_length=40)
+    with pytest.raises(ValueError, match="its tokenizer does not map"):
+        PromptedTextEncoder(backbone, NAMES, 4)
+
+
+def test_embeddings_of_a_few_class_lists_are_kept(tiny, monkeypatch):
+    backbone = apart(tiny())
+    first = template_embeddings(backbone, ["cat", "dog"], ["a {}."])
+    for k in range(40):
+        template_embeddings(backbone, ["cat", f"dog {k}"], ["a {}."])
+    assert 1 <= len(backbone.text_cache) <= 32
+    again = template_embeddings(backbone, ["cat", "dog"], ["a {}."])
+    assert again is not first
+    torch.testing.assert_close(again, first)
 
 
 def test_hook_is_gone_afterwards(tiny):
@@ -188,7 +238,7 @@ def test_names_that_cannot_be_told_apart_are_refused(tiny):
 
 
 def test_tower_without_token_embedding_is_refused(tiny, monkeypatch):
-    backbone = copy.copy(tiny())
+    backbone = apart(tiny())
     monkeypatch.setattr(type(backbone), "text_tower", torch.nn.Linear(1, 1))
     with pytest.raises(ValueError, match=r"text tower \(Linear\) takes no learnable context"):
         PromptedTextEncoder(backbone, NAMES, 2)

@@ -7,6 +7,7 @@ import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import apart, tiny_config
 
 from modal_clip_dual.nn.backbone import Backbone, load_backbone
 from modal_clip_dual.nn.module import DualPromptModule
@@ -165,11 +166,22 @@ def test_without_tokens_it_is_encode_image(tiny, pixels, kind):
             torch.testing.assert_close(encoder(pixels, tokens), expected, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("kind", ["vpt-deep", "maple"])
+def test_blocks_that_take_the_sequence_first(tiny, pixels, kind):
+    """open_clip's Transformer(batch_first=False)."""
+    backbone = apart(tiny())
+    backbone.model.visual.transformer.batch_first = False
+    for block_ in backbone.model.visual.transformer.resblocks:
+        block_.attn.batch_first = False
+    with torch.no_grad():
+        actual = module(backbone, kind).image_embeddings(pixels)
+        expected = module(tiny(), kind).image_embeddings(pixels)
+    torch.testing.assert_close(actual, expected, atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize("vision", [{"pool_type": "avg"}, {"no_ln_pre": True}, {"ls_init_value": 0.5}])
 def test_other_forms_of_the_tower(pixels, vision):
     """Average pooling leaves the tokens out; layer scale and a missing ln_pre are kept."""
-    from conftest import tiny_config
-
     config = tiny_config()
     config["vision_cfg"] |= vision
     with torch.random.fork_rng():

@@ -141,6 +141,12 @@ def test_uncertainty(score):
     np.testing.assert_array_equal(np.argsort(-uncertainty), np.argsort(confidence))
 
 
+@pytest.mark.parametrize("empty", [np.zeros((0, 128), np.float32), [], np.zeros((0, 8, 8), np.uint8)])
+def test_uncertainty_of_nothing(fitted, empty):
+    with pytest.raises(ValueError, match="X is empty"):
+        negative_prompt_uncertainty(fitted, empty)
+
+
 def test_uncertainty_is_the_complement_of_the_correct_probability(fitted, embeddings):
     np.testing.assert_allclose(
         negative_prompt_uncertainty(fitted, embeddings),

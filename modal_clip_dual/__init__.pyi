@@ -1,0 +1,25 @@
+# The public names and where they are: lazy_loader resolves them at first use, type checkers read them.
+from .active import DualPromptLearner as DualPromptLearner
+from .classifier import DualPromptClassifier as DualPromptClassifier
+from .encoder import CLIPImageEncoder as CLIPImageEncoder
+from .strategies import (
+    alfa_mix_sampling as alfa_mix_sampling,
+    badge_sampling as badge_sampling,
+    cec_sampling as cec_sampling,
+    class_balanced_entropy_sampling as class_balanced_entropy_sampling,
+    class_balanced_margin_sampling as class_balanced_margin_sampling,
+    coreset_sampling as coreset_sampling,
+    dropquery_sampling as dropquery_sampling,
+    gcnal_sampling as gcnal_sampling,
+    get_strategy as get_strategy,
+    mine_confident as mine_confident,
+    negative_prompt_sampling as negative_prompt_sampling,
+    negative_prompt_uncertainty as negative_prompt_uncertainty,
+    pcb_sampling as pcb_sampling,
+    probcover_sampling as probcover_sampling,
+    random_sampling as random_sampling,
+    register_strategy as register_strategy,
+    typiclust_sampling as typiclust_sampling,
+)
+
+__version__: str

@@ -1,0 +1,7 @@
+# The public names and where they are: lazy_loader resolves them at first use, type checkers read them.
+from .benchmarks import (
+    available_benchmarks as available_benchmarks,
+    load_benchmark as load_benchmark,
+)
+from .digits import load_digits_images as load_digits_images
+from .folders import load_image_folder as load_image_folder

@@ -1,0 +1,27 @@
+# The public names and where they are: lazy_loader resolves them at first use, type checkers read them.
+from .compare import (
+    compare_strategies as compare_strategies,
+    read_results as read_results,
+)
+from .metrics import (
+    area_under_risk_coverage as area_under_risk_coverage,
+    auroc_of_correctness as auroc_of_correctness,
+    expected_calibration_error as expected_calibration_error,
+    negative_log_likelihood as negative_log_likelihood,
+)
+from .plots import (
+    plot_learning_curves as plot_learning_curves,
+    plot_queried_images as plot_queried_images,
+    plot_reliability as plot_reliability,
+    plot_risk_coverage as plot_risk_coverage,
+    plot_win_matrix as plot_win_matrix,
+)
+from .report import write_report as write_report
+from .runs import run_active_learning as run_active_learning
+from .summary import (
+    area_under_learning_curve as area_under_learning_curve,
+    compare_pairs as compare_pairs,
+    labels_to_reach as labels_to_reach,
+    paper_table as paper_table,
+    summarize as summarize,
+)

@@ -1,0 +1,37 @@
+# The public names and where they are: lazy_loader resolves them at first use, type checkers read them.
+from .alfa_mix import alfa_mix_sampling as alfa_mix_sampling
+from .badge import (
+    badge_gradient_norm as badge_gradient_norm,
+    badge_sampling as badge_sampling,
+)
+from .cec import (
+    cec_sampling as cec_sampling,
+    cec_uncertainty as cec_uncertainty,
+)
+from .class_balanced import (
+    class_balanced_entropy_sampling as class_balanced_entropy_sampling,
+    class_balanced_margin_sampling as class_balanced_margin_sampling,
+)
+from .coreset import (
+    coreset_distance as coreset_distance,
+    coreset_sampling as coreset_sampling,
+)
+from .dropquery import (
+    dropquery_disagreement as dropquery_disagreement,
+    dropquery_sampling as dropquery_sampling,
+)
+from .gcnal import gcnal_sampling as gcnal_sampling
+from .mining import mine_confident as mine_confident
+from .negative_prompt import (
+    negative_prompt_sampling as negative_prompt_sampling,
+    negative_prompt_uncertainty as negative_prompt_uncertainty,
+)
+from .pcb import pcb_sampling as pcb_sampling
+from .probcover import probcover_sampling as probcover_sampling
+from .random import random_sampling as random_sampling
+from .registry import (
+    available_strategies as available_strategies,
+    get_strategy as get_strategy,
+    register_strategy as register_strategy,
+)
+from .typiclust import typiclust_sampling as typiclust_sampling
