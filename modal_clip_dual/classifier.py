@@ -250,7 +250,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
 
     def __init__(
         self,
-        class_names: Sequence[str] | Mapping[Any, str] | None = None,
+        class_names: Sequence[str] | np.ndarray | Mapping[Any, str] | None = None,
         *,
         model_name: str = "ViT-B-16",
         pretrained: str | None = "openai",

@@ -21,7 +21,7 @@ SCORING = (
     "predict", "predict_proba", "predict_logits", "clean_logits", "predict_clean_proba",
     "predict_correct_proba", "zero_shot_proba", "transform", "decision_function",
 )  # fmt: skip
-INTERVAL = 0.05  # seconds between two looks at the memory
+INTERVAL = 0.02  # seconds between two looks at the memory
 
 
 def measure(estimator: Any, X: Any, y: Any) -> dict[str, float]:
@@ -132,8 +132,27 @@ def scoring_clock(estimator: Any) -> Iterator[list[float]]:
             delattr(owner, name)
 
 
+def resident_mib(children: bool = False) -> float:
+    """Resident memory of this process, in MiB; with those that it has started or without."""
+    import psutil
+
+    here = psutil.Process()
+    total = here.memory_info().rss
+    for process in here.children(recursive=True) if children else ():
+        try:
+            total += process.memory_info().rss
+        except psutil.NoSuchProcess:
+            pass
+    return float(total / 2**20)
+
+
 class PeakMemory:
-    """Largest resident memory of this process while a block runs, in MiB, sampled.
+    """Largest `resident_mib` while a block runs, sampled.
+
+    Parameters
+    ----------
+    children : bool, default=False
+        Whether processes that this one started count, too.
 
     Examples
     --------
@@ -144,10 +163,10 @@ class PeakMemory:
     True
     """
 
-    def __enter__(self) -> PeakMemory:
-        import psutil
+    def __init__(self, children: bool = False):
+        self.children = children
 
-        self._process = psutil.Process()
+    def __enter__(self) -> PeakMemory:
         self.mib = 0.0
         self._stop = threading.Event()
         self._look()
@@ -156,7 +175,7 @@ class PeakMemory:
         return self
 
     def _look(self) -> None:
-        self.mib = max(self.mib, self._process.memory_info().rss / 2**20)
+        self.mib = max(self.mib, resident_mib(self.children))
 
     def _sample(self) -> None:
         while not self._stop.wait(INTERVAL):

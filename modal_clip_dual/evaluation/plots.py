@@ -357,7 +357,7 @@ def plot_queried_images(
     predicted: Any,
     true: Any,
     correct_proba: Any,
-    class_names: Sequence[str] | Mapping[Any, str] | None = None,
+    class_names: Sequence[str] | np.ndarray | Mapping[Any, str] | None = None,
     n_columns: int = 5,
     figure: Figure | SubFigure | None = None,
 ) -> np.ndarray:
@@ -445,7 +445,7 @@ def plot_queried_images(
 
 
 def _called(
-    labels: Any, class_names: Sequence[str] | Mapping[Any, str] | None, argument: str
+    labels: Any, class_names: Sequence[str] | np.ndarray | Mapping[Any, str] | None, argument: str
 ) -> list[str]:
     labels = np.asarray(labels).tolist()
     if class_names is None:

@@ -13,7 +13,6 @@ import json
 import os
 import shutil
 import tempfile
-import threading
 import time
 from pathlib import Path
 
@@ -60,36 +59,6 @@ def write_images(folder: Path, n: int, side: int) -> list[str]:
     return paths
 
 
-class PeakMemory:
-    """Samples the resident memory of this process and its children, in bytes."""
-
-    def __enter__(self):
-        self.peak, self._stop = 0, threading.Event()
-        self._thread = threading.Thread(target=self._sample)
-        self._thread.start()
-        return self
-
-    def _sample(self):
-        while not self._stop.wait(0.02):
-            self.peak = max(self.peak, resident())
-
-    def __exit__(self, *error):
-        self._stop.set()
-        self._thread.join()
-
-
-def resident() -> int:
-    """Resident memory of this process and its children, in bytes."""
-    here = psutil.Process()
-    total = 0
-    for process in [here, *here.children(recursive=True)]:
-        try:
-            total += process.memory_info().rss
-        except psutil.NoSuchProcess:
-            pass
-    return total
-
-
 def report_workers(paths, preprocessing):
     """Print what it takes to start two workers, and what they hold."""
     from joblib.externals.loky import get_reusable_executor
@@ -120,6 +89,7 @@ def main():
     args = parser.parse_args()
     args.n_jobs = args.n_jobs if args.n_jobs == "auto" else int(args.n_jobs)
     from modal_clip_dual import DualPromptClassifier
+    from modal_clip_dual.evaluation.measurement import PeakMemory, resident_mib
 
     with tempfile.TemporaryDirectory() as folder:
         model_name = write_model(Path(folder, "model"))
@@ -140,13 +110,13 @@ def main():
         clf.fit(paths[:16], np.arange(16) % 2).predict_proba(paths[:1])
         if args.n_jobs != 1:
             report_workers(paths, clf.net_.module_.text_encoder.backbone.preprocessing)
-        before = resident()
+        before = resident_mib(children=True)
         for turn in ("first", "second"):
             if args.visual_prompts is None:
                 clf.net_.module_.text_encoder.backbone.embedding_cache.clear()
             else:
                 clf.__dict__.pop("_moved_embeddings", None)
-            with PeakMemory() as memory:
+            with PeakMemory(children=True) as memory:
                 start = time.perf_counter()
                 clf.predict_proba(paths)
                 seconds = time.perf_counter() - start
@@ -154,7 +124,7 @@ def main():
                 f"{turn} pass: {args.images} files of {args.side} x {args.side} ({size:.0f} KiB each), "
                 f"n_jobs={args.n_jobs}, cache={args.cache}, visual_prompts={args.visual_prompts}: "
                 f"{args.images / seconds:.0f} images/s, "
-                f"{(memory.peak - before) / 2**20:.0f} MiB beyond the model ({before / 2**20:.0f} MiB)",
+                f"{memory.mib - before:.0f} MiB beyond the model ({before:.0f} MiB)",
                 flush=True,
             )
 

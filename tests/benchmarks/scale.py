@@ -22,11 +22,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from reading import PeakMemory, resident
 from strategies import write_model, write_pool
 
 from modal_clip_dual import DualPromptClassifier, DualPromptLearner, negative_prompt_sampling
 from modal_clip_dual.active import Protocol
+from modal_clip_dual.evaluation.measurement import PeakMemory, resident_mib
 
 
 def make(model: str, n_classes: int, **params) -> DualPromptClassifier:
@@ -37,12 +37,12 @@ def make(model: str, n_classes: int, **params) -> DualPromptClassifier:
 
 def measured(function) -> tuple[float, float]:
     """Seconds and MiB of a call."""
-    before = resident()
+    before = resident_mib()
     with PeakMemory() as memory:
         start = time.perf_counter()
         function()
         seconds = time.perf_counter() - start
-    return seconds, (max(memory.peak, resident()) - before) / 2**20
+    return seconds, memory.mib - before
 
 
 def table(rows: dict[str, list[tuple[float, float]]], base: str | None = None) -> None:

@@ -20,7 +20,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from reading import CONFIG, PeakMemory, resident
+from reading import CONFIG
 
 
 def write_pool(path: Path, n: int, width: int, n_classes: int) -> None:
@@ -57,6 +57,7 @@ def measure(name: str, path: Path, model: str, n_classes: int, n_queries: int, d
     from modAL.models import ActiveLearner
 
     from modal_clip_dual import DualPromptClassifier, get_strategy
+    from modal_clip_dual.evaluation.measurement import PeakMemory, resident_mib
 
     warnings.simplefilter("ignore")
     X, y = np.load(path), np.load(path.with_suffix(".labels.npy"))
@@ -71,7 +72,7 @@ def measure(name: str, path: Path, model: str, n_classes: int, n_queries: int, d
     if "device" in parameters and device != "cpu":
         kwargs["device"] = device
     strategy(learner, pool[:2000], 10, **kwargs)  # imports, and what torch sets up once
-    before = resident()
+    before = resident_mib()
     with PeakMemory() as memory:
         start = time.perf_counter()
         rows = strategy(learner, pool, n_queries, **kwargs)
@@ -80,7 +81,7 @@ def measure(name: str, path: Path, model: str, n_classes: int, n_queries: int, d
     assert len(set(rows.tolist())) == n_queries
     return {
         "seconds": seconds,
-        "mib": (max(memory.peak, resident()) - before) / 2**20,
+        "mib": memory.mib - before,
         "classes": len(set(y[500:][rows].tolist())),
     }
 

@@ -16,8 +16,8 @@ import time
 import warnings
 
 import torch
-from reading import PeakMemory, resident
 
+from modal_clip_dual.evaluation.measurement import PeakMemory, resident_mib
 from modal_clip_dual.nn.backbone import load_backbone
 from modal_clip_dual.nn.text_prompts import PromptedTextEncoder
 
@@ -26,13 +26,13 @@ NAMES = [f"{a} {b}" for a in WORDS for b in WORDS]
 
 
 def step(encoder, contexts, weight):
-    """Seconds, peak memory in bytes, embeddings and gradient of a step."""
+    """Seconds, peak memory in MiB, embeddings and gradient of a step."""
     with PeakMemory() as memory:
         start = time.perf_counter()
         embeddings = encoder(contexts)
         (gradient,) = torch.autograd.grad((embeddings * weight).sum(), contexts)
         seconds = time.perf_counter() - start
-    return seconds, max(memory.peak, resident()), embeddings.detach(), gradient
+    return seconds, memory.mib, embeddings.detach(), gradient
 
 
 def main():
@@ -58,7 +58,7 @@ def main():
     contexts = (torch.randn(2, args.context, width, generator=generator) * 0.02).requires_grad_()
     weight = torch.randn(2, len(names), backbone.embed_dim, generator=generator)
     print(f"text tower of {args.model}, C = {len(names)}, M = {args.context}, torch "
-          f"{torch.__version__}, {torch.get_num_threads()} threads; loaded: {resident() >> 20} MiB")  # fmt: skip
+          f"{torch.__version__}, {torch.get_num_threads()} threads; loaded: {resident_mib():.0f} MiB")  # fmt: skip
     seconds = {path: [] for path in encoders}
     results, peaks = {}, {}
     for repeat in range(args.repeats + 1):
@@ -73,7 +73,7 @@ def main():
     for path, median in medians.items():
         off = (results[path][0] - output).abs().max()
         turned = (results[path][1] - gradient).norm() / gradient.norm()
-        peak = peaks[path] >> 20 if len(medians) == 1 else ""  # else another path's may linger
+        peak = f"{peaks[path]:.0f}" if len(medians) == 1 else ""  # else another path's may linger
         print(f"| {path} | {median:.3f} | {medians[base] / median:.1f} | {peak} | "
               f"{off:.1e} | {turned:.1e} |", flush=True)  # fmt: skip
 
