@@ -335,6 +335,12 @@ def test_prediction_in_batches(fitted, embeddings, monkeypatch):
     np.testing.assert_allclose(batched.clean_logits(embeddings), expected, atol=1e-4)
 
 
+def test_the_net_alone_predicts_the_same(fitted, embeddings):
+    np.testing.assert_allclose(
+        fitted.net_.predict_proba(embeddings[:50]), fitted.predict_proba(embeddings[:50]), atol=1e-6
+    )
+
+
 def test_feature_names(classifier, embeddings, digits):
     frame = pd.DataFrame(embeddings[:30], columns=[f"e{k}" for k in range(128)])
     clf = classifier().fit(frame, digits.target[:30])

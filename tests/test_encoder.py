@@ -17,6 +17,7 @@ from PIL import Image
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
+from sklearn.utils.validation import check_is_fitted
 
 from modal_clip_dual import CLIPImageEncoder, encoder
 from modal_clip_dual.data import reading
@@ -152,6 +153,7 @@ def test_encoder_forms_of_x(backbone, make, images, paths):
 def test_encoder_is_stateless(make, images):
     encoder = make()
     before = dict(vars(encoder))
+    check_is_fitted(encoder)  # needs no fit
     fitted = encoder.fit(images)
     assert fitted is encoder
     assert vars(encoder) == before

@@ -11,7 +11,7 @@ from modal_clip_dual.__main__ import build_parser, demo_table, main
 
 def test_demo(tmp_path, capsys):
     figure, csv = tmp_path / "curves.png", tmp_path / "runs.csv"
-    arguments = ["demo", "--rounds", "2", "--seeds", "1", "--device", "cpu"]
+    arguments = ["demo", "--rounds", "2", "--seeds", "1", "--device", "cpu", "--budget", "0.02"]
     assert main([*arguments, "--figure", str(figure), "--csv", str(csv)]) == 0
     output = capsys.readouterr().out
     assert output.count("round 1") == output.count("round 2") == 3
@@ -19,6 +19,7 @@ def test_demo(tmp_path, capsys):
     assert figure.read_bytes().startswith(b"\x89PNG")
     frame = pd.read_csv(csv)
     assert len(frame) == 6
+    assert frame["n_labels"].tolist() == [24, 48] * 3
     first = frame[frame["round"] == 1]["accuracy"]
     assert first.nunique() == 1  # every strategy starts from the same labels
     assert first.iloc[0] > 0.4

@@ -151,6 +151,8 @@ def test_numbers_that_are_not_finite_are_refused(fitted, embeddings, tmp_path):
 def test_rows():
     array = np.arange(20).reshape(10, 2)
     rows = Rows(array, [3, 1, 7])
+    with pytest.raises(ValueError, match="gathered"):
+        rows.__array__(copy=False)
     assert rows.shape == (3, 2) and len(rows) == 3 and rows.ndim == 2
     np.testing.assert_array_equal(rows[1:], array[[1, 7]])
     np.testing.assert_array_equal(np.asarray(rows), array[[3, 1, 7]])

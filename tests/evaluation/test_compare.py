@@ -225,6 +225,13 @@ def test_one_strategy_without_a_list(data):
         assert frame["strategy"].unique().tolist() == ["random" if strategy == "random" else "random_sampling"]
 
 
+@pytest.mark.parametrize(("protocol", "n_labels"), [("paper", [2, 4, 6, 8, 10, 12]), ("pcb", [*range(10, 90, 10)])])
+def test_protocols_by_name(data, protocol, n_labels):
+    """1% of the pool of 160, six times; as many labels as classes, eight times."""
+    frame = compare(GaussianNB(), "random", **data, protocol=protocol, seeds=1)
+    assert frame["n_labels"].tolist() == n_labels
+
+
 def test_a_function_without_source(data):
     scope = {}
     exec("def typed_in(learner, X, n_instances):\n    return list(range(n_instances))", scope)
