@@ -193,9 +193,9 @@ def _plain_value(name: str, value: Any) -> Any:
     return value
 
 
-def params_of(saved: dict[str, Any]) -> dict[str, Any]:
+def params_of(saved: dict[str, Any], without: Collection[str] = ()) -> dict[str, Any]:
     """Constructor arguments from the "params" of `plain_params`."""
-    params = dict(saved["params"])
+    params = {name: value for name, value in saved["params"].items() if name not in without}
     names = params.get("class_names")
     if isinstance(names, dict):
         params["class_names"] = dict(map(tuple, names["items"]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from inspect import signature
@@ -15,18 +15,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from modAL.models import ActiveLearner
 from sklearn.metrics import cohen_kappa_score
+from sklearn.utils.validation import _num_samples
 
 from ._compat import query_returns_metrics
 from ._input import check_integer
-from ._labels import check_labels
+from ._labels import check_labels, encode_labels, resolve_labels
 from ._state import check_target, params_of, plain, plain_params, read_state, write_state
 from ._tensors import Rows, is_mapped
 from ._undo import unchanged_on_error
-from .classifier import DualPromptClassifier
+from .classifier import NOT_SAVED, DualPromptClassifier
 from .data.images import as_array, check_files, image_key, kind_of
 from .strategies import mine_confident, negative_prompt_sampling
 from .strategies._ask import call_strategy
 from .strategies._selection import check_n_instances
+from .strategies.negative_prompt import SCORES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -437,7 +439,7 @@ class DualPromptLearner(ActiveLearner):
                 self.query_strategy, self, self._part(left), n_instances, seed, *args, **kwargs
             )
         rows = left[chosen]
-        self._query = {"rows": rows.tolist(), "scores": self._believed(rows)}
+        self._query = {"rows": rows.tolist(), "scores": self._believed(rows), "score": kwargs.get("score")}
         self._query["query_seconds"] = time.perf_counter() - began
         self._save()
         instances = self._pool[rows]
@@ -484,10 +486,10 @@ class DualPromptLearner(ActiveLearner):
         y = check_labels(y)
         if len(y) != len(rows):
             raise ValueError(f"y has {len(y)} labels for {len(rows)} samples")
-        self._check_known(y)
         if self._pending is not None and set(self._pending["rows"]) != set(rows):
             self._train_round()  # labels of a training that was interrupted are not lost
             rows = self._rows_of(None, rows)
+        self._check_labels(y)
         self._pending = {"rows": rows, "labels": y}
         self._save()  # labels are the dearest thing here: kept before anything is computed
         self._train_round()
@@ -516,12 +518,17 @@ class DualPromptLearner(ActiveLearner):
         positions: np.ndarray = rows.astype(np.intp)
         return positions
 
-    def _check_known(self, y: np.ndarray) -> None:
-        from ._labels import encode_labels, resolve_labels
-
-        if self.estimator.class_names is not None:
-            classes, _, _ = resolve_labels(self.estimator.class_names, y)
-            encode_labels(y, classes)
+    def _check_labels(self, y: np.ndarray) -> None:
+        """Refuse labels that cannot be trained on, alone or together with those before."""
+        if len(self.labels_) and _are_names(y) != _are_names(self.labels_):
+            kinds = ("positions", "names") if _are_names(y) else ("names", "positions")
+            raise ValueError(
+                f"the labels so far are {kinds[0]} such as {self.labels_[0]!r}, y holds {kinds[1]} such as "
+                f"{y[0]!r}; expected one kind"
+            )
+        labels = np.concatenate([self.labels_, y]) if len(self.labels_) else y
+        classes, _, _ = resolve_labels(self.estimator.class_names, labels)
+        encode_labels(y, classes)
 
     def _train_round(self) -> None:
         """Mine with the model that made the query, then train on labels and pseudo-labels.
@@ -571,17 +578,23 @@ class DualPromptLearner(ActiveLearner):
         return believed
 
     def _score(self) -> str:
-        """The strategy's own score, if it has one: querying and mining share it."""
+        """The score that the query ranked by, if it is one of ours: querying and mining share it."""
         parameter = signature(self.query_strategy).parameters.get("score")
-        score: str = "clean" if parameter is None else parameter.default
-        return score
+        asked = (self._query or {}).get("score") or getattr(parameter, "default", None)
+        return asked if asked in SCORES else "clean"
 
-    def _as_labels(self, predicted: np.ndarray, like: np.ndarray) -> np.ndarray:
-        """Predictions of round 0, which are positions, as names if the labels are names."""
-        if predicted.dtype.kind in "iu" and like.dtype.kind in "OUST":
-            named: np.ndarray = np.array(self.estimator._names)[predicted]
+    def _as_labels(self, labels: np.ndarray, like: np.ndarray) -> np.ndarray:
+        """Positions in a list of class names as names, or names as positions, as `like` has them."""
+        names = self.estimator.class_names
+        if names is None or isinstance(names, Mapping):
+            return labels
+        if labels.dtype.kind in "iu" and _are_names(like):
+            named: np.ndarray = np.array(list(names))[labels]
             return named
-        return predicted
+        if _are_names(labels) and like.dtype.kind in "iu":
+            position = {name: k for k, name in enumerate(names)}
+            return np.array([position[name] for name in labels.tolist()], dtype=like.dtype)
+        return labels
 
     def _seed_estimator(self, round_: int) -> None:
         sequence = np.random.SeedSequence([self.random_state, round_])
@@ -593,7 +606,7 @@ class DualPromptLearner(ActiveLearner):
         record = {
             "round": len(self.log_), "n_labels": len(self.rows_), "n_pseudo": len(self.pseudo_rows_),
             "pseudo_accuracy": None, "accuracy": None, "estimated_accuracy": None, "kappa": None,
-            **asked, "train_seconds": seconds,
+            **{name: asked[name] for name in ("rows", "scores", "query_seconds")}, "train_seconds": seconds,
         }  # fmt: skip
         if n_new and record["rows"] != self.rows_[-n_new:].tolist():  # labels of others than asked
             record["rows"], record["scores"] = self.rows_[-n_new:].tolist(), None
@@ -603,15 +616,16 @@ class DualPromptLearner(ActiveLearner):
             predicted = self._as_labels(predicted, like)
             if len(left):
                 record["estimated_accuracy"] = float(sure[left].mean())
-            last = self._predictions
-            if last is not None and (last.dtype.kind in "iu") == (predicted.dtype.kind in "iu"):
+            if self._predictions is not None:
+                last = self._as_labels(self._predictions, predicted)
                 same = np.array_equal(last, predicted)  # kappa is not defined for one class only
                 record["kappa"] = 1.0 if same else float(cohen_kappa_score(last, predicted))
             self._predictions = predicted
             if self._truth is not None and len(left):
                 record["accuracy"] = float((predicted[left] == self._truth[left]).mean())
         if self._truth is not None and len(self.pseudo_rows_):
-            right = self.pseudo_labels_ == self._truth[self.pseudo_rows_]
+            pseudo = self._as_labels(self.pseudo_labels_, self._truth)
+            right = pseudo == self._truth[self.pseudo_rows_]
             record["pseudo_accuracy"] = float(right.mean())
         self.log_.append(record)
 
@@ -657,7 +671,8 @@ class DualPromptLearner(ActiveLearner):
         Raises
         ------
         ValueError
-            If the protocol is unknown.
+            If the protocol is unknown, or needs the number of classes and ``class_names`` is None; if
+            the oracle's labels are not as many as the pool's rows.
         """
         if not isinstance(protocol, Protocol):
             if protocol not in PROTOCOLS:
@@ -667,14 +682,24 @@ class DualPromptLearner(ActiveLearner):
             protocol = PROTOCOLS[protocol]
         if not callable(oracle):
             labels = check_labels(oracle, "oracle")
+            n_pool = _num_samples(self.X_pool)
+            if len(labels) != n_pool:
+                raise ValueError(f"oracle has {len(labels)} labels, X_pool {n_pool} rows")
 
             def oracle(rows: np.ndarray, instances: Any) -> Any:
                 return labels[rows]
 
         self.random_first_query = self.random_first_query or protocol.random_first_query
         self.start()
+        if self._pending is not None:
+            self._train_round()
         classes: Any = getattr(self.estimator, "classes_", self.estimator.class_names)
-        n_instances = protocol.n_instances(len(self._pool), len(classes))
+        if classes is None and protocol.per_class is not None:
+            raise ValueError(
+                f"class_names is None, so {protocol} does not know how many labels a round has; expected "
+                "class_names, or a protocol with fraction"
+            )
+        n_instances = protocol.n_instances(len(self._pool), 0 if classes is None else len(classes))
         while len(self.log_) <= protocol.n_rounds and self.stop_reason() is None:
             n = min(n_instances, len(self.unlabelled_))
             if self.budget is not None:
@@ -694,7 +719,7 @@ class DualPromptLearner(ActiveLearner):
         prompts, arrays = self.estimator._saved_prompts() if fitted else (None, {})
         settings = {
             "prompts": prompts,
-            "estimator": plain_params(self.estimator, without=("random_state",)),
+            "estimator": plain_params(self.estimator, without=("random_state", *NOT_SAVED)),
             "query_strategy": _name_of(self.query_strategy),
             "n_pseudo": int(self.n_pseudo),
             "random_first_query": bool(self.random_first_query),
@@ -745,7 +770,8 @@ class DualPromptLearner(ActiveLearner):
         X_pool : array-like, default=None
             The same pool; not needed if it consists of paths.
         estimator : DualPromptClassifier, default=None
-            Needed only if a parameter of the saved one was no plain value.
+            Needed only if a parameter of the saved one was no plain value, and for its
+            ``cache_folder``, which is not saved.
         query_strategy : callable, default=None
             Needed only if the saved one was no function of this package or of modAL.
         stopping : sequence of callable, default=()
@@ -828,6 +854,10 @@ class DualPromptLearner(ActiveLearner):
         return bundle
 
 
+def _are_names(labels: np.ndarray) -> bool:
+    return labels.dtype.kind in "OUST"
+
+
 def _keys_of(pool: np.ndarray) -> np.ndarray:
     from hashlib import blake2b
 
@@ -856,7 +886,7 @@ def _estimator_of(saved: dict[str, Any]) -> DualPromptClassifier:
             f"estimator: the saved state cannot hold its {', '.join(saved['missing'])}; pass an "
             "estimator with the same parameters"
         )
-    return DualPromptClassifier(**params_of(saved))
+    return DualPromptClassifier(**params_of(saved, without=NOT_SAVED))
 
 
 def _name_of(strategy: Any) -> str | None:

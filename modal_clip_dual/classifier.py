@@ -69,7 +69,9 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     ----------
     class_names : list of str or dict of {label: str}, default=None
         What the classes are called in a prompt; underscores are read as spaces.  With a
-        list, labels are either positions in it (integers) or the names themselves.  With
+        list, labels are either positions in it (integers) or the names themselves.  Where another
+        estimator numbers the names before it passes them on (VotingClassifier, BaggingClassifier,
+        CalibratedClassifierCV), the list has to be sorted: ``sorted(names)``.  With
         None the classes are the labels that ``fit`` is given and each label is its own
         name; an active learner should be told all classes instead, since the first
         labels seldom contain every one.
@@ -137,7 +139,8 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     cache : {"memory", "disk"} or None, default="memory"
         Where what was made of an image is kept, so that later rounds need not read it
         again: its embedding, or with visual prompts its pixels.  ``"memory"``: in this
-        process, up to 1 GiB.  ``"disk"``: in ``cache_folder``, for every later process.
+        process, up to 1 GiB.  ``"disk"``: in ``cache_folder``, for every later process.  The
+        embeddings of a fit with visual prompts stay with it whatever this says, up to 1 GiB.
     cache_folder : str or path-like or None, default=None
         Folder of ``cache="disk"``; None is ``modal_clip_dual`` in the user's cache folder.
     device : str, default="auto"
@@ -148,7 +151,8 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     net_params : dict, default=None
         Further arguments of the `skorch.NeuralNetClassifier`, for instance
         ``{"optimizer": torch.optim.AdamW, "callbacks": [...]}``.  An ``iterator_train`` of
-        your own gets images as the model takes them, without ``augment``.
+        your own gets images as the model takes them, without ``augment``.  A ``train_split`` leaves the
+        learning rate above 0 at the end: its schedule counts every sample.
     verbose : int, default=1
         0: silent.  1: a progress bar when encoding images takes more than a few seconds.
         2: also skorch's line per epoch.
@@ -1075,7 +1079,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         from ._state import params_of
 
         try:
-            return cls(**params_of(settings["estimator"]) | params)
+            return cls(**params_of(settings["estimator"], without=NOT_SAVED) | params)
         except (KeyError, ValueError) as error:  # TypeError: an argument of load that does not exist
             raise _damaged(path, error) from error
 

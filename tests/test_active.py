@@ -136,6 +136,75 @@ def test_score_of_the_strategy_is_that_of_mining(make, pool, monkeypatch):
         make(query_strategy=strategy).run(pool[1], protocol=Protocol(1, per_class=1))
     assert scores == ["clean", "normalized"]
 
+    def of_mine(learner, X, n_instances, score="entropy"):
+        return np.arange(n_instances)
+
+    for strategy, asked in ((negative_prompt_sampling, {"score": "margin"}), (of_mine, {})):
+        learner = make(query_strategy=strategy)
+        rows, _ = learner.query(n_instances=5, **asked)
+        learner.teach(rows=rows, y=pool[1][rows])
+    assert scores[2:] == ["margin", "clean"]
+    assert "score" not in learner.log_[1]
+
+
+@pytest.mark.parametrize("names_are", ["taught", "known"])
+def test_labels_and_truth_may_be_of_either_kind(make, digits, pool, names_are):
+    """Positions in the list of class names, or names: the log is the same."""
+    X, y = pool
+    names = np.array(digits.class_names)[y]
+    truth, labels = (y, names) if names_are == "taught" else (names, y)
+    plain, mixed = make(y_pool=y), make(y_pool=truth)
+    for learner, taught in ((plain, y), (mixed, labels)):
+        learner.run(taught, protocol=Protocol(2, per_class=1))
+    assert mixed.predict(X).dtype.kind == labels.dtype.kind
+    for name in ("rows", "n_pseudo", "accuracy", "pseudo_accuracy", "kappa"):
+        values = [[record[name] for record in learner.log_] for learner in (plain, mixed)]
+        # Names are sorted, so the classes' order, and with it the last digits, differ.
+        assert values[0][:2] == values[1][:2], name
+    assert mixed.log_[2]["accuracy"] > 0.5 and mixed.log_[2]["pseudo_accuracy"] > 0.5
+
+
+def test_run_goes_on_after_ctrl_c(make, pool, monkeypatch):
+    """Neither a label nor a round more than without it."""
+    X, y = pool
+    protocol = Protocol(3, per_class=1)
+    expected = make(budget=20).run(y, protocol=protocol)
+    learner = make(budget=20)
+    with monkeypatch.context() as patch:
+        fit = type(learner.estimator).fit
+
+        def interrupted(self, X, *args, **kwargs):
+            if len(X) == 20:
+                raise KeyboardInterrupt
+            return fit(self, X, *args, **kwargs)
+
+        patch.setattr(type(learner.estimator), "fit", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            learner.run(y, protocol=protocol)
+    learner.run(y, protocol=protocol)
+    assert without_seconds(learner.log_) == without_seconds(expected.log_)
+    assert [record["n_labels"] for record in learner.log_] == [0, 10, 20]
+
+
+def test_classes_may_be_those_of_the_labels(classifier, pool):
+    X, y = pool
+    names = np.array(["no", "yes"])[y % 2]
+
+    def make():
+        clf = classifier(max_epochs=1).set_params(class_names=None)
+        return DualPromptLearner(clf, X, n_pseudo=0, random_first_query=True)
+
+    learner = make().run(names, protocol=Protocol(2, fraction=0.1))
+    assert [record["n_labels"] for record in learner.log_] == [0, 12, 24]
+    assert learner.estimator.classes_.tolist() == ["no", "yes"]
+    with pytest.raises(ValueError, match="class_names is None, so Protocol"):
+        make().run(names, protocol=Protocol(2, per_class=1))
+    learner = make().start()
+    with pytest.raises(ValueError, match="y contains one class only"):
+        learner.teach(rows=[0, 1], y=["no", "no"])
+    assert learner.rows_.tolist() == [] and learner._pending is None
+    learner.teach(rows=[0, 1], y=names[:2])
+
 
 @pytest.mark.parametrize("form", ["images", "paths", "list of paths"])
 def test_forms_of_the_pool(make, digits, tmp_path, form):
@@ -209,6 +278,12 @@ def test_teach_refuses_and_changes_nothing(make, pool):
     learner.teach(instances, y[rows])
     with pytest.raises(ValueError, match="have a label already"):
         learner.teach(rows=rows[:1], y=y[rows[:1]])
+    with pytest.raises(ValueError, match="labels so far are positions such as .*, y holds names"):
+        learner.teach(rows=learner.unlabelled_[:1], y=["seven"])
+    assert len(learner.rows_) == 5 and learner._pending is None
+    for oracle in (y[:50], np.tile(y, 2)):
+        with pytest.raises(ValueError, match=f"oracle has {len(oracle)} labels, X_pool 120 rows"):
+            learner.run(oracle)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import torch
 from conftest import LABELLED, make_classifier
 from hypothesis import HealthCheck, given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
+from sklearn.ensemble import VotingClassifier
 from sklearn.exceptions import DataConversionWarning
 
 from modal_clip_dual import (
@@ -373,6 +374,24 @@ def test_numpy_labels_are_positions(classifier, embeddings, digits, dtype):
     clf = classifier(max_epochs=1).fit(embeddings[LABELLED[:8]], y.astype(dtype))
     np.testing.assert_array_equal(clf.clean_logits(embeddings[:9]), expected.clean_logits(embeddings[:9]))
     np.testing.assert_array_equal(clf.predict(embeddings[:9]), expected.predict(embeddings[:9]))
+
+
+def test_inside_of_estimators_that_number_the_labels(embeddings, digits):
+    """VotingClassifier passes 0 to C - 1 in the sorted order of the names."""
+    names = np.array(digits.class_names)[digits.target]
+
+    def vote(class_names):
+        clf = DualPromptClassifier(
+            class_names, model_name="demo", pretrained="bundled", device="cpu", max_epochs=3, random_state=0
+        )
+        return VotingClassifier([("a", clf)], voting="soft").fit(embeddings[:200], names[:200]), clf
+
+    ensemble, clf = vote(sorted(digits.class_names))
+    alone = clf.fit(embeddings[:200], names[:200])
+    np.testing.assert_array_equal(ensemble.predict(embeddings), alone.predict(embeddings))
+    assert ensemble.score(embeddings[200:], names[200:]) > 0.6
+    with pytest.raises(ValueError, match=r"y\[0\] is \d, which is not a label of class_names"):
+        vote({name: name for name in digits.class_names})
 
 
 @pytest.mark.parametrize("class_names", [["no", "yes"], {False: "no", True: "yes"}, None])

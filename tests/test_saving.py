@@ -237,6 +237,13 @@ def test_folder_of_the_cache_is_not_taken_from_a_file(classifier, digits, embedd
     clf.fit(embeddings[:20], digits.target[:20]).save(path)
     assert DualPromptClassifier.load(path).cache_folder is None
     assert DualPromptClassifier.load(path, cache_folder=tmp_path).cache_folder == tmp_path
+    rewrite(path, lambda s, a: s["estimator"]["params"].update(cache_folder=str(tmp_path / "theirs")))
+    assert DualPromptClassifier.load(path).cache_folder is None
+    state = tmp_path / "state.npz"
+    DualPromptLearner(clf, embeddings[:20], path=state).start()
+    assert DualPromptLearner.resume(state, embeddings[:20]).estimator.cache_folder is None
+    rewrite(state, lambda s, a: s["estimator"]["params"].update(cache_folder=str(tmp_path / "theirs")))
+    assert DualPromptLearner.resume(state, embeddings[:20]).estimator.cache_folder is None
 
 
 def test_versions_are_stored_and_shown(fitted, path):

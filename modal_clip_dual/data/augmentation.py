@@ -65,7 +65,7 @@ class RandomResizedCropFlip:
 def augmented(
     augment: Callable[..., Any],
     image: Image.Image,
-    seed: tuple[int, int],
+    seed: tuple[int, ...],
     preprocessing: Preprocessing | OpenClipPreprocessing,
 ) -> np.ndarray:
     """Apply an augmentation and the model's preprocessing to an RGB image.
@@ -103,7 +103,7 @@ def augmented(
 
 
 @contextmanager
-def seeded_generators(seed: tuple[int, int]) -> Iterator[None]:
+def seeded_generators(seed: tuple[int, ...]) -> Iterator[None]:
     """Seed the global generators of Python, NumPy and torch; afterwards they are as before.
 
     Transforms that people write or get from a library draw from one of these.

@@ -44,7 +44,12 @@ def as_array(X: Any, name: str = "X") -> Any:
     paths = _paths_from(X, name)
     if paths is not None:
         return paths
-    array = X if isinstance(X, np.ndarray) else np.asarray(X)
+    try:
+        array = X if isinstance(X, np.ndarray) else np.asarray(X)
+    except ValueError as error:  # of NumPy, about rows of several lengths
+        raise ValueError(
+            f"{name} holds things of different shapes; {EXPECTED}. Images of several sizes go in as paths"
+        ) from error
     # modAL turns lists of images into nested lists of integers when it adds to them.
     nested = isinstance(X, (list, tuple)) and array.ndim in (3, 4) and array.dtype.kind in "iu"
     if nested and array.size and 0 <= array.min() and array.max() <= 255:

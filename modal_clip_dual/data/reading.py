@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 from hashlib import blake2b
@@ -122,7 +123,8 @@ class ImageSource:
         batches : sequence of ndarray of int
             Row numbers.
         seed : int or None, default=None
-            Decides the augmentation, together with the row; None leaves it out.
+            Decides the augmentation, together with the row and how often the row came before;
+            None leaves it out.
 
         Yields
         ------
@@ -142,6 +144,7 @@ class ImageSource:
         self._threads = type(get_active_backend()[0]) is BACKENDS["threading"]
         # A callable of the user's may draw from global generators: it runs in this thread.
         ahead = augment is None or isinstance(augment, RandomResizedCropFlip)
+        turns: Counter[int] = Counter()  # of each row; one thread alone counts, in order
 
         def read_window(window: list[np.ndarray]) -> list[Any]:
             pixels = self._pixels(np.concatenate(window), form, n_jobs)
@@ -149,7 +152,7 @@ class ImageSource:
             images = [[pixels[k] for k in part] for part in parts]
             if not ahead:
                 return images
-            return [self._finish(*pair, augment, seed) for pair in zip(images, window)]
+            return [self._finish(*pair, augment, seed, turns) for pair in zip(images, window)]
 
         windows = _windows(batches, at_least=2 * CHUNK * n_jobs if n_jobs > 1 else 1)
         with ThreadPoolExecutor(1, "reading images") as thread:
@@ -159,7 +162,7 @@ class ImageSource:
                 if k + 1 < len(windows):
                     coming = thread.submit(read_window, windows[k + 1])
                 for part, rows in zip(parts, window):
-                    yield part if ahead else self._finish(part, rows, augment, seed)
+                    yield part if ahead else self._finish(part, rows, augment, seed, turns)
 
     def _finish(
         self,
@@ -167,12 +170,16 @@ class ImageSource:
         rows: np.ndarray,
         augment: Callable[..., Any] | None,
         seed: int | None,
+        turns: Counter[int],
     ) -> torch.Tensor:
         """A batch as a tensor, augmented if need be."""
         import torch
 
         if augment is not None:
-            seeds: Iterator[Any] = ((seed, int(row)) for row in rows)
+            seeds: list[Any] = []
+            for row in map(int, rows):
+                seeds.append((seed, row, turns[row]))
+                turns[row] += 1
             images = map(Image.fromarray, pixels)
             pixels = [augmented(augment, *pair, self.preprocessing) for pair in zip(images, seeds)]
         kind = torch.uint8 if pixels[0].dtype == np.uint8 else torch.float32

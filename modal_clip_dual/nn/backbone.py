@@ -385,6 +385,8 @@ def load_backbone(
     key = (*recipe, *_file_states(model_name, pretrained))
     with _lock:
         if key not in _loaded:
+            for replaced in [other for other in _loaded if other[: len(recipe)] == recipe]:
+                del _loaded[replaced]  # its files are others by now, so nothing finds it again
             _loaded[key] = _load(*recipe[:2], on, precision)
         return _loaded[key]
 

@@ -288,8 +288,9 @@ class PromptedTextEncoder:
 
     def _embed_tokens(self, tokens: torch.Tensor) -> torch.Tensor:
         tower = self.backbone.text_tower
-        embedded: torch.Tensor = tower.token_embedding(tokens).to(tower.transformer.get_cast_dtype())
-        return embedded
+        with self.backbone.lock:  # another thread's full path may have a hook on it
+            embedded: torch.Tensor = tower.token_embedding(tokens)
+        return embedded.to(tower.transformer.get_cast_dtype())
 
     def _project(self, pooled: torch.Tensor) -> torch.Tensor:
         tower = self.backbone.text_tower

@@ -245,6 +245,17 @@ def test_augmentation_follows_seed_and_row_alone(paths, augment, n_jobs):
     assert torch.equal(plain, next(ImageSource(paths, PREPROCESSING).read([np.arange(N)])))
 
 
+@pytest.mark.parametrize("augment", [RandomResizedCropFlip((16, 16)), T.RandomRotation(90)])
+def test_repeated_rows_are_augmented_anew(paths, augment):
+    """As pseudo-labels make a small labelled set go round and round in an epoch."""
+    source = ImageSource(paths, PREPROCESSING, augment=augment)
+    batches = [np.array([3, 1]), np.array([1, 3, 3])]
+    first, second = source.read(batches, seed=0)
+    of_three = [first[0], *second[1:]]
+    assert not any(torch.equal(of_three[i], of_three[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
+    assert all(torch.equal(*pair) for pair in zip(source.read(batches, seed=0), (first, second)))
+
+
 def test_augmentation_sees_the_whole_image(paths, images):
     seen = []
     source = ImageSource(paths, PREPROCESSING, augment=lambda im: seen.append(im) or im)

@@ -19,7 +19,7 @@ def test_loaded_once_and_shared(checkpoints):
     assert load_backbone(name, None, "cpu", "bf16") is not load_backbone(name, None, "cpu")
 
 
-def test_replaced_checkpoint_is_loaded_again(tmp_path):
+def test_replaced_checkpoint_is_loaded_again(tmp_path, nothing_loaded):
     from conftest import write_checkpoint
 
     name = f"local-dir:{write_checkpoint(tmp_path, seed=0)}"
@@ -28,6 +28,7 @@ def test_replaced_checkpoint_is_loaded_again(tmp_path):
     write_checkpoint(tmp_path, seed=1)
     second = load_backbone(name, None, "cpu")
     assert not torch.equal(first.encode_texts(["a"]), second.encode_texts(["a"]))
+    assert list(nothing_loaded.values()) == [second]  # nobody can ask for the first again
 
 
 @pytest.mark.parametrize("kind", ["clip", "custom", "siglip", "coca"])

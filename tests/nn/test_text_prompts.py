@@ -303,6 +303,19 @@ def test_contexts_do_not_leak_into_texts_of_other_threads(tiny):
         assert all(torch.equal(future.result(), first) for future in prompted)
 
 
+def test_paths_of_other_threads_on_one_tower(tiny):
+    """The full path puts its contexts in by a hook on the tower that all share."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    contexts = torch.randn(1, 4, 64, generator=torch.Generator().manual_seed(0))
+    encoders = [PromptedTextEncoder(tiny(), NAMES, 4, path) for path in ("full", "truncated", "prefix-sharing")]
+    expected = encoders[0](contexts)
+    with ThreadPoolExecutor(3) as threads:
+        coming = [threads.submit(encoders[k % 3], contexts) for k in range(90)]
+        for future in coming:
+            torch.testing.assert_close(future.result(), expected, atol=1e-5, rtol=0)
+
+
 class WordTokenizer:
     """Words numbered as they come; ``start`` is None for a tokenizer without a start token."""
 
