@@ -111,6 +111,7 @@ def _weight(text: str) -> float:
 
 def run_demo(args: argparse.Namespace) -> int:
     """Run the demo; return the exit status."""
+    args.strategies = list(dict.fromkeys(args.strategies))
     for path in filter(None, (args.figure, args.csv)):
         if not path.absolute().parent.is_dir():
             print(f"error: there is no folder {path.absolute().parent} to write to", file=sys.stderr)

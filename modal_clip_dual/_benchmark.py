@@ -95,7 +95,10 @@ def _listed(one: Callable[[str], str]) -> Callable[[str], list[str]]:
     """Type of an argument of several values with commas between them."""
 
     def parse(text: str) -> list[str]:
-        return [one(part.strip()) for part in text.split(",") if part.strip()]
+        parts = [one(part.strip()) for part in text.split(",") if part.strip()]
+        if not parts:
+            raise argparse.ArgumentTypeError(f"{text!r} has no name; expected at least one")
+        return parts
 
     parse.__name__ = "list"
     return parse
@@ -117,10 +120,12 @@ def run_benchmark(args: argparse.Namespace) -> int:
         data = load_benchmark(args.data, args.root, download=args.download, layout=args.layout)
         arguments = _arguments(args, data)
         plan = make_plan(**arguments)
+        out = args.out or Path("results") / data.name
+        if out.exists() and not out.is_dir():
+            raise ValueError(f"--out {out} is no folder")
     except (TypeError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    out = args.out or Path("results") / args.data
     print(
         f"{args.data}: pool {plan.n_pool:,}, test {plan.n_test:,}, {plan.n_classes} classes; "
         f"{len(plan.runs)} runs of {plan.n_rounds} rounds of {plan.n_instances} labels; results in {out}",
@@ -132,7 +137,8 @@ def run_benchmark(args: argparse.Namespace) -> int:
     frame = compare_strategies(**arguments, path=out, n_jobs=args.n_jobs)
     files = write_table(frame, out)
     files += _write_figures(frame, out)
-    print("\n" + text_tables(frame, args))
+    published = (args.model, args.pretrained or "openai", args.visual_prompts, data.split)
+    print("\n" + text_tables(frame, with_paper=published == ("ViT-B-16", "openai", None, "coop")))
     files.append(_write_report(frame, out / "report.html"))
     print("\nwritten: " + ", ".join(str(file) for file in files))
     return 0
@@ -143,6 +149,7 @@ def _arguments(args: argparse.Namespace, data: Bunch) -> dict[str, Any]:
 
     from . import DualPromptClassifier, get_strategy
     from .active import PROTOCOLS
+    from .nn.backbone import check_model_name, resolve_device
     from .strategies import available_strategies
 
     if any(":" in name for name in args.strategies):
@@ -168,6 +175,9 @@ def _arguments(args: argparse.Namespace, data: Bunch) -> dict[str, Any]:
         precision=args.precision,
         cache=None if args.cache == "none" else args.cache,
     )
+    clf.initialize()
+    check_model_name(clf.model_name, clf.pretrained)
+    resolve_device(clf.device)
     learners = list(dict.fromkeys(args.learner))
     name = args.model if len(learners) > 1 else learners[0]
     return {
@@ -254,16 +264,14 @@ def _steps(plan: Plan, run: Run, clf: Any) -> int:
     return steps
 
 
-def text_tables(frame: pd.DataFrame, args: argparse.Namespace | None = None) -> str:
-    """The final tables in Markdown."""
+def text_tables(frame: pd.DataFrame, with_paper: bool = False) -> str:
+    """The final tables in Markdown; ``with_paper`` where the paper's CLIP and splits are those of the runs."""
     from .evaluation import compare_pairs, paper_table
     from .evaluation.report import label_table
 
     parts = []
     try:
-        paper: bool | dict[str, str] = False
-        if args is not None and args.model == "ViT-B-16" and args.visual_prompts is None:
-            paper = dict(zip(frame["estimator"], frame["learner"]))
+        paper = dict(zip(frame["estimator"], frame["learner"])) if with_paper else False
         if paper or frame["strategy"].nunique() <= MOST_COLUMNS:
             parts.append(paper_table(frame, with_paper=paper))
     except ValueError:  # no round has 1, 2 or 5% of the pool

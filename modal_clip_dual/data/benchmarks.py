@@ -134,7 +134,9 @@ def load_benchmark(
         return _bunch(benchmark, _read_digits())
     root = _root(benchmark, root)
     if name == "folder":
-        return _bunch(benchmark, _read_folder(root))
+        data = _bunch(benchmark, _read_folder(root))
+        data.name = root.name
+        return data
     return _bunch(benchmark, _read(benchmark, root, download, layout))
 
 

@@ -45,12 +45,18 @@ def check_runs(frame: pd.DataFrame, metric: str, *required: str) -> list[str]:
     for name in [*run, *labels]:
         if frame[name].isna().any():
             raise ValueError(f"frame has {frame[name].isna().sum()} rows without {name!r}")
-    twice = frame.duplicated([*run, "n_labels"])
-    if twice.any():
-        raise ValueError(
-            f"frame has a run twice, or two runs of one name: {named(frame[twice].iloc[0], run)}, "
-            f"{frame['n_labels'][twice].iloc[0]} labels; expected one row per run and round"
-        )
+    for name in labels:
+        if not pd.api.types.is_numeric_dtype(frame[name]):
+            raise ValueError(f"frame[{name!r}] has type {frame[name].dtype}; expected numbers")
+    for name in ("n_labels", "round"):
+        known = frame[frame[name].notna()] if name in frame.columns else frame[:0]
+        twice = known.duplicated([*run, name])
+        if twice.any():
+            raise ValueError(
+                f"frame has a run twice, or two runs of one name and other settings or data: "
+                f"{named(known[twice].iloc[0], run)}, {name} {known[name][twice].iloc[0]}; expected one row per "
+                "run and round, and another name for what differs"
+            )
     return keys
 
 
@@ -90,7 +96,7 @@ def groups_of(frame: pd.DataFrame, keys: Sequence[str]) -> Iterator[tuple[dict[s
     if not keys:
         yield {}, frame
         return
-    for values, rows in frame.groupby(list(keys), sort=False, observed=True):
+    for values, rows in frame.groupby(list(keys), sort=False, observed=True, dropna=False):
         yield dict(zip(keys, values)), rows
 
 

@@ -7,6 +7,7 @@ import glob
 import inspect
 import json
 import os
+import platform
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -171,6 +172,8 @@ def compare_strategies(
     )  # fmt: skip
     folder = _results_folder(path)
     done = {run.key for run in plan.runs if folder is not None and (folder / run.file_name).exists()}
+    if folder is not None:
+        _check_whole([folder / run.file_name for run in plan.runs if run.key in done], plan.n_rounds)
     left = [run for run in plan.runs if run.key not in done]
     inputs = plan.embed(left)
     records = {}
@@ -328,8 +331,10 @@ def make_plan(
     check_number("test_size", test_size, 0, 1)
     plan = Plan(
         [], bunch.name, bunch.X, bunch.y, bunch.X_test, bunch.y_test, protocol, float(test_size),
-        len(bunch.class_names or np.unique(bunch.y)),
+        len(np.unique(bunch.y) if bunch.class_names is None else bunch.class_names),
     )  # fmt: skip
+    if plan.n_test < 1:
+        raise ValueError(f"test_size={test_size} of {len(plan.y)} samples leaves none to measure on")
     if plan.n_instances * plan.n_rounds > plan.n_pool:
         raise ValueError(
             f"protocol={protocol}: {plan.n_rounds} rounds of {plan.n_instances} labels are more than "
@@ -377,14 +382,21 @@ def _resolve_data(
         parts = {"name": "data", "X": X, "y": y, "X_test": X_test, "y_test": y_test, "class_names": None}
         bunch = Bunch(**parts)
     else:
-        if X is not None or y is not None:
-            raise ValueError("X, y and data were passed; expected X and y, or data")
+        passed = {"X": X, "y": y, "X_test": X_test, "y_test": y_test}
+        given = [name for name, value in passed.items() if value is not None]
+        if given:
+            raise ValueError(f"{', '.join(given)} and data were passed; expected X and y, or data")
         if isinstance(data, str):
             from ..data import load_benchmark
 
             data = load_benchmark(data, root, download=download)
-        bunch = Bunch(**data)
+        missing = [name for name in ("name", "X_train", "y_train") if name not in data]
+        if missing:
+            raise ValueError(f"data has no {', '.join(missing)}; expected what load_benchmark returns")
+        bunch = Bunch(**{"X_test": None, "y_test": None, "class_names": None} | data)
         bunch.X, bunch.y = data["X_train"], data["y_train"]
+        if (bunch.X_test is None) != (bunch.y_test is None):
+            raise ValueError("data has one of X_test and y_test; expected both or none")
     for name in ("X", "X_test"):
         if bunch[name] is not None:
             bunch[name] = as_array(bunch[name], name)
@@ -408,7 +420,7 @@ def _resolve_protocol(protocol: str | Protocol) -> Protocol:
 
 def _resolve_estimators(estimators: Any, bunch: Bunch, learners: Sequence[str]) -> dict[str, Any]:
     if isinstance(estimators, Mapping):
-        named = dict(estimators)
+        named = {str(name): estimator for name, estimator in estimators.items()}
     else:
         several = estimators if isinstance(estimators, (list, tuple)) else [estimators]
         named = {type(estimator).__name__: estimator for estimator in several}
@@ -433,7 +445,9 @@ def _resolve_estimators(estimators: Any, bunch: Bunch, learners: Sequence[str]) 
 
 def _resolve_strategies(strategies: Any) -> dict[str, Callable[..., Any]]:
     if isinstance(strategies, Mapping):
-        return {name: get_strategy(value, name="strategies") for name, value in strategies.items()}
+        if not strategies:
+            raise ValueError("strategies is empty; expected at least one")
+        return {str(name): get_strategy(value, name="strategies") for name, value in strategies.items()}
     if isinstance(strategies, str) or callable(strategies):
         strategies = [strategies]
     named = {
@@ -471,7 +485,10 @@ def _describe(thing: Any) -> str:
         params = {name: _describe(value) for name, value in thing.get_params(deep=False).items()}
         return f"{type(thing).__module__}.{type(thing).__qualname__}({params})"
     if isinstance(thing, partial):
-        return f"partial({_describe(thing.func)}, {thing.args}, {_describe(thing.keywords)})"
+        return f"partial({_describe(thing.func)}, {_describe(thing.args)}, {_describe(thing.keywords)})"
+    if isinstance(thing, np.ndarray) and thing.dtype != object:
+        digest = blake2b(np.ascontiguousarray(thing).tobytes(), digest_size=8).hexdigest()
+        return f"array({thing.shape}, {thing.dtype}, {digest})"
     if isinstance(thing, dict):
         return str({key: _describe(value) for key, value in thing.items()})
     if isinstance(thing, (list, tuple)):
@@ -479,7 +496,10 @@ def _describe(thing: Any) -> str:
     if callable(thing) and hasattr(thing, "__qualname__"):
         name = f"{thing.__module__}.{thing.__qualname__}"
         ours = name.partition(".")[0] in ("modal_clip_dual", "modAL")
-        return name if ours else f"{name} {_source_of(thing)}"
+        return name if ours else f"{name} {_source_of(thing)} {_describe(_settings_of(thing))}"
+    kind: Any = type(thing)
+    if callable(thing) and kind.__repr__ is object.__repr__:  # an object that is called
+        return f"{_describe(kind)} {_describe(getattr(thing, '__dict__', {}))}"
     return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(thing))
 
 
@@ -489,6 +509,21 @@ def _source_of(function: Any) -> str:
         return blake2b(inspect.getsource(function).encode(), digest_size=8).hexdigest()
     except (OSError, TypeError):
         return ""
+
+
+def _settings_of(function: Any) -> dict[str, Any]:
+    """What a user's function holds beside its source: defaults, and variables around it."""
+    code, cells = getattr(function, "__code__", None), getattr(function, "__closure__", None) or ()
+    held = {}
+    for name, cell in zip(code.co_freevars if code else (), cells):
+        try:
+            held[name] = cell.cell_contents
+        except ValueError:  # not set yet
+            continue
+        if held[name] is function:
+            held[name] = "itself"
+    defaults = getattr(function, "__defaults__", None), getattr(function, "__kwdefaults__", None)
+    return {"defaults": defaults, "held": held} if held or any(defaults) else {}
 
 
 def _fingerprint(bunch: Bunch) -> str:
@@ -582,30 +617,45 @@ class _RoundFile:
 
     def __init__(self, path: Path):
         self.path = path
+        self.n_rows = 0
         # Another process that does the same run has a file of its own.
-        self.partial = path.with_name(f"{path.name}.{os.getpid()}-{time.time_ns()}.partial")
+        machine = re.sub(r"[^A-Za-z0-9]+", "_", platform.node())
+        self.stem = f"{path.name}.{machine}-"
+        self.partial = path.with_name(f"{self.stem}{os.getpid()}-{time.time_ns()}.partial")
 
     def write(self, row: dict[str, Any]) -> None:
-        new = not self.partial.exists()
-        try:
-            with open(self.partial, "a", newline="", encoding="utf-8") as stream:
+        try:  # "r+": if it has vanished, it is not begun again in the middle
+            mode = "r+" if self.n_rows else "x"
+            with open(self.partial, mode, newline="", encoding="utf-8") as stream:
+                stream.seek(0, os.SEEK_END)
                 writer = csv.writer(stream)
-                if new:
+                if not self.n_rows:
                     writer.writerow(row)
                 writer.writerow(
                     "" if value is None else as_text(value) if name in TEXT else value
                     for name, value in row.items()
                 )
                 stream.flush()
+            self.n_rows += 1
         except OSError as error:
             raise named(error, self.partial, "finished runs are whole, and not repeated") from error
 
     def finish(self) -> None:
         with open(self.partial, "rb+") as stream:
             os.fsync(stream.fileno())
-        os.replace(self.partial, self.path)
-        for stopped in self.path.parent.glob(f"{glob.escape(self.path.name)}.*.partial"):
-            stopped.unlink(missing_ok=True)
+        if self.path.exists():  # another process was as far before
+            self.partial.unlink()
+        else:
+            os.replace(self.partial, self.path)
+        for stopped in self.path.parent.glob(f"{glob.escape(self.stem)}*.partial"):
+            if not _is_alive(stopped.name[len(self.stem) :].partition("-")[0]):
+                stopped.unlink(missing_ok=True)
+
+
+def _is_alive(process: str) -> bool:
+    import psutil
+
+    return process.isdecimal() and psutil.pid_exists(int(process))
 
 
 TEXT = ("data", "estimator", "learner", "strategy")
@@ -633,6 +683,16 @@ def _read(files: Iterable[Path]) -> pd.DataFrame:
             raise ValueError(f"{str(file)!r} is no file of results, or damaged ({error})") from error
         rows += found
     return _frame(rows)
+
+
+def _check_whole(files: Iterable[Path], n_rounds: int) -> None:
+    for file in files:
+        found = len(_read([file]))
+        if found != n_rounds:
+            raise ValueError(
+                f"{str(file)!r} has {found} of {n_rounds} rounds, so it is damaged; delete it, and the run is "
+                "done anew"
+            )
 
 
 def _row_of(row: dict[Any, Any]) -> dict[str, Any]:

@@ -40,8 +40,9 @@ def _style(k: int) -> dict[str, Any]:
 
 
 def _plain(text: Any) -> str:
-    """Without what matplotlib would read as mathematics."""
-    return str(text).replace("$", r"\$")
+    """Without what matplotlib would read as mathematics, or leave out of a legend."""
+    plain = str(text).replace("$", r"\$")
+    return f" {plain}" if plain.startswith("_") else plain
 
 
 def _new_axes(figsize: tuple[float, float]) -> Axes:

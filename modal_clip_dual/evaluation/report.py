@@ -212,7 +212,8 @@ def _differences(pairs: pd.DataFrame, which: str) -> str:
     lines = [
         [
             f"{row.strategy} - {row.other}", f"{100 * row.mean_difference:+.1f}",
-            f"{100 * row.low:+.1f} to {100 * row.high:+.1f}", f"{row.p_value:.3g}", f"{row.p_corrected:.3g}",
+            "" if row.low != row.low else f"{100 * row.low:+.1f} to {100 * row.high:+.1f}",
+            f"{row.p_value:.3g}", f"{row.p_corrected:.3g}",
         ]
         for row in pairs.sort_values("p_value", kind="stable").itertuples()
     ]  # fmt: skip
@@ -225,12 +226,12 @@ def _differences(pairs: pd.DataFrame, which: str) -> str:
 def _labels(rows: pd.DataFrame) -> str:
     from .summary import labels_to_reach
 
-    if "random" not in set(rows["strategy"]) or rows["strategy"].nunique() < 2:
-        return ""
-    last = rows[(rows["strategy"] == "random") & (rows["round"] == rows["round"].max())]
     parts = []
     for estimator, runs in rows.groupby("estimator", sort=False):
-        target = float(last.loc[last["estimator"] == estimator, "accuracy"].mean())
+        random = runs[runs["strategy"] == "random"]
+        if random.empty or runs["strategy"].nunique() < 2:
+            continue
+        target = float(random.loc[random["round"] == random["round"].max(), "accuracy"].mean())
         needed = labels_to_reach(runs, target)
         lines = [
             [row.strategy, "not reached" if row.labels != row.labels else f"{row.labels:.0f}",

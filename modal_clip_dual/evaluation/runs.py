@@ -101,6 +101,7 @@ def run_active_learning(
     >>> [record["n_labels"] for record in records]
     [30, 60]
     """
+    y_pool, y_test = np.asarray(y_pool), np.asarray(y_test)
     n_pool = len(y_pool)
     if n_instances * n_rounds > n_pool:
         raise ValueError(
@@ -114,7 +115,7 @@ def run_active_learning(
     loop = _full if n_pseudo else _selection_only
     extra = {"n_pseudo": n_pseudo} if n_pseudo else {}
     rounds = loop(
-        estimator, query_strategy, X_pool, np.asarray(y_pool), n_instances, n_rounds, first_rows,
+        estimator, query_strategy, X_pool, y_pool, n_instances, n_rounds, first_rows,
         random_state, **extra,
     )  # fmt: skip
     records: list[dict[str, Any]] = []

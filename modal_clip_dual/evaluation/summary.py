@@ -289,13 +289,13 @@ def _reach(labels: Any, values: Any, target: float) -> float:
     labels = np.asarray(labels, dtype=np.float64)[order]
     values = np.asarray(values, dtype=np.float64)[order]
     labels, values = labels[~np.isnan(values)], values[~np.isnan(values)]
-    (there,) = np.nonzero(values >= target)
+    (there,) = np.nonzero(values >= target - 1e-12)  # a mean taken in another order is the same
     if len(there) == 0:
         return float("nan")
     k = there[0]
     if k == 0:
         return float(labels[0])
-    share = (target - values[k - 1]) / (values[k] - values[k - 1])
+    share = min(1.0, (target - values[k - 1]) / (values[k] - values[k - 1]))
     return float(labels[k - 1] + share * (labels[k] - labels[k - 1]))
 
 
@@ -654,6 +654,7 @@ def _budget_cells(frame: pd.DataFrame, keys: Sequence[str], rounds: Sequence[flo
 
 def _round_at(run: pd.DataFrame, percent: float) -> pd.Series | None:
     """The round of a run whose budget is a percentage but for rounding, or None."""
+    run = run.reset_index(drop=True)
     off = (100 * run["budget"] - percent).abs()
     pool = run["n_labels"] / run["budget"].where(run["budget"] > 0)
     labels_off = (run["n_labels"] - percent / 100 * pool).abs()

@@ -552,7 +552,7 @@ def test_folder_with_parts(tmp_path):
     }
     assert (data.y_train.tolist(), data.y_val.tolist(), data.y_test.tolist()) == ([0, 1], [0], [1])
     assert data.class_names == ["big cat", "dog"]
-    assert (data.name, data.split, data.template) == ("folder", "folders", "a photo of a {}.")
+    assert (data.name, data.split, data.template) == (tmp_path.name, "folders", "a photo of a {}.")
     make_images(tmp_path, "test/Dog/2.jpg")
     with pytest.raises(ValueError, match="test' has the class folder 'Dog', which .*train' has not"):
         load_benchmark("folder", tmp_path)

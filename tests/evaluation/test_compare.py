@@ -13,6 +13,7 @@ import pytest
 from joblib import Parallel, delayed
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
+from sklearn.utils import Bunch
 
 from modal_clip_dual import negative_prompt_sampling, random_sampling
 from modal_clip_dual.active import Protocol
@@ -24,7 +25,7 @@ from modal_clip_dual.evaluation import (
     run_active_learning,
     summarize,
 )
-from modal_clip_dual.evaluation.compare import make_plan, write_table
+from modal_clip_dual.evaluation.compare import _RoundFile, make_plan, write_table
 
 PROTOCOL = Protocol(n_rounds=2, per_class=1)
 SECONDS = ["train_seconds", "score_seconds", "select_seconds", "peak_memory_mib"]
@@ -232,6 +233,75 @@ def test_protocols_by_name(data, protocol, n_labels):
     assert frame["n_labels"].tolist() == n_labels
 
 
+class Chosen:
+    """A strategy that is an object, with a setting."""
+
+    def __init__(self, k):
+        self.k = k
+
+    def __call__(self, learner, X, n_instances=1):
+        return np.random.default_rng(self.k).permutation(len(X))[:n_instances]
+
+
+def made(k):
+    def strategy(learner, X, n_instances=1):
+        return np.random.default_rng(k).permutation(len(X))[:n_instances]
+
+    return strategy
+
+
+def weighted(learner, X, n_instances=1, weights=None):
+    return np.argsort(weights[: len(X)])[:n_instances]
+
+
+@pytest.mark.parametrize(
+    "make", [Chosen, made, lambda k: partial(weighted, weights=np.random.default_rng(k).random(2000))]
+)
+def test_a_strategy_with_another_setting_is_another_run(data, make):
+    keys = [
+        make_plan(GaussianNB(), {"mine": make(k)}, **data, protocol=PROTOCOL, seeds=1).runs[0].key
+        for k in (1, 2, 1)
+    ]
+    assert keys[0] == keys[2] != keys[1]
+
+
+def test_names_are_texts(data, tmp_path):
+    for path in (None, tmp_path):
+        frame = compare({1: GaussianNB()}, {2: random_sampling}, **data, seeds=1, path=path)
+        assert frame[["estimator", "strategy"]].drop_duplicates().to_numpy().tolist() == [["1", "2"]]
+
+
+def test_a_cut_result_is_refused_by_name(data, tmp_path):
+    compare(GaussianNB(), "random", **data, seeds=1, path=tmp_path)
+    (file,) = (tmp_path / "runs").iterdir()
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:2]))
+    with pytest.raises(ValueError, match=r"csv' has 1 of 2 rounds, so it is damaged"):
+        compare(GaussianNB(), "random", **data, seeds=1, path=tmp_path)
+
+
+def test_two_processes_at_one_run(tmp_path):
+    """Neither takes the other's rows away; whoever is first gives the result."""
+    ours, theirs = (_RoundFile(tmp_path / "run.csv") for _ in range(2))
+    dead = tmp_path / f"{ours.stem}99999999-1.partial"
+    elsewhere = tmp_path / "run.csv.another_machine-99999999-1.partial"
+    dead.touch()
+    elsewhere.touch()
+    for k in (1, 2, 3):
+        ours.write({"strategy": "a", "round": k})
+        if k < 3:
+            theirs.write({"strategy": "a", "round": k})
+    ours.finish()
+    theirs.write({"strategy": "a", "round": 3})
+    theirs.finish()
+    assert pd.read_csv(tmp_path / "run.csv")["round"].tolist() == [1, 2, 3]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["run.csv", elsewhere.name]
+    vanished = _RoundFile(tmp_path / "other.csv")
+    vanished.write({"strategy": "a", "round": 1})
+    vanished.partial.unlink()
+    with pytest.raises(OSError, match=r"other.csv"):
+        vanished.write({"strategy": "a", "round": 2})
+
+
 def test_a_function_without_source(data):
     scope = {}
     exec("def typed_in(learner, X, n_instances):\n    return list(range(n_instances))", scope)
@@ -332,6 +402,10 @@ def test_names_of_any_kind(data, tmp_path):
         ({"estimators": GaussianNB(), "learners": "full"}, TypeError, "expects a DualPromptClassifier"),
         ({"strategies": ["best"]}, ValueError, "strategies='best'; expected one of"),
         ({"strategies": []}, ValueError, "strategies=.*at least one"),
+        ({"strategies": {}}, ValueError, "strategies is empty"),
+        ({"X": None, "y": None, "data": Bunch(X_train=[1])}, ValueError, "data has no name, y_train"),
+        ({"X": None, "y": None, "data": "digits", "X_test": [1]}, ValueError, "X_test and data were passed"),
+        ({"test_size": 0.001}, ValueError, "test_size=0.001 of 240 samples leaves none"),
         ({"strategies": ["random", "random"]}, ValueError, "of different names"),
         ({"protocol": "2pct"}, ValueError, "protocol='2pct'; expected one of"),
         ({"strategies": [7]}, TypeError, "strategies"),
@@ -389,3 +463,12 @@ def test_parquet_beside_the_csv(tmp_path, monkeypatch):
     monkeypatch.setattr(pd.DataFrame, "to_parquet", no_engine)
     assert [file.name for file in write_table(frame, tmp_path)] == ["results.csv"]
     assert [file.name for file in tmp_path.iterdir()] == ["results.csv"]
+
+
+def test_a_data_set_of_ones_own(data):
+    """A Bunch without a test set, its class names an array."""
+    own = Bunch(name="mine", X_train=data["X"], y_train=data["y"], class_names=np.array(list("abcdefghij")))
+    expected = compare(GaussianNB(), "random", **data, seeds=1)
+    frame = compare(GaussianNB(), "random", data=own, seeds=1)
+    assert set(frame["data"]) == {"mine"}
+    assert frame["accuracy"].tolist() == expected["accuracy"].tolist()

@@ -105,6 +105,13 @@ def test_strategies_that_not_every_estimator_has():
     assert len(drawn(plot_learning_curves(frame))) == 3
 
 
+def test_names_that_begin_with_an_underscore_are_in_the_legend():
+    ax = plot_learning_curves(frame_of(["_mine", "b"]))
+    assert [text.get_text().strip() for text in ax.get_legend().get_texts()] == ["_mine", "b"]
+    ax = plot_risk_coverage({"_z": [0.1, 0.2]}, [True, False])
+    assert ax.get_legend().get_texts()[0].get_text().strip().startswith("_z (AURC")
+
+
 def test_wrong_curves():
     frame = frame_of(["a"])
     with pytest.raises(ValueError, match=r"2 data sets, \['A', 'B'\]; expected one"):

@@ -90,6 +90,33 @@ def test_strategies_with_other_seeds_are_not_compared(tmp_path):
     assert "Not compared: " in text
 
 
+@pytest.mark.parametrize("change", [
+    lambda frame: frame[(frame["estimator"] == "one") | (frame["strategy"] != "random")],
+    lambda frame: frame[(frame["estimator"] == "one") | (frame["round"] < 2)],
+    lambda frame: frame[(frame["strategy"] != "random") | (frame["round"] < 2)],
+], ids=["no random", "fewer rounds", "fewer rounds of random"])  # fmt: skip
+def test_labels_to_what_random_ends_with_in_each_estimator(tmp_path, change):
+    frame = change(pd.concat([table(estimator="one"), table(estimator="two")]))
+    text = write_report(frame, tmp_path / "page.html").read_text(encoding="utf-8")
+    last = frame[(frame["estimator"] == "one") & (frame["strategy"] == "random")]
+    target = last.loc[last["round"] == last["round"].max(), "accuracy"].mean()
+    assert f"Labels to the accuracy that random ends with ({target:.1%}), one" in text
+
+
+def test_random_reaches_what_it_ends_with(tmp_path):
+    """Means over seeds in two orders of summation differ in the last bit."""
+    frame = table(seeds=3)
+    random = (frame["strategy"] == "random") & (frame["round"] == 2)
+    frame.loc[random, "accuracy"] = np.array([455, 462, 453]) / 599
+    page = write_report(frame, tmp_path / "page.html").read_text(encoding="utf-8")
+    row = page[page.index("Labels to the accuracy") :].partition("<td class=name>random</td>")[2]
+    assert row.startswith("<td>20</td>")
+
+
+def test_no_interval_of_one_seed(tmp_path):
+    assert "nan" not in write_report(table(seeds=1), tmp_path / "page.html").read_text(encoding="utf-8")
+
+
 def test_no_table(tmp_path):
     with pytest.raises(ValueError, match="no column 'data'"):
         write_report(table().drop(columns="data"), tmp_path / "page.html")
@@ -136,6 +163,10 @@ def test_benchmark_and_report(tmp_path, capsys, monkeypatch):
         (["--rounds", "200"], "200 rounds of 12 labels are more than the pool of 1198"),
         (["--strategies", "random,random"], None),
         (["--strategies", "nosuch:function"], "cannot be imported"),
+        (["--lr", "0"], "'lr' parameter"),
+        (["--negative-weight", "nan"], "'negative_weight' parameter"),
+        (["--device", "nosuch"], "device='nosuch' cannot be used"),
+        (["--model", "nosuch"], "model_name='nosuch'"),
     ],
 )
 def test_wrong_arguments(arguments, message, capsys, tmp_path):
@@ -153,6 +184,8 @@ def test_wrong_arguments(arguments, message, capsys, tmp_path):
         (["benchmark"], "--data"),
         ([*COMMAND, "--strategies", "best"], "'best' is none of negative-prompt"),
         ([*COMMAND, "--learner", "half"], "'half' is neither"),
+        ([*COMMAND, "--learner", ","], "',' has no name"),
+        ([*COMMAND, "--strategies", ","], "',' has no name"),
         ([*COMMAND, "--protocol", "5pct"], "invalid choice"),
         (["report"], "RESULTS"),
     ],
@@ -161,6 +194,12 @@ def test_arguments_that_do_not_parse(arguments, message, capsys):
     with pytest.raises(SystemExit):
         main(arguments)
     assert message in capsys.readouterr().err
+
+
+def test_out_that_is_a_file(tmp_path, capsys):
+    (tmp_path / "out").touch()
+    assert main([*COMMAND, "--out", str(tmp_path / "out")]) == 2
+    assert "is no folder" in capsys.readouterr().err
 
 
 def test_report_without_results(tmp_path, capsys):
@@ -196,15 +235,12 @@ def test_estimate_counts_a_pass_of_the_image_tower_per_round_of_visual_prompts(d
     assert 0 < seconds[None] < seconds["vpt-shallow"] < 3600
 
 
-def test_tables_with_the_papers_figures(capsys):
-    """They stand beside ours for the paper's CLIP alone, on its budgets."""
-    from argparse import Namespace
-
+def test_tables_with_the_papers_figures():
     from modal_clip_dual._benchmark import text_tables
 
     frame = table(("random", "negative-prompt"), data="eurosat", estimator="ViT-B-16")
     ours = text_tables(frame)
-    with_paper = text_tables(frame, Namespace(model="ViT-B-16", visual_prompts=None))
+    with_paper = text_tables(frame, with_paper=True)
     assert with_paper.count("paper") > ours.count("paper")
     late = frame.assign(budget=frame["budget"] + 0.5)  # no round has 1, 2 or 5% of the pool
     assert "| eurosat" not in text_tables(late).split("\n\n")[0]

@@ -62,6 +62,17 @@ def test_other_classifiers(split):
     assert "auroc_clean" not in records[0]
 
 
+def test_labels_of_a_shuffled_table(classifier, split):
+    X, y, X_test, y_test = split
+    index = np.random.default_rng(0).permutation(len(y))
+    params = dict(n_instances=10, n_rounds=1)
+    tables = [
+        run_active_learning(classifier(max_epochs=1), random_sampling, X, labels, X_test, y_test, **params)
+        for labels in (y, pd.Series(y, index=index))
+    ]
+    assert tables[0][0]["class_coverage"] == tables[1][0]["class_coverage"]
+
+
 def test_budget_beyond_the_pool(classifier, split):
     with pytest.raises(ValueError, match="n_rounds=21 of n_instances=10.*pool has 200"):
         run_active_learning(classifier(), random_sampling, *split, n_instances=10, n_rounds=21)

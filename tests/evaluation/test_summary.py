@@ -562,6 +562,23 @@ FUNCTIONS = [
 ]
 
 
+def test_rows_without_round_are_not_left_out():
+    frame = many()
+    mine = frame[frame["strategy"] == "random"].assign(strategy="mine")
+    both = pd.concat([frame.assign(round=frame["n_labels"] // 10), mine])
+    assert set(summarize(both)["strategy"]) == {*frame["strategy"], "mine"}
+
+
+def test_paper_table_of_rounds_put_together():
+    rounds = [
+        pd.DataFrame({"data": "DTD", "strategy": ["random", "margin"], "seed": 0, "round": r,
+                      "n_labels": 28 * r, "budget": 0.01 * r, "accuracy": [0.5, 0.6]})
+        for r in (1, 2)
+    ]  # fmt: skip
+    table = paper_table(pd.concat(rounds), with_paper=False)
+    assert table == paper_table(pd.concat(rounds, ignore_index=True), with_paper=False)
+
+
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_wrong_frames(function):
     frame = many()
@@ -575,9 +592,15 @@ def test_wrong_frames(function):
         function(frame.drop(columns="seed"))
     with pytest.raises(TypeError, match="frame is a list"):
         function([1])
-    twice = "a run twice.*data='A', estimator='selection', strategy='random', seed=0, 10 labels"
+    twice = "a run twice.*data='A', estimator='selection', strategy='random', seed=0, n_labels 10"
     with pytest.raises(ValueError, match=twice):
         function(pd.concat([frame, frame.iloc[:1]]))
+    # Other settings under the same names, whose labels are others, so that they could pass for one run.
+    mixed = pd.concat([frame, frame.assign(n_labels=frame["n_labels"] + 3)])
+    with pytest.raises(ValueError, match=r"other settings or data: .*, round 1;"):
+        function(mixed.assign(round=mixed.groupby(mixed["n_labels"] % 10)["n_labels"].rank("dense").astype(int)))
+    with pytest.raises(ValueError, match=r"frame\['n_labels'\] has type .*; expected numbers"):
+        function(frame.assign(n_labels=frame["n_labels"].astype(str)))
     with pytest.raises(ValueError, match="1 rows without 'strategy'"):
         function(frame.assign(strategy=[None, *frame["strategy"][1:]]))
     with pytest.raises(ValueError, match="infinite"):
