@@ -2,7 +2,12 @@
 
 import copy
 import json
+import os
 import signal
+
+# Side by side, each of pytest-xdist's workers has a core, and torch would take all of them; before torch is imported.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
@@ -10,6 +15,7 @@ import torch
 
 
 def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: not item.get_closest_marker("notebook"))  # the longest first
     if torch.cuda.is_available():
         return
     for item in items:

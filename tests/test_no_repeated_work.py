@@ -80,7 +80,7 @@ def test_frozen_images_are_encoded_once_for_all_rounds_and_epochs(
 ):
     pool = digits.images[:300]
     learner = DualPromptLearner(classifier(max_epochs=2), pool, n_pseudo=n_pseudo)
-    learner.run(digits.target, protocol=Protocol(3, per_class=1))
+    learner.run(digits.target[:300], protocol=Protocol(3, per_class=1))
     learner.estimator.transform(pool)
     assert sum(images) == distinct(pool)
 

@@ -588,8 +588,11 @@ def _execute(
             random_state=seed,
             on_round=on_round,
         )
-    except Exception as error:
-        error.add_note(f"in the run {run.names}") if hasattr(error, "add_note") else None
+    except BaseException as error:
+        if file is not None:
+            file.discard()
+        if isinstance(error, Exception) and hasattr(error, "add_note"):
+            error.add_note(f"in the run {run.names}")
         raise
     if file is not None:
         file.finish()
@@ -639,6 +642,9 @@ class _RoundFile:
             self.n_rows += 1
         except OSError as error:
             raise named(error, self.partial, "finished runs are whole, and not repeated") from error
+
+    def discard(self) -> None:
+        self.partial.unlink(missing_ok=True)
 
     def finish(self) -> None:
         with open(self.partial, "rb+") as stream:

@@ -1,7 +1,7 @@
 """Benchmarks of the inner parts, under pytest-benchmark; no part of the test run.
 
     pip install pytest-benchmark
-    pytest tests/benchmarks/bench_core.py --benchmark-columns=median,iqr,rounds
+    pytest -n 0 tests/benchmarks/bench_core.py --benchmark-columns=median,iqr,rounds
 
 Each group holds what is to be compared; the figures in brackets are ratios to the fastest.  The
 bundled CLIP, so that all of it takes a minute; text_encoding.py, round.py and scale.py measure
