@@ -439,7 +439,9 @@ class DualPromptLearner(ActiveLearner):
                 self.query_strategy, self, self._part(left), n_instances, seed, *args, **kwargs
             )
         rows = left[chosen]
-        self._query = {"rows": rows.tolist(), "scores": self._believed(rows), "score": kwargs.get("score")}
+        score = kwargs.get("score")
+        self._query = {"rows": rows.tolist(), "scores": self._believed(rows)}
+        self._query["score"] = score if isinstance(score, str) else None
         self._query["query_seconds"] = time.perf_counter() - began
         self._save()
         instances = self._pool[rows]
@@ -522,9 +524,10 @@ class DualPromptLearner(ActiveLearner):
         """Refuse labels that cannot be trained on, alone or together with those before."""
         if len(self.labels_) and _are_names(y) != _are_names(self.labels_):
             kinds = ("positions", "names") if _are_names(y) else ("names", "positions")
+            before, now = self.labels_[:1].tolist()[0], y[:1].tolist()[0]
             raise ValueError(
-                f"the labels so far are {kinds[0]} such as {self.labels_[0]!r}, y holds {kinds[1]} such as "
-                f"{y[0]!r}; expected one kind"
+                f"the labels so far are {kinds[0]} such as {before!r}, y holds {kinds[1]} such as {now!r}; "
+                "expected one kind"
             )
         labels = np.concatenate([self.labels_, y]) if len(self.labels_) else y
         classes, _, _ = resolve_labels(self.estimator.class_names, labels)
@@ -581,7 +584,7 @@ class DualPromptLearner(ActiveLearner):
         """The score that the query ranked by, if it is one of ours: querying and mining share it."""
         parameter = signature(self.query_strategy).parameters.get("score")
         asked = (self._query or {}).get("score") or getattr(parameter, "default", None)
-        return asked if asked in SCORES else "clean"
+        return asked if isinstance(asked, str) and asked in SCORES else "clean"
 
     def _as_labels(self, labels: np.ndarray, like: np.ndarray) -> np.ndarray:
         """Positions in a list of class names as names, or names as positions, as `like` has them."""

@@ -122,7 +122,7 @@ def test_strategies(make, pool, strategy):
     assert other.rows_.tolist() != learners[0].rows_.tolist()
 
 
-def test_score_of_the_strategy_is_that_of_mining(make, pool, monkeypatch):
+def test_score_of_the_strategy_is_that_of_mining(make, pool, tmp_path, monkeypatch):
     from modal_clip_dual import active
 
     scores = []
@@ -139,11 +139,13 @@ def test_score_of_the_strategy_is_that_of_mining(make, pool, monkeypatch):
     def of_mine(learner, X, n_instances, score="entropy"):
         return np.arange(n_instances)
 
-    for strategy, asked in ((negative_prompt_sampling, {"score": "margin"}), (of_mine, {})):
-        learner = make(query_strategy=strategy)
+    for strategy, asked in (
+        (negative_prompt_sampling, {"score": "margin"}), (of_mine, {}), (of_mine, {"score": np.ones(3)})
+    ):  # fmt: skip
+        learner = make(query_strategy=strategy, path=tmp_path / f"{len(scores)}.npz")
         rows, _ = learner.query(n_instances=5, **asked)
         learner.teach(rows=rows, y=pool[1][rows])
-    assert scores[2:] == ["margin", "clean"]
+    assert scores[2:] == ["margin", "clean", "clean"]
     assert "score" not in learner.log_[1]
 
 
@@ -278,7 +280,7 @@ def test_teach_refuses_and_changes_nothing(make, pool):
     learner.teach(instances, y[rows])
     with pytest.raises(ValueError, match="have a label already"):
         learner.teach(rows=rows[:1], y=y[rows[:1]])
-    with pytest.raises(ValueError, match="labels so far are positions such as .*, y holds names"):
+    with pytest.raises(ValueError, match=r"labels so far are positions such as \d, y holds names such as 'seven'"):
         learner.teach(rows=learner.unlabelled_[:1], y=["seven"])
     assert len(learner.rows_) == 5 and learner._pending is None
     for oracle in (y[:50], np.tile(y, 2)):
