@@ -56,8 +56,8 @@ def _mend_check_X_y(module: ModuleType) -> None:
     def renamed(*args: Any, force_all_finite: Any = True, **kwargs: Any) -> Any:
         return check_X_y(*args, ensure_all_finite=force_all_finite, **kwargs)
 
-    renamed.mended = True  # type: ignore[attr-defined]
-    module.check_X_y = renamed  # type: ignore[attr-defined]
+    vars(renamed)["mended"] = True
+    vars(module)["check_X_y"] = renamed
 
 
 def _mend_data_vstack(module: ModuleType) -> None:
@@ -73,8 +73,8 @@ def _mend_data_vstack(module: ModuleType) -> None:
             return pd.concat(blocks)
         return data_vstack(blocks)
 
-    concatenating.mended = True  # type: ignore[attr-defined]
-    module.data_vstack = concatenating  # type: ignore[attr-defined]
+    vars(concatenating)["mended"] = True
+    vars(module)["data_vstack"] = concatenating
 
 
 def _mend_query(module: ModuleType) -> None:
@@ -92,7 +92,7 @@ def _asking_once(query: Callable[..., Any]) -> Callable[..., Any]:
     def asking_once(self: Any, X_pool: Any, *args: Any, **kwargs: Any) -> Any:
         return query(_AskedOnce(self), X_pool, *args, **kwargs)
 
-    asking_once.mended = True  # type: ignore[attr-defined]
+    vars(asking_once)["mended"] = True
     return asking_once
 
 

@@ -96,7 +96,8 @@ def test_strategies_with_other_seeds_are_not_compared(tmp_path):
     lambda frame: frame[(frame["strategy"] != "random") | (frame["round"] < 2)],
 ], ids=["no random", "fewer rounds", "fewer rounds of random"])  # fmt: skip
 def test_labels_to_what_random_ends_with_in_each_estimator(tmp_path, change):
-    frame = change(pd.concat([table(estimator="one"), table(estimator="two")]))
+    names = ("random", "a", "b")
+    frame = change(pd.concat([table(names, estimator="one"), table(names, estimator="two")]))
     text = write_report(frame, tmp_path / "page.html").read_text(encoding="utf-8")
     last = frame[(frame["estimator"] == "one") & (frame["strategy"] == "random")]
     target = last.loc[last["round"] == last["round"].max(), "accuracy"].mean()
