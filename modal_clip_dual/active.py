@@ -18,17 +18,23 @@ from sklearn.metrics import cohen_kappa_score
 from sklearn.utils.validation import _num_samples
 
 from ._compat import query_returns_metrics
-from ._input import check_integer
-from ._labels import check_labels, encode_labels, resolve_labels
-from ._state import check_target, params_of, plain, plain_params, read_state, write_state
-from ._tensors import Rows, is_mapped
-from ._undo import unchanged_on_error
 from .classifier import NOT_SAVED, DualPromptClassifier
 from .data.images import as_array, check_files, image_key, kind_of
 from .strategies import mine_confident, negative_prompt_sampling
 from .strategies._ask import call_strategy
-from .strategies._selection import check_n_instances
 from .strategies.negative_prompt import SCORES
+from .utils.arrays import Rows, is_mapped
+from .utils.labels import check_labels, encode_labels, resolve_labels
+from .utils.persistence import (
+    check_target,
+    params_of,
+    plain,
+    plain_params,
+    read_state,
+    write_state,
+)
+from .utils.rollback import unchanged_on_error
+from .utils.validation import check_integer, check_n_instances
 
 if TYPE_CHECKING:
     import pandas as pd

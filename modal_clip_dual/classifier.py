@@ -15,32 +15,32 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _num_samples, check_is_fitted, validate_data
 
-from ._input import (
+from .clip.inputs import (
     BATCH_SIZE,
     READING_CONSTRAINTS,
     check_cache,
     check_input,
-    check_integer,
     check_width,
     disk_cache,
     join,
-    unit_rows,
 )
-from ._labels import check_labels, encode_labels, resolve_labels
-from ._tensors import module_of
-from ._undo import unchanged_on_error
 from .data.images import kind_of
 from .data.stores import EMBEDDING_BYTES, MemoryStore
-from .strategies._selection import select_highest_per_class
+from .utils.arrays import unit_rows
+from .utils.labels import check_labels, encode_labels, resolve_labels
+from .utils.rollback import unchanged_on_error
+from .utils.selection import select_highest_per_class
+from .utils.validation import check_integer
 
 if TYPE_CHECKING:
     import torch
     from skorch import NeuralNetClassifier
 
-    from ._tensors import Rows
     from .data.reading import ImageSource
     from .nn.backbone import Backbone
+    from .nn.module import DualPromptModule
     from .nn.text_prompts import PromptedTextEncoder
+    from .utils.arrays import Rows
 
 # Attributes that a fit may leave unset, and that the one before must not leave behind.
 FIT_ONLY: tuple[str, ...] = (
@@ -514,7 +514,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         arrays, (backbone, *_) = zip(*parts)
         array = arrays[0] if len(arrays) == 1 else join(*arrays)
         if continued:
-            text_encoder, visual = module_of(self.net_).text_encoder, self._visual
+            text_encoder, visual = _module_of(self.net_).text_encoder, self._visual
         else:
             names_ = ("visual_prompts", "n_visual_tokens", "prompt_depth")
             visual = {name: getattr(self, name) for name in names_}
@@ -530,7 +530,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             if callable(self.augment):  # shows before training whether it can be used
                 next(inputs.read([np.arange(1)], seed=0))
         if continued:
-            module_of(net).load_state_dict(module_of(self.net_).state_dict())
+            _module_of(net).load_state_dict(_module_of(self.net_).state_dict())
         train(net, inputs, target)
         if continued:  # joined afterwards: skorch's scheduler would resume where it ended
             rows = [*self.history_, *net.history]
@@ -765,9 +765,9 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         return self._zero_shot(array, backbone, names)
 
     def _zero_shot(self, array: np.ndarray | Rows, backbone: Backbone, names: list[str]) -> np.ndarray:
-        from .nn.memory import memory_advice
         from .nn.net import by_cosine
         from .nn.text_prompts import template_embeddings
+        from .utils.memory import memory_advice
 
         embeddings = self._encode(array, backbone)
         with memory_advice("scoring", "free memory that others hold on this device, or device='cpu'"):
@@ -847,7 +847,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
                 "(n, H, W[, 3]) of uint8 or file paths, or visual_prompts=None"
             )
         if fitted:
-            backbone = module_of(self.net_).text_encoder.backbone
+            backbone = _module_of(self.net_).text_encoder.backbone
         else:
             backbone = self._load_backbone(self.model_name, self.pretrained)
         if kind_of(array) == "embeddings":
@@ -921,14 +921,14 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             self._check_clip(backbone)
             text_encoder = self._text_encoder(backbone, self._names, n_context)
             net = self._make_net(text_encoder, self._visual, n_samples=1, seeds=(0, 0, 0))
-            module_of(net).load_state_dict(prompts)
+            _module_of(net).load_state_dict(prompts)
             net.history = self.history_
             self._net = net
         return self._net
 
     def _check_clip(self, backbone: Backbone) -> None:
         """Refuse a CLIP that is not the one of the file that this was loaded from, if it was."""
-        from ._state import describe_versions
+        from .utils.persistence import describe_versions
 
         if "_saved_clip" in self.__dict__:
             versions = getattr(self, "saved_with_", None)
@@ -938,7 +938,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     @property
     def coef_(self) -> np.ndarray:
         """Weights (C, D) of the linear classifier that this is on its own embeddings."""
-        module = module_of(self.net_).eval()
+        module = _module_of(self.net_).eval()
         scale = module.text_encoder.backbone.logit_scale
         return (module.text_embeddings()[0] * scale).float().cpu().numpy()
 
@@ -948,7 +948,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         if not isinstance(state.get("_net", {}), dict):
             # The prompts are all there is to keep: the backbone is loaded by name, the
             # optimizer starts anew, and the losses of single steps would outgrow both.
-            module = module_of(state["_net"])
+            module = _module_of(state["_net"])
             state["_net"] = {
                 name: value.detach().cpu().numpy() for name, value in module.state_dict().items()
             }
@@ -997,7 +997,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         >>> bool((loaded.predict_proba(X) == clf.predict_proba(X)).all())
         True
         """
-        from ._state import check_target, plain, plain_params, write_state
+        from .utils.persistence import check_target, plain, plain_params, write_state
 
         check_is_fitted(self, "classes_")
         self._check_params()
@@ -1049,7 +1049,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         --------
         save : Writes the file, with an example.
         """
-        from ._state import read_state
+        from .utils.persistence import read_state
 
         settings, arrays = read_state(path, "classifier")
         try:
@@ -1076,7 +1076,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     def _from_saved(
         cls, path: str | os.PathLike[str], settings: dict[str, Any], params: dict[str, Any]
     ) -> DualPromptClassifier:
-        from ._state import params_of
+        from .utils.persistence import params_of
 
         try:
             return cls(**params_of(settings["estimator"], without=NOT_SAVED) | params)
@@ -1122,7 +1122,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             "complement": self._complement,
             "visual": {k: v.item() if isinstance(v, np.generic) else v for k, v in self._visual.items()},
             "clip": list(self._clip),
-            "clip_identity": clip or module_of(self.net_).text_encoder.backbone.identity(),
+            "clip_identity": clip or _module_of(self.net_).text_encoder.backbone.identity(),
         }
         return settings, self.__getstate__()["_net"]
 
@@ -1153,6 +1153,12 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         tags.input_tags.string = True
         tags.transformer_tags.preserves_dtype = []  # always float32
         return tags
+
+
+def _module_of(net: NeuralNetClassifier) -> DualPromptModule:
+    from .nn.module import module_of  # loads torch
+
+    return module_of(net)
 
 
 def _damaged(path: Any, error: Exception) -> ValueError:

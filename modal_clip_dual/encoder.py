@@ -14,18 +14,18 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils.validation import validate_data
 from tqdm.auto import tqdm
 
-from ._input import (
+from .clip.inputs import (
     BATCH_SIZE,
     READING_CONSTRAINTS,
     check_cache,
     check_input,
     check_width,
     disk_cache,
-    unit_rows,
 )
 from .data.images import kind_of
 from .data.reading import ImageSource, run_tasks, uses_engine
 from .data.stores import MemoryStore, StackedStores
+from .utils.arrays import unit_rows
 
 if TYPE_CHECKING:
     import torch
@@ -338,7 +338,7 @@ def _check_finite(embeddings: np.ndarray, rows: np.ndarray) -> None:
 
 def encoding_advice(backbone: Backbone, batch_size: int, size_name: str) -> AbstractContextManager[None]:
     """Context in which an error of memory says what to change; see `nn.memory`."""
-    from .nn.memory import memory_advice, precision_advice
+    from .utils.memory import memory_advice, precision_advice
 
     advice = f"try a smaller {size_name} (now {batch_size}){precision_advice(backbone.precision)}"
     return memory_advice("encoding images", f"{advice}; what is encoded already is kept")

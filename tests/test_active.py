@@ -478,7 +478,7 @@ SCRIPT = """
 import os, signal, sys
 import numpy as np
 from modal_clip_dual import DualPromptClassifier, DualPromptLearner, active, classifier
-from modal_clip_dual import _state
+from modal_clip_dual.utils import persistence
 phase, path, pool, visual = sys.argv[1:]
 data = np.load(pool)
 clf = DualPromptClassifier(
@@ -503,7 +503,7 @@ if phase == "recording":
     active.DualPromptLearner._record = killer(active.DualPromptLearner._record)
 if phase == "writing":
     waiting = lambda: len(learner.log_) == 2 and learner._pending is not None
-    _state.os.replace = killer(os.replace, waiting)
+    persistence.os.replace = killer(os.replace, waiting)
 if phase == "written":
     original = active.write_state
     def write(*args):

@@ -25,12 +25,13 @@ from modal_clip_dual import (
     classifier as classifier_module,
     negative_prompt_sampling,
 )
-from modal_clip_dual._state import write_state
-from modal_clip_dual._undo import unchanged_on_error
 from modal_clip_dual.evaluation import compare
-from modal_clip_dual.nn import memory, net
+from modal_clip_dual.nn import net
 from modal_clip_dual.nn.backbone import Backbone
 from modal_clip_dual.nn.losses import DualPromptLoss
+from modal_clip_dual.utils import memory
+from modal_clip_dual.utils.persistence import write_state
+from modal_clip_dual.utils.rollback import unchanged_on_error
 
 N = 100
 

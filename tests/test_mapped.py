@@ -10,17 +10,19 @@ from modAL.uncertainty import entropy_sampling
 from sklearn.utils import check_array
 
 from modal_clip_dual import DualPromptLearner, mine_confident, negative_prompt_sampling
-from modal_clip_dual._tensors import Rows, blocks
 from modal_clip_dual.active import Protocol
 from modal_clip_dual.strategies import negative_prompt
+from modal_clip_dual.utils.arrays import Rows, blocks
 
 
 def small_blocks(monkeypatch):
     """Make every part of the code that goes block by block take many blocks."""
-    from modal_clip_dual import _input
+    from modal_clip_dual.clip import inputs
     from modal_clip_dual.nn import net
+    from modal_clip_dual.utils import arrays
 
-    monkeypatch.setattr(_input, "ROWS", 70)
+    for module in (arrays, inputs):
+        monkeypatch.setattr(module, "ROWS", 70)
     monkeypatch.setattr(net, "PREDICTION_BATCH", 90)
     monkeypatch.setattr(negative_prompt, "ROWS", 50)
     monkeypatch.setattr(negative_prompt, "POOL_ROWS", 110)

@@ -26,8 +26,9 @@ from modal_clip_dual import (
     random_sampling,
 )
 from modal_clip_dual._compat import query_returns_metrics
-from modal_clip_dual._labels import check_labels, encode_labels, resolve_labels
-from modal_clip_dual.strategies import _selection, available_strategies, get_strategy
+from modal_clip_dual.strategies import available_strategies, get_strategy
+from modal_clip_dual.utils import selection, validation
+from modal_clip_dual.utils.labels import check_labels, encode_labels, resolve_labels
 
 METHODS = (
     "predict",
@@ -558,10 +559,10 @@ def test_every_strategy_on_every_pool(learner, embeddings, name, data):
 def test_numbers_of_instances(n, n_pool):
     fits = isinstance(n, int) and not isinstance(n, bool) and 1 <= n <= n_pool
     if fits:
-        assert _selection.check_n_instances(n, n_pool) == n
+        assert validation.check_n_instances(n, n_pool) == n
         return
     with pytest.raises((ValueError, TypeError), match=r"n_instances=|X_pool is empty"):
-        _selection.check_n_instances(n, n_pool)
+        validation.check_n_instances(n, n_pool)
 
 
 @many
@@ -573,8 +574,8 @@ def test_equal_shares(data, n_classes, n_pool):
     )
     predicted = data.draw(hnp.arrays(np.int64, n_pool, elements=st.integers(0, n_classes - 1)))
     n = data.draw(st.integers(1, n_pool))
-    for remainder in _selection.REMAINDERS:
-        rows = _selection.select_per_class(scores, predicted, n, n_classes, remainder)
+    for remainder in selection.REMAINDERS:
+        rows = selection.select_per_class(scores, predicted, n, n_classes, remainder)
         assert len(rows) == len(set(rows.tolist())) == n
         for k in range(n_classes):
             size, share = (predicted == k).sum(), n // n_classes

@@ -12,7 +12,8 @@ from conftest import write_checkpoint
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
-from modal_clip_dual import DualPromptClassifier, DualPromptLearner, __version__, _state
+from modal_clip_dual import DualPromptClassifier, DualPromptLearner, __version__
+from modal_clip_dual.utils import persistence
 
 
 def settings_of(path):
@@ -277,7 +278,7 @@ def test_failed_save_keeps_the_old_file(fitted, path, monkeypatch):
     def full(*args):
         raise OSError("no space left")
 
-    monkeypatch.setattr(_state.os, "replace", full)
+    monkeypatch.setattr(persistence.os, "replace", full)
     with pytest.raises(OSError, match="no space left"):
         fitted.save(path)
     assert path.read_bytes() == before

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from .._tensors import Rows
+from ..utils.arrays import Rows
 
 # What files may be.  Among Pillow's other formats is EPS, for which it starts Ghostscript.
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")

@@ -24,13 +24,12 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils import Bunch
 from tqdm import tqdm
 
-from .._input import check_integer
-from .._state import named, replacing
 from ..active import PROTOCOLS, Protocol
 from ..classifier import DualPromptClassifier
 from ..data.images import as_array, kind_of
-from ..strategies._selection import check_number
 from ..strategies.registry import get_strategy
+from ..utils.persistence import named, replacing
+from ..utils.validation import check_integer, check_number
 from .runs import FIRST, run_active_learning
 
 if TYPE_CHECKING:

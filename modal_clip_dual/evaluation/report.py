@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .._state import replacing
+from ..utils.persistence import replacing
 
 if TYPE_CHECKING:
     import pandas as pd

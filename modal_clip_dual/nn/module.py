@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from skorch.callbacks import Callback
 from torch import nn
 
-from .._tensors import as_tensor, module_of
+from ..utils.arrays import as_tensor
 from .text_prompts import PromptedTextEncoder
 from .visual_prompts import (
     CoupledTokens,
@@ -313,3 +313,9 @@ class PairedBatches:
             order = torch.randperm(len(rows), generator=self.generator)
             batches += rows[order].split(size)
         return batches[: len(self)]
+
+
+def module_of(net: NeuralNet) -> DualPromptModule:
+    """The module of a skorch net, which ``net_params={"compile": True}`` wraps."""
+    module: DualPromptModule = getattr(net.module_, "_orig_mod", net.module_)
+    return module

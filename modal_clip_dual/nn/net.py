@@ -11,9 +11,9 @@ import torch
 from skorch import NeuralNetClassifier
 from skorch.callbacks import EarlyStopping, LRScheduler
 
-from .._tensors import as_tensor, blocks, module_of
+from ..utils.arrays import as_tensor, blocks
+from ..utils.memory import memory_advice, precision_advice
 from .losses import DualPromptLoss
-from .memory import memory_advice, precision_advice
 from .module import (
     Batches,
     ClipEachGradient,
@@ -21,12 +21,13 @@ from .module import (
     PairedBatches,
     StopIfNotFinite,
     diverged,
+    module_of,
 )
 from .text_prompts import PromptedTextEncoder
 
 if TYPE_CHECKING:
-    from .._tensors import Rows
     from ..data.reading import ImageSource
+    from ..utils.arrays import Rows
 
 # Arguments of the net that have an argument of their own in the classifier, or that the
 # method fixes.

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
-from .._tensors import as_array
+from ..utils.arrays import as_array
 
 if TYPE_CHECKING:
     import torch

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.exceptions import ConvergenceWarning
 
-from ._selection import fill_up
+from ..utils.selection import fill_up
 
 # From this many samples on k-means takes mini-batches, as scikit-learn's guide advises.
 MINI_BATCH_FROM = 50_000

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .._tensors import as_tensor
+from ..utils.arrays import as_tensor
 
 BLOCK = 1 << 23  # numbers in a block of distances: 32 MiB
 # |x|^2 - 2 <x, y> + |y|^2 loses digits where all points lie far off in one direction: beyond

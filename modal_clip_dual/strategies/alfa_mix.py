@@ -8,10 +8,11 @@ import numpy as np
 from sklearn.utils.validation import _num_samples
 
 from .._compat import format_query
-from .._tensors import as_array, as_tensor, check_device
+from ..utils.arrays import as_array, as_tensor
+from ..utils.selection import fill_up, generator_of
+from ..utils.validation import check_device, check_n_instances, check_number
 from ._ask import classes_of, labelled, linear_head
 from ._clustering import nearest_to_centres
-from ._selection import check_n_instances, check_number, fill_up, generator_of
 
 if TYPE_CHECKING:
     import torch

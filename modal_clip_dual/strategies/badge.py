@@ -8,8 +8,9 @@ import numpy as np
 from sklearn.utils.validation import _num_samples
 
 from .._compat import format_query
+from ..utils.selection import generator_of
+from ..utils.validation import check_n_instances
 from ._ask import ask_proba, embed
-from ._selection import check_n_instances, generator_of
 
 if TYPE_CHECKING:
     import torch
@@ -139,7 +140,7 @@ class _Gradients:
     """Gradient embeddings g_i = a_i (x) v_i, never multiplied out."""
 
     def __init__(self, proba: np.ndarray, points: Points):
-        from .._tensors import as_tensor
+        from ..utils.arrays import as_tensor
 
         self.points = points
         self.a = -as_tensor(proba, points.x.device)
@@ -157,7 +158,7 @@ class _Gradients:
 
 
 def _gradients(classifier: Any, X: Any, device: str | None) -> _Gradients:
-    from .._tensors import check_device
+    from ..utils.validation import check_device
     from ._points import Points
 
     check_device(device)

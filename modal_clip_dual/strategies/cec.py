@@ -10,11 +10,11 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.utils.validation import _num_samples
 
 from .._compat import format_query
-from .._input import check_integer
-from .._tensors import as_array
+from ..utils.arrays import as_array
+from ..utils.selection import ascending_order, generator_of, subsample
+from ..utils.validation import check_integer, check_n_instances
 from ._ask import ask_proba, embed
 from ._clustering import nearest_to_centres
-from ._selection import ascending_order, check_n_instances, generator_of, subsample
 
 
 def cec_uncertainty(

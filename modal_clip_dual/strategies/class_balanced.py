@@ -10,14 +10,9 @@ from scipy.special import entr
 from sklearn.utils.validation import _num_samples
 
 from .._compat import format_query
+from ..utils.selection import REMAINDERS, generator_of, select_per_class
+from ..utils.validation import check_n_instances, check_option
 from ._ask import ask_proba
-from ._selection import (
-    REMAINDERS,
-    check_n_instances,
-    check_option,
-    generator_of,
-    select_per_class,
-)
 
 
 def class_balanced_entropy_sampling(

@@ -8,8 +8,9 @@ import numpy as np
 from sklearn.utils.validation import _num_samples
 
 from .._compat import format_query
+from ..utils.selection import generator_of
+from ..utils.validation import check_n_instances
 from ._ask import embed, labelled
-from ._selection import check_n_instances, generator_of
 
 if TYPE_CHECKING:
     import torch

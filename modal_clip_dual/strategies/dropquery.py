@@ -9,11 +9,11 @@ import numpy as np
 from sklearn.utils.validation import _num_samples
 
 from .._compat import format_query
-from .._input import check_integer
-from .._tensors import as_array, as_tensor, check_device
+from ..utils.arrays import as_array, as_tensor
+from ..utils.selection import ascending_order, generator_of
+from ..utils.validation import check_device, check_integer, check_n_instances, check_number
 from ._ask import check_has, embed, find, linear_head
 from ._clustering import nearest_to_centres
-from ._selection import ascending_order, check_n_instances, check_number, generator_of
 
 if TYPE_CHECKING:
     import torch

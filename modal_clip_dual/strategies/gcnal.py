@@ -8,18 +8,10 @@ import numpy as np
 from sklearn.utils.validation import _num_samples
 
 from .._compat import format_query
-from .._input import check_integer
-from .._tensors import as_tensor, check_device
+from ..utils.arrays import as_tensor
+from ..utils.selection import ascending_order, fill_up, generator_of, subsample
+from ..utils.validation import check_device, check_integer, check_n_instances, check_number, check_option
 from ._ask import embed, labelled
-from ._selection import (
-    ascending_order,
-    check_n_instances,
-    check_number,
-    check_option,
-    fill_up,
-    generator_of,
-    subsample,
-)
 from .coreset import greedy_k_center
 
 if TYPE_CHECKING:

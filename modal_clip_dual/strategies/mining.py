@@ -8,9 +8,9 @@ import numpy as np
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import _num_samples
 
-from .._input import check_integer
+from ..utils.selection import select_highest_per_class
+from ..utils.validation import check_integer, check_option
 from ._ask import classes_of
-from ._selection import check_option, select_highest_per_class
 from .negative_prompt import SCORES, rank
 
 

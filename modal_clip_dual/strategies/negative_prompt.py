@@ -10,16 +10,10 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import _num_samples
 
 from .._compat import format_query
-from .._tensors import Rows, blocks
+from ..utils.arrays import Rows, blocks
+from ..utils.selection import REMAINDERS, generator_of, select_lowest, select_per_class
+from ..utils.validation import check_n_instances, check_option
 from ._ask import ask, find
-from ._selection import (
-    REMAINDERS,
-    check_n_instances,
-    check_option,
-    generator_of,
-    select_lowest,
-    select_per_class,
-)
 
 SCORES = ("clean", "normalized", "margin")
 ROWS = 16384  # of logits that are turned to float64 at a time

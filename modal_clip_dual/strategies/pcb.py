@@ -9,9 +9,9 @@ import numpy as np
 from sklearn.utils.validation import _num_samples
 
 from .._compat import format_query
-from .._input import check_integer
+from ..utils.selection import generator_of, subsample
+from ..utils.validation import check_integer, check_n_instances, check_number
 from ._ask import ask_proba, call_strategy, classes_of
-from ._selection import check_n_instances, check_number, generator_of, subsample
 from .badge import badge_sampling
 from .registry import get_strategy
 

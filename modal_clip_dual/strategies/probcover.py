@@ -9,11 +9,11 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import _num_samples
 
 from .._compat import format_query
-from .._input import check_integer
-from .._tensors import as_array, check_device
+from ..utils.arrays import as_array
+from ..utils.selection import generator_of, subsample
+from ..utils.validation import check_device, check_integer, check_n_instances, check_number
 from ._ask import ask_proba, classes_of, embed, labelled
 from ._clustering import k_means
-from ._selection import check_n_instances, check_number, generator_of, subsample
 
 if TYPE_CHECKING:
     import torch

@@ -8,7 +8,8 @@ import numpy as np
 from sklearn.utils.validation import _num_samples
 
 from .._compat import format_query
-from ._selection import check_n_instances, generator_of
+from ..utils.selection import generator_of
+from ..utils.validation import check_n_instances
 
 
 def random_sampling(

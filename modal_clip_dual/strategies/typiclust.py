@@ -9,11 +9,11 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.utils.validation import _num_samples
 
 from .._compat import format_query
-from .._input import check_integer
-from .._tensors import as_array
+from ..utils.arrays import as_array
+from ..utils.selection import generator_of, subsample
+from ..utils.validation import check_integer, check_n_instances
 from ._ask import embed, labelled
 from ._clustering import k_means
-from ._selection import check_n_instances, generator_of, subsample
 
 
 def typiclust_sampling(

@@ -27,11 +27,11 @@ import torch
 from sklearn.base import clone
 
 from modal_clip_dual import DualPromptClassifier, negative_prompt_sampling
-from modal_clip_dual._tensors import as_tensor
 from modal_clip_dual.nn.losses import DualPromptLoss
 from modal_clip_dual.nn.module import DualPromptModule
-from modal_clip_dual.strategies._selection import select_per_class
 from modal_clip_dual.strategies.negative_prompt import rank
+from modal_clip_dual.utils.arrays import as_tensor
+from modal_clip_dual.utils.selection import select_per_class
 
 WORDS = "river highway forest meadow orchard harbour station market garden tower".split()
 NAMES = [f"{a} {b}" for a in WORDS for b in WORDS]

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 from modAL.uncertainty import classifier_entropy, classifier_margin
+from references import literal
 from template import StrategyTemplate
-from test_selection import literal
 
 from modal_clip_dual import class_balanced_entropy_sampling, class_balanced_margin_sampling
 from modal_clip_dual.strategies.class_balanced import _closeness

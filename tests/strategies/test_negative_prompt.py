@@ -6,6 +6,7 @@ from modAL.models import ActiveLearner, Committee
 from modAL.uncertainty import classifier_uncertainty
 from modAL.utils.combination import make_linear_combination, make_product, make_query_strategy
 from modAL.utils.selection import multi_argmax
+from references import literal
 from scipy.special import expit, softmax
 from sklearn.ensemble import BaggingClassifier
 from sklearn.linear_model import LogisticRegression
@@ -13,7 +14,6 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from template import StrategyTemplate
-from test_selection import literal
 
 from modal_clip_dual import negative_prompt_sampling, negative_prompt_uncertainty
 

@@ -142,7 +142,7 @@ def _written_with(settings: Any) -> str:
 @cache
 def versions() -> dict[str, str]:
     """Versions of this package and of those that a prediction depends on."""
-    from . import __version__
+    from .. import __version__
 
     found = {"python": sys.version.partition(" ")[0], "modal-clip-dual": __version__}
     for name in PACKAGES:

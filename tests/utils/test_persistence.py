@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from sklearn.base import BaseEstimator
 
-from modal_clip_dual import __version__, _state
-from modal_clip_dual._state import (
+from modal_clip_dual import __version__
+from modal_clip_dual.utils import persistence
+from modal_clip_dual.utils.persistence import (
     check_target,
     describe_versions,
     params_of,
@@ -72,15 +73,15 @@ def test_written_whole_or_not_at_all(path, monkeypatch):
         calls.append(("replace", Path(source).stat().st_size))
         raise OSError("no space left")
 
-    monkeypatch.setattr(_state.os, "fsync", flushed)
-    monkeypatch.setattr(_state.os, "replace", replaced)
+    monkeypatch.setattr(persistence.os, "fsync", flushed)
+    monkeypatch.setattr(persistence.os, "replace", replaced)
     with pytest.raises(OSError, match="no space left"):
         write_state(path, "learner", {"n": 22}, {})
     assert [name for name, _ in calls] == ["fsync", "replace"]
     assert len({size for _, size in calls}) == 1  # all of it was on the disk before it got its name
     assert path.read_bytes() == before
     assert [entry.name for entry in path.parent.iterdir()] == ["state"]
-    monkeypatch.setattr(_state.os, "replace", replace)
+    monkeypatch.setattr(persistence.os, "replace", replace)
     write_state(path, "learner", {"n": 22}, {})
     assert read_state(path, "learner")[0]["n"] == 22
 
@@ -178,7 +179,7 @@ def test_versions(monkeypatch):
     assert found["python"].count(".") == 2 and " " not in found["python"]
     assert list(found)[2:] == ["torch", "open_clip_torch", "numpy", "scikit-learn", "skorch"]
     assert "unknown" not in found.values()
-    monkeypatch.setattr(_state, "PACKAGES", ("no-such-package",))
+    monkeypatch.setattr(persistence, "PACKAGES", ("no-such-package",))
     assert versions.__wrapped__()["no-such-package"] == "unknown"
     assert describe_versions({"a": 1, "b": "2"}) == "a 1, b 2"
     assert describe_versions([1]) == "unknown versions"

@@ -2,13 +2,11 @@
 
 import numpy as np
 import pytest
+from references import literal
 
-from modal_clip_dual.strategies._selection import (
+from modal_clip_dual.utils.selection import (
     REMAINDERS,
     ascending_order,
-    check_n_instances,
-    check_number,
-    check_option,
     fill_up,
     generator_of,
     select_highest_per_class,
@@ -16,27 +14,7 @@ from modal_clip_dual.strategies._selection import (
     select_per_class,
     subsample,
 )
-
-
-def literal(scores, predicted, n, n_classes, remainder):
-    """method.md, "The active-learning loop", step 3, in its own words."""
-    groups = {k: [] for k in range(n_classes)}
-    for row in sorted(range(len(scores)), key=lambda row: (scores[row], row)):
-        groups[predicted[row]].append(row)
-    chosen = []
-    for group in groups.values():
-        for _ in range(min(n // n_classes, len(group))):
-            chosen.append(group.pop(0))
-    while len(chosen) < n:
-        if remainder == "per-class":
-            candidates = [group[0] for group in groups.values() if group]
-        else:
-            candidates = [row for group in groups.values() for row in group]
-        candidates.sort(key=lambda row: (scores[row], row))
-        for row in candidates[: n - len(chosen)]:
-            chosen.append(row)
-            groups[predicted[row]].remove(row)
-    return sorted(chosen, key=lambda row: (scores[row], row))
+from modal_clip_dual.utils.validation import check_n_instances, check_number, check_option
 
 
 def test_names_of_the_rules():

@@ -11,12 +11,12 @@ import numpy as np
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from ._tensors import blocks, is_mapped
-from .data.cache import DiskCache, default_cache_folder
-from .data.images import as_array, check_files, kind_of
+from ..data.cache import DiskCache, default_cache_folder
+from ..data.images import as_array, check_files, kind_of
+from ..utils.arrays import ROWS, blocks, is_mapped
 
 if TYPE_CHECKING:
-    from .nn.backbone import Backbone
+    from ..nn.backbone import Backbone
 
 # Constraints of the parameters that say which model reads images, and how.
 READING_CONSTRAINTS: dict[str, Any] = {
@@ -29,7 +29,6 @@ READING_CONSTRAINTS: dict[str, Any] = {
     "precision": [StrOptions({"auto", "fp32", "fp16", "bf16", "pure_fp16", "pure_bf16"})],
     "verbose": ["verbose"],
 }
-ROWS = 16384  # of embeddings that are looked at at a time
 # Lengths of which float32 can square the parts: beyond these, rows would be scaled to zero or
 # to infinity.  Those of a CLIP's embeddings are around 1 to 100.
 SHORTEST, LONGEST = 1e-12, 1e18
@@ -91,14 +90,6 @@ def join(X: np.ndarray, X_pseudo: np.ndarray) -> np.ndarray:
     return np.concatenate([X, X_pseudo])
 
 
-def check_integer(name: str, value: Any, least: int) -> None:
-    """Refuse what is no integer, or below the least."""
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise TypeError(f"{name}={value!r} is a {type(value).__name__}; expected an integer")
-    if value < least:
-        raise ValueError(f"{name}={value}; expected at least {least}")
-
-
 def check_width(array: np.ndarray, backbone: Backbone, estimator: Any, name: str = "X") -> None:
     """Refuse embeddings of another width than the model's."""
     if array.shape[1] != backbone.embed_dim:
@@ -125,13 +116,3 @@ def disk_cache(
     """The file of a kind of array in the user's folder, or in the default one."""
     folder = default_cache_folder() if cache_folder is None else cache_folder
     return DiskCache(folder, kind, fingerprint, dtype)
-
-
-def unit_rows(embeddings: np.ndarray) -> np.ndarray:
-    """Embeddings as float32 scaled to length 1; a row of zeros stays one."""
-    unit = np.empty(embeddings.shape, dtype=np.float32)
-    for rows in blocks(len(embeddings), ROWS):
-        part = np.asarray(embeddings[rows], dtype=np.float32)
-        length = np.linalg.norm(part, axis=1, keepdims=True)
-        np.divide(part, np.maximum(length, np.finfo(np.float32).tiny), out=unit[rows])
-    return unit

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .validation import check_device
+
 if TYPE_CHECKING:
     import torch
-    from skorch import NeuralNet
 
-    from .nn.module import DualPromptModule
+ROWS = 16384  # of embeddings that are looked at at a time
 
 
 class Rows:
@@ -80,29 +81,11 @@ def as_array(values: Any) -> np.ndarray:
     return values.detach().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)
 
 
-def module_of(net: NeuralNet) -> DualPromptModule:
-    """The module of a skorch net, which ``net_params={"compile": True}`` wraps."""
-    module: DualPromptModule = getattr(net.module_, "_orig_mod", net.module_)
-    return module
-
-
-def check_device(device: str | torch.device | None) -> torch.device | None:
-    """Refuse a device that torch does not know or this machine does not have.
-
-    Raises
-    ------
-    ValueError
-        Names the argument ``device``.
-    """
-    import torch
-
-    if device is None:
-        return None
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, TypeError) as error:
-        raise ValueError(
-            f"device={device!r} cannot be used here ({error}); expected None (where the embeddings "
-            'are), "cpu", or a device of this machine such as "cuda"'
-        ) from error
-    return torch.device(device)
+def unit_rows(embeddings: np.ndarray) -> np.ndarray:
+    """Embeddings as float32 scaled to length 1; a row of zeros stays one."""
+    unit = np.empty(embeddings.shape, dtype=np.float32)
+    for rows in blocks(len(embeddings), ROWS):
+        part = np.asarray(embeddings[rows], dtype=np.float32)
+        length = np.linalg.norm(part, axis=1, keepdims=True)
+        np.divide(part, np.maximum(length, np.finfo(np.float32).tiny), out=unit[rows])
+    return unit

@@ -1,0 +1,1 @@
+"""The frozen CLIP: loading it, checking what goes in, images to embeddings."""

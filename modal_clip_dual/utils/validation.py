@@ -1,0 +1,81 @@
+"""Checks of single arguments; every message names the argument, what came and what is expected."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+
+def check_integer(name: str, value: Any, least: int) -> None:
+    """Refuse what is no integer, or below the least."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{name}={value!r} is a {type(value).__name__}; expected an integer")
+    if value < least:
+        raise ValueError(f"{name}={value}; expected at least {least}")
+
+
+def check_number(name: str, value: Any, low: float, high: float, *, ends: str = "") -> None:
+    """Refuse what is no number between low and high; ``ends``: "low" and "high" belong to it."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name}={value!r} is a {type(value).__name__}; expected a number")
+    number = float(value)
+    inside = low <= number if "low" in ends else low < number
+    inside &= number <= high if "high" in ends else number < high
+    if not inside:
+        left, right = "[" if "low" in ends else "(", "]" if "high" in ends else ")"
+        raise ValueError(f"{name}={value}; expected a number in {left}{low}, {high}{right}")
+
+
+def check_option(name: str, value: Any, allowed: Collection[Any]) -> None:
+    """Refuse what is none of the allowed values."""
+    if value not in allowed:
+        raise ValueError(f"{name}={value!r}; expected one of {allowed}")
+
+
+def check_n_instances(n_instances: Any, n_pool: int) -> int:
+    """Return n_instances as an int.
+
+    Raises
+    ------
+    TypeError
+        If it is no integer.
+    ValueError
+        If the pool is empty, or n_instances is below 1 or above the size of the pool.
+    """
+    if n_pool == 0:
+        raise ValueError("X_pool is empty; expected at least one unlabelled sample")
+    if isinstance(n_instances, bool) or not isinstance(n_instances, Integral):
+        raise TypeError(
+            f"n_instances={n_instances!r} is a {type(n_instances).__name__}; expected an integer"
+        )
+    if not 1 <= int(n_instances) <= n_pool:
+        raise ValueError(
+            f"n_instances={n_instances}; expected 1 to {n_pool}, the number of samples in X_pool"
+        )
+    return int(n_instances)
+
+
+def check_device(device: str | torch.device | None) -> torch.device | None:
+    """Refuse a device that torch does not know or this machine does not have.
+
+    Raises
+    ------
+    ValueError
+        Names the argument ``device``.
+    """
+    import torch
+
+    if device is None:
+        return None
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise ValueError(
+            f"device={device!r} cannot be used here ({error}); expected None (where the embeddings "
+            'are), "cpu", or a device of this machine such as "cuda"'
+        ) from error
+    return torch.device(device)

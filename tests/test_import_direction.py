@@ -1,0 +1,103 @@
+"""The rooms of the package and the floors that they are on: imports lead down only."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import modal_clip_dual
+
+ROOT = Path(modal_clip_dual.__file__).parent
+
+# From top to bottom; rooms of one floor do not know each other.
+FLOORS = [
+    {"cli", "label", "__main__"},
+    {"evaluation"},
+    {"active"},
+    {"classifier", "heads", "correctness", "test_time"},
+    {"base"},
+    {"nn", "encoder"},
+    {"clip"},
+    {"data", "strategies"},
+    {"utils", "scores", "_compat"},
+]
+# On their way to a room of their own: where they are today, and what they import against the direction.
+MOVING = {"clip/inputs": {"nn"}, "encoder": {"nn"}}
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+
+
+def modules():
+    return sorted(path for path in ROOT.rglob("*.py") if path.parent != ROOT or path.name != "__init__.py")
+
+
+def parts_of(path):
+    """Name of a module inside the package, as a tuple."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return parts[:-1] if parts[-1] == "__init__" else parts
+
+
+def imports_of(path):
+    """(line, module, names) of every import of the package by one of its modules."""
+    package = path.relative_to(ROOT).parts[:-1]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = package[: len(package) - node.level + 1]
+            module = (*base, *(node.module or "").split(".")) if node.module else base
+            yield node.lineno, module, [alias.name for alias in node.names]
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names]
+            assert not any(name.split(".")[0] == "modal_clip_dual" for name in names), (path, node.lineno)
+
+
+def rooms_of(module, names):
+    """The rooms that an import leads to; names of the package itself lead to where they are defined."""
+    if module:
+        return {module[0]}
+    return {WHERE.get(name, name) for name in names} - {"__version__"}
+
+
+def where():
+    """Room of every public name, by the package's stub."""
+    stub = ast.parse((ROOT / "__init__.pyi").read_text(encoding="utf-8"))
+    imports = (node for node in stub.body if isinstance(node, ast.ImportFrom))
+    return {alias.name: node.module.split(".")[0] for node in imports for alias in node.names}
+
+
+WHERE = where()
+
+
+def test_every_module_is_in_a_room():
+    rooms = {parts_of(path)[0] for path in modules()} - {"_benchmark"}
+    assert rooms <= set(FLOOR), f"without a floor: {rooms - set(FLOOR)}"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: "/".join(parts_of(path)))
+def test_imports_lead_down(path):
+    room = parts_of(path)[0].replace("_benchmark", "cli")
+    allowed = MOVING.get("/".join(parts_of(path)), ())
+    for line, module, names in imports_of(path):
+        for other in rooms_of(module, names) - {room, "_benchmark", *allowed}:
+            assert FLOOR[room] < FLOOR[other], f"{path.name}:{line}: {room} imports {other}"
+
+
+def test_no_circle_between_modules():
+    """Imports inside of functions and for types count, too."""
+    names = {parts_of(path) for path in modules()}
+    arrows = {}
+    for path in modules():
+        targets = set()
+        for _, module, imported in imports_of(path):
+            inside = {(*module, name) for name in imported} & names
+            targets |= inside or ({module} & names)
+        arrows[parts_of(path)] = targets - {parts_of(path)}
+    done = set()
+
+    def visit(module, above):
+        assert module not in above, f"a circle: {' -> '.join('/'.join(m) for m in [*above, module])}"
+        if module not in done:
+            for other in sorted(arrows[module]):
+                visit(other, [*above, module])
+            done.add(module)
+
+    for module in sorted(arrows):
+        visit(module, [])
