@@ -205,7 +205,7 @@ def _full(
         estimator,
         X,
         query_strategy=strategy,
-        n_pseudo=n_pseudo,
+        n_per_class=n_pseudo,
         y_pool=y,
         random_state=random_state,
     ).start()

@@ -115,7 +115,7 @@ def main():
             if args.visual_prompts is None:
                 clf.net_.module_.text_encoder.backbone.embedding_cache.clear()
             else:
-                clf.__dict__.pop("_moved_embeddings", None)
+                clf.__dict__.pop("_prompted_embeddings", None)
             with PeakMemory(children=True) as memory:
                 start = time.perf_counter()
                 clf.predict_proba(paths)

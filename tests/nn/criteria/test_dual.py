@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from modal_clip_dual.nn.losses import DualPromptLoss, negative_prompt_loss
+from modal_clip_dual.nn.criteria.dual import DualPromptLoss, negative_prompt_loss
 
 
 def numpy_parts(s_pos, s_neg, y, tau):

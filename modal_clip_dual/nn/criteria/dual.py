@@ -1,4 +1,4 @@
-"""The losses of dual prompt tuning (arXiv 2602.04340, Eq. 4 to 6), sign corrected."""
+"""The loss of dual prompt tuning (arXiv 2602.04340, Eq. 4 to 6), sign corrected."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+
+from ..module import Outputs
+from ._base import PromptCriterion, average, split_target
 
 COMPLEMENTS = ("uniform", "all", "hard")
 
@@ -66,11 +68,10 @@ def negative_prompt_loss(
         is_other = (rivals.softmax(1) * F.softplus(clean_logits)).sum(1)
     else:
         raise ValueError(f"complement={complement!r}; expected one of {COMPLEMENTS}")
-    losses = is_label + is_other
-    return losses.mean() if weight is None else (weight * losses).sum()
+    return average(is_label + is_other, weight)
 
 
-class DualPromptLoss(nn.Module):
+class DualPromptLoss(PromptCriterion):
     """L = L1 + negative_weight * L2 (Eq. 6).
 
     Parameters
@@ -90,23 +91,21 @@ class DualPromptLoss(nn.Module):
         self.seed = seed
         self._generator: torch.Generator | None = None
 
-    def forward(self, outputs: Any, target: Any) -> torch.Tensor:
-        """Loss of the outputs of `DualPromptModule`.
-
-        ``target`` are labels (n,), or a pair of labels and weights (n,) of the samples: with
-        labelled and pseudo-labelled ones in a batch, 1 over the number of their own kind, by
-        which the mean losses of both are added.
-        """
-        target, weight = target if isinstance(target, (tuple, list)) else (target, None)
-        positive_logits, clean_logits = outputs
+    def forward(self, outputs: Outputs, target: Any) -> torch.Tensor:
+        """Return the loss; see `PromptCriterion.forward`."""
+        target, weight = split_target(target)
+        positive_logits, clean_logits = outputs[:2]
         if weight is None:
             loss = F.cross_entropy(positive_logits, target)
         else:
-            loss = (weight * F.cross_entropy(positive_logits, target, reduction="none")).sum()
-        if self.negative_weight:
+            loss = average(F.cross_entropy(positive_logits, target, reduction="none"), weight)
+        if self.negative_weight and clean_logits is not None:
             if self._generator is None:
                 self._generator = torch.Generator(target.device).manual_seed(self.seed)
             loss = loss + self.negative_weight * negative_prompt_loss(
                 clean_logits, target, self.complement, positive_logits, self._generator, weight
             )
         return loss
+
+
+CRITERION = DualPromptLoss

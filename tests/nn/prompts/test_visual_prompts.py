@@ -12,8 +12,9 @@ from conftest import apart, tiny_config
 from modal_clip_dual.clip.backbone import Backbone, load_backbone
 from modal_clip_dual.nn.image_encoder import PromptedImageEncoder
 from modal_clip_dual.nn.module import DualPromptModule
+from modal_clip_dual.nn.prompts import VISUAL_PROMPTS, visual_prompts_of
+from modal_clip_dual.nn.prompts.maple import resolve_depth
 from modal_clip_dual.nn.text_encoder import PromptedTextEncoder
-from modal_clip_dual.nn.visual_prompts import resolve_prompt_depth
 
 NAMES = ["cat", "a very long-haired dog, asleep", "bird"]
 
@@ -26,8 +27,7 @@ def pixels():
 
 def module(backbone, kind, **params):
     """A module far from its initial values, where many terms are too small to be seen."""
-    text = PromptedTextEncoder(backbone, NAMES, n_context=params.pop("n_context", 4))
-    made = DualPromptModule(text, visual_prompts=kind, **params).eval()
+    made = DualPromptModule(backbone, NAMES, params.pop("n_context", 4), visual_prompts=kind, **params).eval()
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in made.parameters():
@@ -129,14 +129,14 @@ def test_vpt_is_the_formula(tiny, pixels, kind, n_tokens):
 def test_maple_is_the_formula(tiny, pixels, depth):
     maple = module(tiny(), "maple", prompt_depth=depth)
     with torch.no_grad():
-        contexts = [maple.context_positive, *maple.deep_positive]
+        contexts = [maple.context_positive, *maple.visual.deep_positive]
         tokens = [c @ w + b for c, w, b in zip(contexts, maple.visual.weight, maple.visual.bias)]
         expected = image_reference(tiny(), pixels, tokens, through_ln_pre=True)
         torch.testing.assert_close(
             maple.image_embeddings(pixels).double(), expected, atol=1e-5, rtol=0
         )
         for row, prompt in enumerate(("positive", "negative")):
-            context, deep = getattr(maple, f"context_{prompt}"), getattr(maple, f"deep_{prompt}")
+            context, deep = getattr(maple, f"context_{prompt}"), getattr(maple.visual, f"deep_{prompt}")
             assert len(deep) == depth - 1
             expected = text_reference(tiny(), NAMES, context, deep)
             torch.testing.assert_close(
@@ -211,7 +211,7 @@ def test_other_forms_of_the_tower(pixels, vision):
 def test_gradient_reaches_prompts_alone(tiny, pixels, kind):
     backbone = tiny()
     made = module(backbone, kind).train()
-    positive, z = made(pixels)
+    positive, z = made(pixels)[:2]
     (positive.square().sum() + z.square().sum()).backward()
     for name, parameter in made.named_parameters():
         assert parameter.grad is not None, name
@@ -226,7 +226,7 @@ def test_gradients_equal_finite_differences(tiny, pixels, kind):
     made = module(tiny(), kind, n_context=2, n_visual_tokens=2).train()
 
     def loss():
-        positive, z = made(pixels[:1])
+        positive, z = made(pixels[:1])[:2]
         return (positive.sum() + 0.5 * z.sum()) / 50
 
     loss().backward()
@@ -247,7 +247,7 @@ def test_gradients_equal_finite_differences(tiny, pixels, kind):
 @pytest.mark.parametrize("kind", ["vpt-deep", "maple"])
 def test_detach_positive_sends_l2_to_the_negative_prompt_alone(tiny, pixels, kind):
     made = module(tiny(), kind, detach_positive=True).train()
-    _, z = made(pixels)
+    z = made(pixels).clean
     z.square().sum().backward()
     for name, parameter in made.named_parameters():
         reached = parameter.grad is not None and bool(parameter.grad.abs().sum() > 0)
@@ -255,32 +255,37 @@ def test_detach_positive_sends_l2_to_the_negative_prompt_alone(tiny, pixels, kin
 
 
 def test_initial_values(tiny):
-    text = PromptedTextEncoder(tiny(), NAMES, n_context=16)
-    vpt = DualPromptModule(text, visual_prompts="vpt-deep", n_visual_tokens=200, seed=3)
+    vpt = DualPromptModule(tiny(), NAMES, visual_prompts="vpt-deep", n_visual_tokens=200, seed=3)
     bound = (6 / (3 * 8 * 8 + 64)) ** 0.5
     values = vpt.visual.tokens.detach()
     assert values.abs().max() <= bound
     assert values.std().item() == pytest.approx(bound / 3**0.5, rel=0.03)  # that of U(-a, a)
-    plain = DualPromptModule(text, seed=3)
+    plain = DualPromptModule(tiny(), NAMES, seed=3)
     assert torch.equal(vpt.context_positive, plain.context_positive)  # the same draws come first
-    maple = DualPromptModule(text, visual_prompts="maple", seed=3)
-    assert maple.deep_positive.shape == (1, 16, 64)
-    assert maple.deep_positive.std().item() == pytest.approx(0.02, rel=0.1)
-    assert not torch.equal(maple.deep_positive, maple.deep_negative)
+    maple = DualPromptModule(tiny(), NAMES, visual_prompts="maple", seed=3)
+    assert maple.visual.deep_positive.shape == (1, 16, 64)
+    assert maple.visual.deep_positive.std().item() == pytest.approx(0.02, rel=0.1)
+    assert not torch.equal(maple.visual.deep_positive, maple.visual.deep_negative)
     reference = torch.nn.Linear(64, 64)
     for ours, theirs in ((maple.visual.weight, reference.weight), (maple.visual.bias, reference.bias)):
         assert ours.std().item() == pytest.approx(theirs.std().item(), rel=0.15)
         assert ours.abs().max() <= 1 / 8
-    again = DualPromptModule(text, visual_prompts="maple", seed=3)
+    again = DualPromptModule(tiny(), NAMES, visual_prompts="maple", seed=3)
     assert torch.equal(again.visual.weight, maple.visual.weight)
 
 
+def test_kinds_are_found_by_the_name_of_their_file():
+    assert VISUAL_PROMPTS == ["maple", "vpt-deep", "vpt-shallow"]
+    for kind in VISUAL_PROMPTS:
+        assert visual_prompts_of(kind).__module__ == f"modal_clip_dual.nn.prompts.{kind.replace('-', '_')}"
+
+
 def test_depth():
-    assert resolve_prompt_depth(None, 12, 12) == 9
-    assert resolve_prompt_depth(None, 4, 3) == 3
-    assert resolve_prompt_depth(2, 4, 3) == 2
+    assert resolve_depth(None, 12, 12) == 9
+    assert resolve_depth(None, 4, 3) == 3
+    assert resolve_depth(2, 4, 3) == 2
     with pytest.raises(ValueError, match="prompt_depth=4; expected at most 3.*4 blocks.*tower 3"):
-        resolve_prompt_depth(4, 4, 3)
+        resolve_depth(4, 4, 3)
 
 
 @pytest.mark.parametrize(
