@@ -25,7 +25,7 @@ HEAVY = ("torch", "open_clip", "skorch", "modAL", "sklearn", "pandas", "numpy", 
             "from modal_clip_dual import negative_prompt_sampling",
             ("torch", "open_clip", "skorch", "modAL", "matplotlib"),
         ),
-        ("from modal_clip_dual.__main__ import build_parser; build_parser()", HEAVY),
+        ("from modal_clip_dual.cli import build_parser; build_parser()", HEAVY),
     ],
 )
 def test_imports_wait_for_their_use(statement, absent):

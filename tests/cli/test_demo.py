@@ -6,7 +6,8 @@ import sys
 import pandas as pd
 import pytest
 
-from modal_clip_dual.__main__ import build_parser, demo_table, main
+from modal_clip_dual.cli import build_parser, main
+from modal_clip_dual.cli.demo import demo_table
 
 
 def test_demo(tmp_path, capsys):
@@ -61,7 +62,7 @@ def test_wrong_arguments(arguments, message, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--rounds", "200"], "more than the pool of 1198 images"),
+        (["--rounds", "200"], "more than the pool of 1198 samples"),
         (["--figure", "no/such/folder/a.png"], "there is no folder"),
         (["--figure", "curves.xyz"], "expected .png, .pdf or .svg"),
     ],
@@ -93,7 +94,7 @@ def test_ctrl_c_is_no_traceback(monkeypatch, capsys):
     def interrupted(plan, runs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("modal_clip_dual._benchmark.estimate_seconds", interrupted)
+    monkeypatch.setattr("modal_clip_dual.cli.estimates.estimate_seconds", interrupted)
     command = ["benchmark", "--data", "digits", "--model", "demo", "--strategies", "random", "--dry-run"]
     assert main(command) == 130
     assert capsys.readouterr().err.endswith("stopped\n")
