@@ -48,7 +48,7 @@ def test_type_checkers_see_what_is_imported():
     """Stubs name everything once, each where it is; the marker of PEP 561 is installed with them."""
     root = files("modal_clip_dual")
     assert (root / "py.typed").is_file()
-    for package in ("", ".data", ".evaluation", ".strategies"):
+    for package in ("", ".data", ".evaluation", ".evaluation.plots", ".strategies"):
         module = import_module(f"modal_clip_dual{package}")
         stub = (root.joinpath(*package.split(".")[1:]) / "__init__.pyi").read_text(encoding="utf-8")
         names = re.findall(r"(\w+) as \1\b", stub)

@@ -25,6 +25,7 @@ from modal_clip_dual.evaluation import (
     run_active_learning,
     summarize,
 )
+from modal_clip_dual.evaluation.compare import run_plan
 from modal_clip_dual.evaluation.plan import find_samples, make_plan
 from modal_clip_dual.evaluation.results import RoundFile, write_table
 
@@ -477,3 +478,20 @@ def test_a_data_set_of_ones_own(data):
     frame = compare(GaussianNB(), "random", data=own, seeds=1)
     assert set(frame["data"]) == {"mine"}
     assert frame["accuracy"].tolist() == expected["accuracy"].tolist()
+
+
+@pytest.mark.parametrize("n_jobs", [None, 2])
+def test_rows_are_told_as_they_come(data, n_jobs):
+    plan = make_plan(find_samples(**data), GaussianNB(), ["random", "margin"], PROTOCOL, seeds=2)
+    told = []
+    frame = run_plan(plan, n_jobs=n_jobs, verbose=0, on_round=told.append)
+    keys = ["strategy", "seed", "round"]
+    assert len(told) == len(frame) == 8
+    told = pd.DataFrame(told).sort_values(keys)[[*keys, "accuracy"]]
+    assert told.to_numpy().tolist() == frame.sort_values(keys)[[*keys, "accuracy"]].to_numpy().tolist()
+
+
+def test_images_that_are_not_embedded_before(clf, digits):
+    plan = make_plan(find_samples(digits.images[:240], digits.target[:240]), clf, "entropy", PROTOCOL, seeds=1)
+    frames = [run_plan(plan, verbose=0, embed=embed) for embed in (True, False)]
+    np.testing.assert_allclose(*(frame["nll"] for frame in frames), rtol=1e-3)
