@@ -23,9 +23,9 @@ def check_runs(frame: pd.DataFrame, metric: str, *required: str) -> list[str]:
     Raises
     ------
     TypeError
-        If it is no DataFrame.
+        If it is not a DataFrame.
     ValueError
-        If it is empty, a column is missing, the metric is no column of finite or missing
+        If it is empty, a column is missing, the metric is not a column of finite or missing
         numbers, a row does not say whose it is, or a run has a round twice.
     """
     if not isinstance(frame, pd.DataFrame):
@@ -86,7 +86,7 @@ def check_level(confidence_level: float, n_resamples: int = 1) -> None:
 
 
 def groups_of(frame: pd.DataFrame, keys: Sequence[str]) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
-    """The groups of a table in order of appearance, as pairs of a dict of the keys and the rows."""
+    """Yield the groups of a table in order of appearance, as pairs of a dict of the keys and the rows."""
     if not keys:
         yield {}, frame
         return

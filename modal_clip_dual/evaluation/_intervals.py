@@ -19,7 +19,7 @@ def mean_interval(
     random_state: Any = 0,
     method: str = "studentized",
 ) -> np.ndarray:
-    """Confidence intervals of the means of the rows of a matrix, (low, high) of shape (rows,).
+    """Compute confidence intervals of the means of the rows of a matrix, (low, high) of shape (rows,).
 
     All rows are resampled with the same draws, so that a row's interval depends on its own
     values, the seed and the number of resamples alone.  `summarize` documents the methods.
@@ -83,7 +83,7 @@ def _percentile(deviations: np.ndarray, counts: np.ndarray, tail: float) -> np.n
 
 
 def _studentized(deviations: np.ndarray, counts: np.ndarray, tail: float) -> np.ndarray:
-    """Bounds from the bootstrap's own t statistics (mean of a resample over its error)."""
+    """Compute bounds from the bootstrap's own t statistics (mean of a resample over its error)."""
     n = deviations.shape[1]
     means = deviations @ counts.T / n
     squares = deviations**2 @ counts.T / n
@@ -104,7 +104,7 @@ def _studentized(deviations: np.ndarray, counts: np.ndarray, tail: float) -> np.
 def _quantiles_of_first(
     values: np.ndarray, lengths: np.ndarray, levels: Sequence[float]
 ) -> list[np.ndarray]:
-    """Quantiles of the first so many numbers of each sorted row; 0 where there are none."""
+    """Return quantiles of the first ``lengths`` numbers of each sorted row; 0 of no number."""
     rows = np.arange(len(values))
     result = []
     for level in levels:
@@ -119,7 +119,7 @@ def _quantiles_of_first(
 
 
 def _bca(deviations: np.ndarray, counts: np.ndarray, tail: float) -> np.ndarray:
-    """Efron's bias-corrected and accelerated percentiles."""
+    """Compute Efron's bias-corrected and accelerated percentiles."""
     means = np.sort(deviations @ counts.T / deviations.shape[1], axis=1)
     # A resample with every seed once has the mean itself, but for rounding.
     tiny = 1e-12 * np.abs(deviations).max(axis=1, keepdims=True)

@@ -53,7 +53,7 @@ _ROW_OF = {name.lower(): name for name in TABLE_1}
 
 
 def paper_accuracy(data: str, strategy: str, percent: float, loop: str = "selection") -> float:
-    """Return the paper's accuracy in percent, nan where it has none.
+    """Return the paper's accuracy in percent, nan where it has no figure.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def paper_accuracy(data: str, strategy: str, percent: float, loop: str = "select
     strategy : str
         A name of `available_strategies`, or ``"zero-shot"``.
     percent : float
-        Labels in percent of the pool; 0 is what zero-shot CLIP has.
+        Labels in percent of the pool; 0 is the budget of zero-shot CLIP.
     loop : "selection" or "full"
         Selection only, with a plain learner, or the paper's learner with pseudo-labels, for
         which it has its own strategy alone.

@@ -53,7 +53,7 @@ def scoring_clock(estimator: Any) -> Iterator[list[float]]:
 
 
 def resident_mib(children: bool = False) -> float:
-    """Resident memory of this process, in MiB; with those that it has started or without."""
+    """Measure the resident memory of this process, in MiB; with those that it has started or without."""
     import psutil
 
     here = psutil.Process()
@@ -67,7 +67,7 @@ def resident_mib(children: bool = False) -> float:
 
 
 class PeakMemory:
-    """Largest `resident_mib` while a block runs, sampled.
+    """Sample the largest `resident_mib` while a block runs.
 
     Parameters
     ----------

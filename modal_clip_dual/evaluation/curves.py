@@ -25,7 +25,7 @@ def summarize(
     random_state: Any = 0,
     method: str = "studentized",
 ) -> pd.DataFrame:
-    """Mean, spread and confidence interval over seeds, per strategy and round.
+    """Compute mean, spread and confidence interval over seeds, per strategy and round.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def summarize(
     metric : str, default="accuracy"
         Column to summarise.
     confidence_level : float, default=0.95
-        Of the interval, between 0 and 1.
+        Level of the interval, between 0 and 1.
     n_resamples : int, default=9999
         Bootstrap samples.
     random_state : int, default=0
@@ -55,9 +55,9 @@ def summarize(
     Raises
     ------
     TypeError
-        If frame is no DataFrame.
+        If frame is not a DataFrame.
     ValueError
-        If frame is empty, lacks a column or has a run twice; or an argument is none of its choices.
+        If frame is empty, lacks a column or has a run twice; or an argument is not one of its choices.
 
     See Also
     --------
@@ -133,7 +133,7 @@ def summarize(
 
 
 def area_under_learning_curve(frame: pd.DataFrame, metric: str = "accuracy") -> pd.DataFrame:
-    """Area under each run's learning curve, divided by its width: a mean in the metric's unit.
+    """Compute the area under each run's learning curve, divided by its width: a mean in the metric's unit.
 
     The curve is taken as straight between rounds (trapezoids over the number of labels). A run of
     one round has the metric there.
@@ -155,7 +155,7 @@ def area_under_learning_curve(frame: pd.DataFrame, metric: str = "accuracy") -> 
     Raises
     ------
     TypeError
-        If frame is no DataFrame.
+        If frame is not a DataFrame.
     ValueError
         If frame is empty, lacks a column or has a run twice.
 
@@ -190,7 +190,7 @@ def labels_to_reach(
     reference: str | None = "random",
     by: str = "strategy",
 ) -> pd.DataFrame:
-    """Labels that each strategy needs to reach a target, and the saving against a reference.
+    """Find the labels that each strategy needs to reach a target, and the saving against a reference.
 
     Between the last round below the target and the first one at it or beyond, the curve is taken
     as straight. A curve that begins at or beyond the target needed at most the labels of its first
@@ -223,9 +223,9 @@ def labels_to_reach(
     Raises
     ------
     TypeError
-        If frame is no DataFrame.
+        If frame is not a DataFrame.
     ValueError
-        If frame is empty, lacks a column or has a run twice, target is no finite number, the
+        If frame is empty, lacks a column or has a run twice, target is not a finite number, the
         reference is missing for one of the data sets, estimators or (``by="run"``) seeds, or the
         seeds of a strategy have no round in common.
 
@@ -273,7 +273,7 @@ def labels_to_reach(
 
 
 def _reach(labels: Any, values: Any, target: float) -> float:
-    """Labels at which a curve first is at the target or above; nan if it never is."""
+    """Find the labels at which a curve first is at the target or above; nan if it never is."""
     order = np.argsort(np.asarray(labels), kind="stable")
     labels = np.asarray(labels, dtype=np.float64)[order]
     values = np.asarray(values, dtype=np.float64)[order]
@@ -289,7 +289,7 @@ def _reach(labels: Any, values: Any, target: float) -> float:
 
 
 def _mean_curve(runs: pd.DataFrame, metric: str, key: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and mean over seeds, of the rounds that every seed has a value of."""
+    """Return labels and mean over seeds, of the rounds that every seed has a value of."""
     rounds = runs.groupby("n_labels")[metric].agg(["mean", "count"])
     rounds = rounds[rounds["count"] == runs["seed"].nunique()]
     if rounds.empty:
@@ -301,7 +301,7 @@ def _mean_curve(runs: pd.DataFrame, metric: str, key: dict[str, Any]) -> tuple[n
 
 
 def _saving(table: pd.DataFrame, reference: str, keys: Sequence[str]) -> np.ndarray:
-    """1 - labels / the reference's labels, of the reference's row that agrees in all else."""
+    """Return 1 - labels / the reference's labels, of the reference's row that agrees in all else."""
     others = [key for key in keys if key != "strategy"]
     base = {
         tuple(row[key] for key in others): row["labels"]

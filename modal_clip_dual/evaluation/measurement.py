@@ -78,7 +78,7 @@ def _margin(proba: np.ndarray) -> np.ndarray:
 def _of_all_classes(
     proba: np.ndarray, classes: np.ndarray, y: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities with a column for every class that occurs, and the true columns."""
+    """Return probabilities with a column for every class that occurs, and the true columns."""
     every = np.unique(np.concatenate([classes, y]))
     full = np.zeros((len(proba), len(every)))
     full[:, np.searchsorted(every, classes)] = proba

@@ -85,7 +85,7 @@ def write_report(
     Raises
     ------
     TypeError, ValueError
-        If ``frame`` is no such table.
+        If ``frame`` is not such a table.
 
     Examples
     --------

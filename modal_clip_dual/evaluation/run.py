@@ -63,7 +63,7 @@ def run_active_learning(
     n_pseudo : int, default=0
         Pseudo-labels per class.
     random_state : int, default=0
-        Of everything that is drawn.
+        Seed of everything that is drawn.
     on_round : callable, default=None
         Called with each round's record as soon as it is there.
 
@@ -135,7 +135,7 @@ def run_active_learning(
 def _resolve_first_rows(
     first_rows: Any, n_pool: int, n_instances: int, n_pseudo: int, random_state: Any
 ) -> np.ndarray | None:
-    """Rows of the first round; None where the strategy is to choose."""
+    """Return the rows of the first round; None where the strategy is to choose."""
     if first_rows is None:
         first_rows = "strategy" if n_pseudo else "random"
     if isinstance(first_rows, str):
@@ -247,7 +247,7 @@ class _FullLoop:
 
 
 def _seeded(strategy: Callable[..., Any], seed: int) -> Callable[..., Any]:
-    """The strategy, whose draws follow from a seed where it was not told otherwise."""
+    """Return the strategy, whose draws follow from a seed where it was not told otherwise."""
 
     def query(classifier: Any, X_pool: Any, n_instances: int = 1) -> Any:
         rows, scores = call_strategy(strategy, classifier, X_pool, n_instances, seed)

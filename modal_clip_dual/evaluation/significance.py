@@ -30,7 +30,7 @@ def compare_pairs(
     n_resamples: int = 9999,
     random_state: Any = 0,
 ) -> pd.DataFrame:
-    """Paired tests between strategies, over seeds and data sets.
+    """Test differences between strategies pair by pair, over seeds and data sets.
 
     A pair is one seed on one data set, run with both strategies: they shared its split and its
     first round, so that only their difference counts.
@@ -52,9 +52,9 @@ def compare_pairs(
     reference : str or None, default=None
         Compare all others with this strategy; None compares every two.
     confidence_level : float, default=0.95
-        Of the interval of the mean difference (`summarize`'s default method).
+        Level of the interval of the mean difference (`summarize`'s default method).
     n_resamples : int, default=9999
-        Of the interval, and of the changes of sign beyond 16 pairs.
+        Resamples of the interval, and drawn changes of sign beyond 16 pairs.
     random_state : int, default=0
         Seed of both.
 
@@ -69,9 +69,9 @@ def compare_pairs(
     Raises
     ------
     TypeError
-        If frame is no DataFrame.
+        If frame is not a DataFrame.
     ValueError
-        If frame is empty, lacks a column or has a run twice; an argument is none of its choices;
+        If frame is empty, lacks a column or has a run twice; an argument is not one of its choices;
         a strategy lacks a seed or a value that another has, which is named; areas are over
         different numbers of labels; or there are no two strategies.
 
@@ -144,7 +144,7 @@ def compare_pairs(
 
 
 def _by_size(function: Callable[[np.ndarray], np.ndarray], columns: list[np.ndarray]) -> np.ndarray:
-    """Results of a function of a matrix for columns, which several estimators may have of two lengths."""
+    """Apply a function of a matrix to columns, which several estimators may have of two lengths."""
     sizes = np.array([len(column) for column in columns])
     results = [None] * len(columns)
     for n in np.unique(sizes):
@@ -195,7 +195,7 @@ def paired_values(
 
 
 def _check_ranges(runs: pd.DataFrame, units: Sequence[str], keys: Sequence[str]) -> None:
-    """Areas over more or other labels are of another curve."""
+    """Refuse areas over different numbers of labels, which are areas of other curves."""
     for key, same in groups_of(runs, units):
         if (same[["first_labels", "last_labels"]].nunique() > 1).any():
             ranges = {
@@ -224,7 +224,7 @@ def _check_paired(matrix: pd.DataFrame, units: Sequence[str], key: dict[str, Any
 
 
 def sign_flip_p_values(differences: np.ndarray, n_resamples: int = 9999, random_state: Any = 0) -> np.ndarray:
-    """Two-sided p-values of paired differences under random changes of sign, (tests,).
+    """Compute two-sided p-values of paired differences under random changes of sign, (tests,).
 
     Under the null hypothesis a pair's two members could as well have been the other way
     round.  Exact up to `MOST_EXACT` pairs: the share of all 2 ** n changes of sign whose mean is
@@ -271,7 +271,7 @@ def sign_flip_p_values(differences: np.ndarray, n_resamples: int = 9999, random_
 
 
 def wilcoxon_p_values(differences: np.ndarray) -> np.ndarray:
-    """Two-sided p-values of Wilcoxon's signed-rank test, (tests,); pairs without difference drop out.
+    """Compute two-sided p-values of Wilcoxon's signed-rank test, (tests,); pairs without difference drop out.
 
     Parameters
     ----------

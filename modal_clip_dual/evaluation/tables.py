@@ -24,7 +24,7 @@ def paper_table(
     format: str = "markdown",
     with_paper: bool | Mapping[str, str] = True,
 ) -> str | pd.DataFrame:
-    """Accuracy in percent at given budgets, laid out as Table 1 of the paper.
+    """Lay out accuracies in percent at given budgets as Table 1 of the paper.
 
     A row per data set and estimator, a column per strategy; a cell holds mean +- standard deviation
     over seeds at each budget, separated by slashes. With ``with_paper`` a second row has the paper's
@@ -54,9 +54,9 @@ def paper_table(
     Raises
     ------
     TypeError
-        If frame is no DataFrame.
+        If frame is not a DataFrame.
     ValueError
-        If frame is empty, lacks a column or has a run twice; an argument is none of its choices; or
+        If frame is empty, lacks a column or has a run twice; an argument is not one of its choices; or
         no run has any of the budgets.
 
     Notes
@@ -122,7 +122,7 @@ def _loops(with_paper: bool | Mapping[str, str]) -> dict[str, str]:
 
 
 def _budget_cells(frame: pd.DataFrame, keys: Sequence[str], rounds: Sequence[float]) -> pd.DataFrame:
-    """One row per curve and percentage: figures in percent over the runs that have that budget."""
+    """Return one row per curve and percentage: figures in percent over the runs that have that budget."""
     rows = []
     for key, runs in groups_of(frame, keys):
         for share in rounds:
@@ -142,7 +142,7 @@ def _budget_cells(frame: pd.DataFrame, keys: Sequence[str], rounds: Sequence[flo
 
 
 def _round_at(run: pd.DataFrame, percent: float) -> pd.Series | None:
-    """The round of a run whose budget is a percentage but for rounding, or None."""
+    """Return the round of a run whose budget is a percentage but for rounding, or None."""
     run = run.reset_index(drop=True)
     off = (100 * run["budget"] - percent).abs()
     pool = run["n_labels"] / run["budget"].where(run["budget"] > 0)
@@ -154,7 +154,7 @@ def _round_at(run: pd.DataFrame, percent: float) -> pd.Series | None:
 def _layout(
     frame: pd.DataFrame, cells: pd.DataFrame, keys: Sequence[str], rounds: Sequence[float]
 ) -> tuple[list[str], list[tuple[str, list[_Figures]]]]:
-    """Strategies, and the rows of the table: a name, then a list of figures per cell."""
+    """Return strategies, and the rows of the table: a name, then a list of figures per cell."""
     strategies = list(dict.fromkeys(cells["strategy"]))
     estimators = frame["estimator"].nunique() if "estimator" in keys else 1
     rows = []
@@ -182,7 +182,7 @@ def _cell(figures: _Figures, sign: str) -> str:
 
 
 def label_table(frame: pd.DataFrame) -> str:
-    """Accuracy after every round in Markdown: mean +- standard deviation over seeds, in percent."""
+    """Lay out accuracies after every round in Markdown: mean +- standard deviation over seeds, in percent."""
     parts = []
     for data, rows in frame.groupby("data", sort=False):
         text = markdown_table(*round_table(rows))
@@ -191,7 +191,7 @@ def label_table(frame: pd.DataFrame) -> str:
 
 
 def round_table(rows: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
-    """Header and lines of one data set's accuracies after every round, in percent over seeds."""
+    """Return header and lines of one data set's accuracies after every round, in percent over seeds."""
     labels = sorted(rows["n_labels"].unique())
     areas = area_under_learning_curve(rows).groupby(["estimator", "strategy"])["area"]
     lines = []

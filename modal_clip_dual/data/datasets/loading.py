@@ -29,7 +29,7 @@ def data_sets() -> dict[str, DataSet]:
 
 
 def available_benchmarks() -> list[str]:
-    """Names that `load_benchmark` takes, the six data sets of the paper first.
+    """List the names that `load_benchmark` takes, the six data sets of the paper first.
 
     Returns
     -------
@@ -95,7 +95,7 @@ def load_benchmark(
     Raises
     ------
     ValueError
-        If ``name``, ``root`` or ``layout`` is none of the above, if a split file is damaged,
+        If ``name``, ``root`` or ``layout`` is not one of the above, if a split file is damaged,
         contradicts itself or names files outside of its folder, or if two classes have the same
         name.
     FileNotFoundError
@@ -320,7 +320,7 @@ def _class_names(dataset: DataSet, contents: Contents) -> list[str]:
 
 
 def _check_files(images: Any, source: str) -> None:
-    """Refuse paths of which some are no files.  One look into a folder serves all of its images."""
+    """Refuse paths of which some are not files.  One look into a folder serves all of its images."""
     if isinstance(images, np.ndarray) and images.dtype != object:
         return
     listings: dict[str, set[str]] = {}

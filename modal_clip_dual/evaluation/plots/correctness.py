@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 def plot_reliability(
     confidence: Any, correct: Any, n_bins: int = 15, ax: Axes | None = None
 ) -> Axes:
-    """Reliability diagram: how often predictions are right, over how sure they say they are.
+    """Draw a reliability diagram: how often predictions are right, over how confident they are.
 
     A point per bin of equal mass, the bins of `expected_calibration_error`; a line from the point to
-    the diagonal is the bin's calibration error. Points below the diagonal are too sure.
+    the diagonal is the bin's calibration error. Points below the diagonal are overconfident.
 
     Parameters
     ----------
@@ -69,12 +69,12 @@ def plot_reliability(
 
 
 def plot_risk_coverage(score: Any, correct: Any, ax: Axes | None = None) -> Axes:
-    """Risk-coverage curves: errors among the predictions that are kept, over how many are kept.
+    """Draw risk-coverage curves: errors among the predictions that are kept, over how many are kept.
 
     Parameters
     ----------
     score : array-like of shape (n,), or dict of name -> array-like of shape (n,)
-        Confidence, higher is surer; any scale. Several scores of the same predictions as a dict.
+        Confidence, higher is more confident; any scale. Several scores of the same predictions as a dict.
     correct : array-like of bool, shape (n,)
         Whether each prediction is right.
     ax : matplotlib.axes.Axes, default=None

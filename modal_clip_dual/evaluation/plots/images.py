@@ -28,7 +28,7 @@ def plot_queried_images(
     n_columns: int = 5,
     figure: Figure | SubFigure | None = None,
 ) -> np.ndarray:
-    """Grid of queried images with predicted label, true label and P(correct).
+    """Draw a grid of queried images with predicted label, true label and P(correct).
 
     A wrong prediction has a thick dashed frame and "WRONG" before its label, so that neither colour
     nor reading both labels is needed to see it.

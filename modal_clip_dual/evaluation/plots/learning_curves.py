@@ -25,7 +25,7 @@ def plot_learning_curves(
     band: str | None = "std",
     confidence_level: float = 0.95,
 ) -> Axes:
-    """A metric over the number of labels: mean over seeds, and a band.
+    """Draw a metric over the number of labels: mean over seeds, and a band.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def plot_learning_curves(
         One standard deviation of the seeds around the mean; the interval of the mean that
         `summarize` gives (nothing with one seed); or no band.
     confidence_level : float, default=0.95
-        Of the interval.
+        Level of the interval.
 
     Returns
     -------
@@ -51,10 +51,10 @@ def plot_learning_curves(
     Raises
     ------
     TypeError
-        If frame is no DataFrame.
+        If frame is not a DataFrame.
     ValueError
         If frame is empty, lacks a column, has a run twice or several data sets; or an argument
-        is none of its choices.
+        is not one of its choices.
 
     Examples
     --------

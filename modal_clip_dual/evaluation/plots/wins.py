@@ -23,7 +23,7 @@ def plot_win_matrix(
     *,
     statistic: str | int = "area",
 ) -> Axes:
-    """How often each strategy beats each other one, over seeds and data sets.
+    """Draw how often each strategy beats each other one, over seeds and data sets.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def plot_win_matrix(
         One row per run and round, as for `compare_pairs`: the same seeds and data sets for every
         strategy. One estimator.
     metric : str, default="accuracy"
-        Column to compare. Of calibration errors, ``nll``, seconds and memory less is better.
+        Column to compare. Lower is better for calibration errors, ``nll``, seconds and memory.
     alpha : float, default=0.05
         Level of the marks, after Holm's correction for all pairs of strategies.
     ax : matplotlib.axes.Axes, default=None
@@ -49,7 +49,7 @@ def plot_win_matrix(
     Raises
     ------
     TypeError
-        If frame is no DataFrame.
+        If frame is not a DataFrame.
     ValueError
         As `compare_pairs`; or if frame has several estimators.
 
