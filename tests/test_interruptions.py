@@ -26,7 +26,7 @@ from modal_clip_dual import (
     negative_prompt_sampling,
 )
 from modal_clip_dual.clip.backbone import Backbone
-from modal_clip_dual.evaluation import compare
+from modal_clip_dual.evaluation import results
 from modal_clip_dual.nn import inference
 from modal_clip_dual.nn.criteria.dual import DualPromptLoss
 from modal_clip_dual.utils import memory
@@ -466,7 +466,7 @@ def test_full_disk_while_a_state_is_written(tmp_path, monkeypatch):
 
 def test_full_disk_leaves_tables_and_finished_runs_whole(tmp_path, monkeypatch):
     frame = pd.DataFrame({"seed": range(5), "accuracy": np.linspace(0, 1, 5)})
-    compare.write_table(frame, tmp_path)
+    results.write_table(frame, tmp_path)
     saved = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
 
     def half(self, target, **kwargs):
@@ -475,7 +475,7 @@ def test_full_disk_leaves_tables_and_finished_runs_whole(tmp_path, monkeypatch):
 
     monkeypatch.setattr(pd.DataFrame, "to_csv", half)
     with pytest.raises(OSError, match=r"No space left.*before is whole.*results\.csv"):
-        compare.write_table(frame, tmp_path)
+        results.write_table(frame, tmp_path)
     monkeypatch.undo()
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == saved
 
@@ -501,7 +501,7 @@ def test_full_disk_in_the_middle_of_a_comparison(embeddings, digits, tmp_path, m
         writerow = full_disk
 
     with monkeypatch.context() as patch:
-        patch.setattr(compare.csv, "writer", Full)
+        patch.setattr(results.csv, "writer", Full)
         with pytest.raises(OSError, match=r"No space left.*finished runs are whole.*seed|partial"):
             run([0, 1])
     pd.testing.assert_frame_equal(read_results(tmp_path), first)

@@ -26,7 +26,7 @@ from strategies import write_model, write_pool
 
 from modal_clip_dual import DualPromptClassifier, DualPromptLearner, negative_prompt_sampling
 from modal_clip_dual.active import Protocol
-from modal_clip_dual.evaluation.measurement import PeakMemory, resident_mib
+from modal_clip_dual.evaluation.costs import PeakMemory, resident_mib
 
 
 def make(model: str, n_classes: int, **params) -> DualPromptClassifier:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from sklearn.base import clone
 
 from .._compat import format_query
+from ..active import DualPromptLearner
 from ..strategies._ask import call_strategy
-from .measurement import PeakMemory, measure, scoring_clock
+from .costs import PeakMemory, scoring_clock
+from .measurement import measure
 
-FIRST = ("random", "strategy")
+FIRST_ROUNDS = ("random", "strategy")
 
 
 def run_active_learning(
@@ -61,7 +63,7 @@ def run_active_learning(
     n_pseudo : int, default=0
         Pseudo-labels per class.
     random_state : int, default=0
-        Of everything that is drawn.
+        Seed of everything that is drawn.
     on_round : callable, default=None
         Called with each round's record as soon as it is there.
 
@@ -112,37 +114,33 @@ def run_active_learning(
     estimator = clone(estimator)
     if "random_state" in estimator.get_params():
         estimator.set_params(random_state=random_state)
-    loop = _full if n_pseudo else _selection_only
-    extra = {"n_pseudo": n_pseudo} if n_pseudo else {}
-    rounds = loop(
-        estimator, query_strategy, X_pool, y_pool, n_instances, n_rounds, first_rows,
-        random_state, **extra,
-    )  # fmt: skip
+    make_loop = partial(_FullLoop, n_pseudo=n_pseudo) if n_pseudo else _SelectionLoop
+    rounds = _rounds(
+        partial(make_loop, estimator, query_strategy, X_pool, y_pool, n_instances, random_state), n_rounds, first_rows
+    )
     records: list[dict[str, Any]] = []
-    while True:
+    for round_ in range(1, n_rounds + 1):
         with PeakMemory() as memory:
-            state = next(rounds, None)
-        if state is None:
-            return records
-        classifier, rows, figures = state
-        record = {"round": len(records) + 1, "n_labels": len(rows), "budget": len(rows) / n_pool}
-        record |= measure(classifier, X_test, y_test)
+            rows, figures = next(rounds)
+        record = {"round": round_, "n_labels": len(rows), "budget": len(rows) / n_pool}
+        record |= measure(estimator, X_test, y_test)
         record["class_coverage"] = len(np.unique(y_pool[rows])) / len(np.unique(y_pool))
         record |= figures | {"peak_memory_mib": memory.mib}
         records.append(record)
         if on_round is not None:
             on_round(record)
+    return records
 
 
 def _resolve_first_rows(
     first_rows: Any, n_pool: int, n_instances: int, n_pseudo: int, random_state: Any
 ) -> np.ndarray | None:
-    """Rows of the first round; None where the strategy is to choose."""
+    """Return the rows of the first round; None where the strategy is to choose."""
     if first_rows is None:
         first_rows = "strategy" if n_pseudo else "random"
     if isinstance(first_rows, str):
-        if first_rows not in FIRST:
-            raise ValueError(f"first_rows={first_rows!r}; expected rows of the pool or one of {FIRST}")
+        if first_rows not in FIRST_ROUNDS:
+            raise ValueError(f"first_rows={first_rows!r}; expected rows of the pool or one of {FIRST_ROUNDS}")
         if first_rows == "strategy":
             return None
         return np.random.default_rng(random_state).permutation(n_pool)[:n_instances]
@@ -154,77 +152,102 @@ def _resolve_first_rows(
     return rows
 
 
-def _selection_only(
-    estimator: Any,
-    strategy: Callable[..., Any],
-    X: Any,
-    y: np.ndarray,
-    n_instances: int,
-    n_rounds: int,
-    first_rows: np.ndarray | None,
-    random_state: Any,
-) -> Iterator[tuple[Any, np.ndarray, dict[str, Any]]]:
-    """Yield the classifier, the labelled rows and the figures of each round."""
-    from modAL.models import ActiveLearner
-
-    learner = ActiveLearner(estimator)
-    rows = np.empty(0, dtype=np.intp)
+def _rounds(
+    make_loop: Callable[[], _Loop], n_rounds: int, first_rows: np.ndarray | None
+) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
+    """Yield the labelled rows and the figures of each round."""
+    loop = make_loop()
     for round_ in range(n_rounds):
-        figures = {"n_pseudo": 0, "pseudo_accuracy": None}
-        unlabelled = np.setdiff1d(np.arange(len(y)), rows)
         if round_ == 0 and first_rows is not None:
             new, seconds = first_rows, {"score_seconds": 0.0, "select_seconds": 0.0}
         else:
-            seed = np.random.SeedSequence([random_state, round_]).generate_state(1)[0] >> 1
-            learner.query_strategy = _seeded(strategy, int(seed))
-            (chosen, *_), seconds = _timed_query(
-                estimator, partial(learner.query, X[unlabelled], n_instances=n_instances)
-            )
-            new = unlabelled[chosen]
+            new, seconds = _timed_query(loop.estimator, loop.query(round_))
+        figures = loop.teach(new)
+        yield loop.rows, figures | seconds
+
+
+class _Loop(Protocol):
+    """A loop: ``query`` prepares what is timed, ``teach`` trains and returns figures."""
+
+    estimator: Any
+
+    @property
+    def rows(self) -> np.ndarray: ...
+
+    def query(self, round_: int) -> Callable[[], np.ndarray]: ...
+
+    def teach(self, rows: np.ndarray) -> dict[str, Any]: ...
+
+
+class _SelectionLoop:
+    """modAL's `ActiveLearner`, re-fitted on all labels after every query."""
+
+    def __init__(
+        self,
+        estimator: Any,
+        strategy: Callable[..., Any],
+        X: Any,
+        y: np.ndarray,
+        n_instances: int,
+        random_state: Any,
+    ):
+        from modAL.models import ActiveLearner
+
+        self.estimator, self.strategy, self.X, self.y = estimator, strategy, X, y
+        self.n_instances, self.random_state = n_instances, random_state
+        self.learner = ActiveLearner(estimator)
+        self.rows = np.empty(0, dtype=np.intp)
+
+    def query(self, round_: int) -> Callable[[], np.ndarray]:
+        unlabelled = np.setdiff1d(np.arange(len(self.y)), self.rows)
+        seed = np.random.SeedSequence([self.random_state, round_]).generate_state(1)[0] >> 1
+        self.learner.query_strategy = _seeded(self.strategy, int(seed))
+        pool = self.X[unlabelled]
+        return lambda: unlabelled[self.learner.query(pool, n_instances=self.n_instances)[0]]
+
+    def teach(self, rows: np.ndarray) -> dict[str, Any]:
         start = time.perf_counter()
-        learner.teach(X[new], y[new])
-        seconds["train_seconds"] = time.perf_counter() - start
-        rows = np.concatenate([rows, new])
-        yield estimator, rows, figures | seconds
+        self.learner.teach(self.X[rows], self.y[rows])
+        seconds = time.perf_counter() - start
+        self.rows = np.concatenate([self.rows, rows])
+        return {"n_pseudo": 0, "pseudo_accuracy": None, "train_seconds": seconds}
 
 
-def _full(
-    estimator: Any,
-    strategy: Callable[..., Any],
-    X: Any,
-    y: np.ndarray,
-    n_instances: int,
-    n_rounds: int,
-    first_rows: np.ndarray | None,
-    random_state: Any,
-    n_pseudo: int,
-) -> Iterator[tuple[Any, np.ndarray, dict[str, Any]]]:
-    from ..active import DualPromptLearner
+class _FullLoop:
+    """`DualPromptLearner`: a first round without labels, then pseudo-labels beside the labels."""
 
-    learner = DualPromptLearner(
-        estimator,
-        X,
-        query_strategy=strategy,
-        n_per_class=n_pseudo,
-        y_pool=y,
-        random_state=random_state,
-    ).start()
-    for round_ in range(n_rounds):
-        if round_ == 0 and first_rows is not None:
-            rows, seconds = first_rows, {"score_seconds": 0.0, "select_seconds": 0.0}
-        else:
-            (rows, _), seconds = _timed_query(
-                estimator, partial(learner.query, n_instances=n_instances)
-            )
-        learner.teach(rows=rows, y=y[rows])
-        record = learner.log_[-1]
+    def __init__(
+        self,
+        estimator: Any,
+        strategy: Callable[..., Any],
+        X: Any,
+        y: np.ndarray,
+        n_instances: int,
+        random_state: Any,
+        n_pseudo: int,
+    ):
+        self.estimator, self.y, self.n_instances = estimator, y, n_instances
+        self.learner = DualPromptLearner(
+            estimator, X, query_strategy=strategy, n_per_class=n_pseudo, y_pool=y, random_state=random_state
+        ).start()
+
+    @property
+    def rows(self) -> np.ndarray:
+        rows: np.ndarray = self.learner.rows_
+        return rows
+
+    def query(self, round_: int) -> Callable[[], np.ndarray]:
+        return lambda: self.learner.query(n_instances=self.n_instances)[0]
+
+    def teach(self, rows: np.ndarray) -> dict[str, Any]:
+        self.learner.teach(rows=rows, y=self.y[rows])
+        record = self.learner.log_[-1]
         names = ("n_pseudo", "pseudo_accuracy", "estimated_accuracy", "train_seconds")
-        figures = {name: record[name] for name in names} | {"pool_accuracy": record["accuracy"]}
-        yield estimator, learner.rows_, figures | seconds
+        return {name: record[name] for name in names} | {"pool_accuracy": record["accuracy"]}
 
 
 def _seeded(strategy: Callable[..., Any], seed: int) -> Callable[..., Any]:
-    """The strategy, whose draws follow from a seed where it was not told otherwise."""
+    """Return the strategy, whose draws follow from a seed where it was not told otherwise."""
 
     def query(classifier: Any, X_pool: Any, n_instances: int = 1) -> Any:
         rows, scores = call_strategy(strategy, classifier, X_pool, n_instances, seed)
@@ -234,7 +257,7 @@ def _seeded(strategy: Callable[..., Any], seed: int) -> Callable[..., Any]:
 
 
 def _timed_query(estimator: Any, query: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
-    """What a query returns, and its seconds in the classifier and beside it."""
+    """Return the result of a query, and its seconds in the classifier and beside it."""
     with scoring_clock(estimator) as scoring:
         start = time.perf_counter()
         result = query()

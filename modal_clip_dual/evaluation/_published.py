@@ -52,8 +52,8 @@ _ALIASES = {"fgvcaircraft": "aircraft", "oxfordflowers102": "flowers102", "oxfor
 _ROW_OF = {name.lower(): name for name in TABLE_1}
 
 
-def paper_accuracy(data: str, strategy: str, percent: float, reading: str = "selection") -> float:
-    """Return the paper's accuracy in percent, nan where it has none.
+def paper_accuracy(data: str, strategy: str, percent: float, loop: str = "selection") -> float:
+    """Return the paper's accuracy in percent, nan where it has no figure.
 
     Parameters
     ----------
@@ -62,17 +62,17 @@ def paper_accuracy(data: str, strategy: str, percent: float, reading: str = "sel
     strategy : str
         A name of `available_strategies`, or ``"zero-shot"``.
     percent : float
-        Labels in percent of the pool; 0 is what zero-shot CLIP has.
-    reading : "selection" or "full"
+        Labels in percent of the pool; 0 is the budget of zero-shot CLIP.
+    loop : "selection" or "full"
         Selection only, with a plain learner, or the paper's learner with pseudo-labels, for
         which it has its own strategy alone.
     """
     name = "".join(letter for letter in str(data).lower() if letter.isalnum())
     row = _ROW_OF.get(_ALIASES.get(name, name))
-    if row is not None and strategy == "zero-shot" and percent == 0 and reading == "selection":
+    if row is not None and strategy == "zero-shot" and percent == 0 and loop == "selection":
         return ZERO_SHOT[row]
     column: str | None = _COLUMN_OF.get(strategy, strategy)
-    if reading == "full":
+    if loop == "full":
         column = "full" if strategy == "negative-prompt" else None
     elif strategy in ("full", "selection only", "gcnal"):
         column = None  # columns of the table, not strategies

@@ -1,19 +1,25 @@
-"""The commands ``modal-clip-dual benchmark`` and ``modal-clip-dual report``."""
+"""The command ``modal-clip-dual benchmark``."""
 
 from __future__ import annotations
 
 import argparse
-import sys
-import time
-from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .parsing import (
+    add_model_arguments,
+    find_own_strategies,
+    listed,
+    positive_int,
+    refuse,
+    strategy,
+)
+
 if TYPE_CHECKING:
     import pandas as pd
-    from sklearn.utils import Bunch
 
-    from .evaluation.compare import Plan, Run
+    from ..evaluation.plan import Plan
 
 BENCHMARK = """\
 Compare query strategies on a data set: every strategy with every seed and kind of learner, on
@@ -33,29 +39,24 @@ examples:
 """
 
 
-def add_parsers(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser],
-    positive_int: Callable[[str], int],
-    strategy: Callable[[str], str],
-) -> None:
-    """Add both commands; the arguments are types of the command line."""
-    raw = argparse.RawDescriptionHelpFormatter
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the command line."""
     benchmark = commands.add_parser(
         "benchmark",
         help="compare strategies on a benchmark data set or a folder of images",
         description=BENCHMARK,
         epilog=EXAMPLES,
-        formatter_class=raw,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = benchmark.add_argument
     add("--data", required=True, metavar="NAME", help="a name of available_benchmarks(); 'folder' for your own")
     add("--root", type=Path, metavar="DIR", help="folder with the data set")
     add("--download", action="store_true", help="let torchvision fetch the data set into --root")
     add("--layout", choices=("coop", "torchvision"), help="whose folders and split, where both are possible")
-    add("--strategies", type=_listed(lambda name: name if name == "all" else strategy(name)),
+    add("--strategies", type=listed(lambda name: name if name == "all" else strategy(name)),
         default=["negative-prompt", "entropy", "random"], metavar="A,B,...",
         help="what to compare (default: negative-prompt,entropy,random); 'all' for all")  # fmt: skip
-    add("--learner", type=_listed(_learner), default=["selection"], metavar="selection,full",
+    add("--learner", type=listed(_loop), default=["selection"], metavar="selection,full",
         help="selection: a plain loop trains on the labels; full: pseudo-labels too (default selection)")  # fmt: skip
     add("--protocol", choices=("1pct", "paper", "pcb"), default="1pct",
         help="1pct (the paper's): 6 rounds of 1%% of the pool; pcb: 8 rounds, a label per class")  # fmt: skip
@@ -65,15 +66,9 @@ def add_parsers(
     add("--seeds", type=positive_int, default=3, help="repetitions (default: 3)")
     add("--model", default="ViT-B-16", help="open_clip's name of the CLIP, or demo (default: ViT-B-16)")
     add("--pretrained", help="open_clip's tag of its weights (default: openai)")
-    add("--visual-prompts", choices=("vpt-deep", "vpt-shallow", "maple"), help="adapt the image tower too")
-    add("--complement", choices=("uniform", "all", "hard"), default="uniform",
-        help="wrong labels that train the negative prompt (default: uniform)")  # fmt: skip
-    add("--score", choices=("clean", "normalized", "margin"), default="clean",
-        help="what negative-prompt ranks by (default: clean)")  # fmt: skip
-    add("--negative-weight", type=float, default=1.0, help="weight of the loss of the negative prompt; 0: plain CoOp")
+    add_model_arguments(benchmark)
     add("--epochs", type=positive_int, default=20, help="passes over the labels (default: 20)")
     add("--lr", type=float, default=0.01, help="learning rate (default: 0.01)")
-    add("--device", default="auto", help="a torch device (default: auto)")
     add("--precision", default="auto", help="precision of the towers (default: auto)")
     add("--cache", choices=("memory", "disk", "none"), default="memory", help="where embeddings are kept")
     add("--n-jobs", type=int, default=None, help="runs at a time (default: 1)")
@@ -81,51 +76,29 @@ def add_parsers(
     add("--dry-run", action="store_true", help="print what would run and about how long, and stop")
     benchmark.set_defaults(run=run_benchmark)
 
-    report = commands.add_parser(
-        "report",
-        help="one HTML page of the results of benchmarks",
-        description="Make one HTML page of tables and figures from stored results, self-contained.",
-    )
-    report.add_argument("results", type=Path, nargs="+", metavar="RESULTS", help="folders of benchmark --out")
-    report.add_argument("--out", type=Path, help="the page (default: report.html in the first folder)")
-    report.set_defaults(run=run_report)
 
-
-def _listed(one: Callable[[str], str]) -> Callable[[str], list[str]]:
-    """Type of an argument of several values with commas between them."""
-
-    def parse(text: str) -> list[str]:
-        parts = [one(part.strip()) for part in text.split(",") if part.strip()]
-        if not parts:
-            raise argparse.ArgumentTypeError(f"{text!r} has no name; expected at least one")
-        return parts
-
-    parse.__name__ = "list"
-    return parse
-
-
-def _learner(name: str) -> str:
+def _loop(name: str) -> str:
     if name not in ("selection", "full"):
         raise argparse.ArgumentTypeError(f"{name!r} is neither 'selection' nor 'full'")
     return name
 
 
 def run_benchmark(args: argparse.Namespace) -> int:
-    """Run ``modal-clip-dual benchmark``."""
-    from .data import load_benchmark
-    from .evaluation import compare_strategies
-    from .evaluation.compare import make_plan, write_table
+    """Run the benchmark; return the exit status."""
+    from ..data import load_benchmark
+    from ..evaluation import write_report
+    from ..evaluation.compare import run_plan
+    from ..evaluation.plan import find_samples, make_plan
+    from ..evaluation.results import write_table
 
     try:
         data = load_benchmark(args.data, args.root, download=args.download, layout=args.layout)
-        arguments = _arguments(args, data)
-        plan = make_plan(**arguments)
+        plan = make_plan(find_samples(data=data), **_arguments(args))
         out = args.out or Path("results") / data.name
         if out.exists() and not out.is_dir():
             raise ValueError(f"--out {out} is no folder")
     except (TypeError, ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return refuse(error)
     print(
         f"{args.data}: pool {plan.n_pool:,}, test {plan.n_test:,}, {plan.n_classes} classes; "
         f"{len(plan.runs)} runs of {plan.n_rounds} rounds of {plan.n_instances} labels; results in {out}",
@@ -134,26 +107,24 @@ def run_benchmark(args: argparse.Namespace) -> int:
     if args.dry_run:
         _dry_run(plan, out)
         return 0
-    frame = compare_strategies(**arguments, path=out, n_jobs=args.n_jobs)
+    frame = run_plan(plan, out, args.n_jobs)
     files = write_table(frame, out)
     files += _write_figures(frame, out)
     published = (args.model, args.pretrained or "openai", args.visual_prompts, data.split)
     print("\n" + text_tables(frame, with_paper=published == ("ViT-B-16", "openai", None, "coop")))
-    files.append(_write_report(frame, out / "report.html"))
+    files.append(write_report(frame, out / "report.html"))
     print("\nwritten: " + ", ".join(str(file) for file in files))
     return 0
 
 
-def _arguments(args: argparse.Namespace, data: Bunch) -> dict[str, Any]:
-    from functools import partial
+def _arguments(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the arguments of `make_plan`."""
+    from .. import DualPromptClassifier, get_strategy
+    from ..active import PROTOCOLS
+    from ..clip.names import check_model_name, resolve_device
+    from ..strategies import available_strategies
 
-    from . import DualPromptClassifier, get_strategy
-    from .active import PROTOCOLS
-    from .clip.names import check_model_name, resolve_device
-    from .strategies import available_strategies
-
-    if any(":" in name for name in args.strategies):
-        sys.path.insert(0, str(Path.cwd()))  # the user's own module
+    find_own_strategies(args.strategies)
     names = args.strategies if args.strategies != ["all"] else available_strategies()
     strategies = {name: get_strategy(name) for name in names}
     if args.score != "clean" and "negative-prompt" in strategies:
@@ -170,7 +141,7 @@ def _arguments(args: argparse.Namespace, data: Bunch) -> dict[str, Any]:
         negative_weight=args.negative_weight,
         max_epochs=args.epochs,
         lr=args.lr,
-        augment=None if args.data == "digits" else "auto",  # a mirrored digit is none
+        augment=None if args.data == "digits" else "auto",  # a mirrored digit is no digit
         device=args.device,
         precision=args.precision,
         cache=None if args.cache == "none" else args.cache,
@@ -178,96 +149,42 @@ def _arguments(args: argparse.Namespace, data: Bunch) -> dict[str, Any]:
     clf.initialize()
     check_model_name(clf.model_name, clf.pretrained)
     resolve_device(clf.device)
-    learners = list(dict.fromkeys(args.learner))
-    name = args.model if len(learners) > 1 else learners[0]
+    loops = list(dict.fromkeys(args.learner))
+    name = args.model if len(loops) > 1 else loops[0]
     return {
         "estimators": {name: clf},
         "strategies": strategies,
-        "data": data,
         "protocol": protocol,
-        "learners": learners,
+        "learners": loops,
         "seeds": args.seeds,
         "first_round": args.first_round,
     }
 
 
 def _dry_run(plan: Plan, out: Path) -> None:
+    from .estimates import duration, estimate_seconds
+
     done = sum((out / "runs" / run.file_name).exists() for run in plan.runs)
     counted: dict[tuple[str, str], int] = {}
     for run in plan.runs:
         key = (run.names["estimator"], run.names["strategy"])
         counted[key] = counted.get(key, 0) + 1
-    for (estimator, strategy), n in counted.items():
-        print(f"  {estimator}: {strategy}, {n} seeds")
+    for (estimator, name), n in counted.items():
+        print(f"  {estimator}: {name}, {n} seeds")
     print(f"{done} of {len(plan.runs)} runs are done already")
     left = [run for run in plan.runs if not (out / "runs" / run.file_name).exists()]
     if left:
         seconds = estimate_seconds(plan, left)
         print(
-            f"about {_duration(seconds)} for the others, one at a time: training and encoding, estimated "
+            f"about {duration(seconds)} for the others, one at a time: training and encoding, estimated "
             "from a few steps and images; what strategies compute is not in it"
         )
 
 
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} seconds"
-    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
-
-
-def estimate_seconds(plan: Plan, runs: Sequence[Run]) -> float:
-    """Seconds of training and of encoding images of some runs, from a few steps and images."""
-    import numpy as np
-    from sklearn.base import clone
-
-    from .data.images import kind_of
-
-    rng = np.random.default_rng(0)
-    n_sample = min(64, len(plan.y))
-    rows = rng.permutation(len(plan.y))[:n_sample]
-    whole: Any = plan.X  # None in a light plan alone
-    X, y = whole[rows], plan.y[rows]
-    images = 0 if kind_of(whole) == "embeddings" else plan.n_pool + plan.n_test
-    total, encoded = 0.0, set()
-    by_estimator: dict[str, list[Run]] = {}
-    for run in runs:
-        by_estimator.setdefault(run.names["estimator"], []).append(run)
-    for same in by_estimator.values():
-        clf = clone(same[0].estimator).set_params(max_epochs=1, cache=None, verbose=0)
-        clf.fit(X, y)  # loads the model and warms up
-        start = time.perf_counter()
-        clf.fit(X, y)
-        fit = time.perf_counter() - start
-        start = time.perf_counter()
-        clf.predict(X)
-        per_image = (time.perf_counter() - start) / n_sample
-        moved = clf.visual_prompts is not None
-        steps_timed = -(-n_sample // clf.batch_size)
-        per_step = max(0.0, fit - (0 if moved else per_image * n_sample)) / steps_timed
-        steps = sum(_steps(plan, run, same[0].estimator) for run in same)
-        total += steps * per_step
-        if moved:
-            total += per_image * images * plan.n_rounds * len(same)
-        elif clf.model_name not in encoded:
-            encoded.add(clf.model_name)
-            total += per_image * images
-    return total
-
-
-def _steps(plan: Plan, run: Run, clf: Any) -> int:
-    """Training steps of a run; a step with pseudo-labels counts as many as it has batches' worth."""
-    pseudo = run.n_pseudo * plan.n_classes
-    steps = 0
-    for round_ in range(0 if pseudo else 1, plan.n_rounds + 1):
-        labelled = -(-round_ * plan.n_instances // clf.batch_size)
-        steps += clf.max_epochs * max(labelled, -(-pseudo // clf.pseudo_batch_size))
-    return steps
-
-
 def text_tables(frame: pd.DataFrame, with_paper: bool = False) -> str:
     """The final tables in Markdown; ``with_paper`` where the paper's CLIP and splits are those of the runs."""
-    from .evaluation import compare_pairs, paper_table
-    from .evaluation.report import label_table
+    from ..evaluation import compare_pairs, paper_table
+    from ..evaluation.tables import label_table
 
     parts = []
     try:
@@ -299,12 +216,12 @@ def _listed_differences(pairs: pd.DataFrame) -> str:
 
 
 def _write_figures(frame: pd.DataFrame, out: Path) -> list[Path]:
-    from .evaluation import plot_learning_curves, plot_win_matrix
-    from .evaluation.report import curves
+    from ..evaluation import plot_learning_curves, plot_win_matrix
+    from ..evaluation.plots.learning_curves import drawn_together
 
     files = []
     for data, rows in frame.groupby("data", sort=False):
-        for name, part in curves(rows):
+        for name, part in drawn_together(rows):
             files.append(out / f"learning-curves-{_slug(f'{data} {name}')}.png")
             band = "std" if name == "all" else None
             _save(plot_learning_curves(part, band=band), files[-1])
@@ -321,25 +238,3 @@ def _save(ax: Any, file: Path) -> None:
 
 def _slug(name: str) -> str:
     return "".join(char if char.isalnum() else "_" for char in name)
-
-
-def run_report(args: argparse.Namespace) -> int:
-    """Run ``modal-clip-dual report``."""
-    import pandas as pd
-
-    from .evaluation import read_results
-
-    try:
-        frame = pd.concat([read_results(path) for path in args.results], ignore_index=True)
-        file = _write_report(frame, args.out or args.results[0] / "report.html")
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"written: {file}")
-    return 0
-
-
-def _write_report(frame: pd.DataFrame, path: Path) -> Path:
-    from .evaluation.report import write_report
-
-    return write_report(frame, path)

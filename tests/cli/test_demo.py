@@ -2,11 +2,16 @@
 
 import subprocess
 import sys
+from functools import partial
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from modal_clip_dual.__main__ import build_parser, demo_table, main
+from modal_clip_dual import DualPromptClassifier, random_sampling
+from modal_clip_dual.cli import build_parser, main
+from modal_clip_dual.cli.demo import demo_table
+from modal_clip_dual.evaluation import run_active_learning
 
 
 def test_demo(tmp_path, capsys):
@@ -23,6 +28,29 @@ def test_demo(tmp_path, capsys):
     first = frame[frame["round"] == 1]["accuracy"]
     assert first.nunique() == 1  # every strategy starts from the same labels
     assert first.iloc[0] > 0.4
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_draws_of_the_published_figures(tmp_path, digits, full):
+    """The split, the first rows, and one generator for all rounds of a strategy, written out."""
+    csv = tmp_path / "runs.csv"
+    arguments = ["demo", "--rounds", "2", "--seeds", "2", "--device", "cpu", "--strategies", "random"]
+    arguments += ["--figure", str(tmp_path / "curves.png"), "--csv", str(csv), *(["--full"] if full else [])]
+    assert main(arguments) == 0
+    clf = DualPromptClassifier(
+        digits.class_names, model_name="demo", pretrained="bundled", augment=None, device="cpu"
+    )
+    order = np.random.default_rng(1).permutation(1797)
+    test, pool = order[:599], order[599:]
+    X, y = digits.images, digits.target
+    records = run_active_learning(
+        clf, partial(random_sampling, random_state=np.random.default_rng(1)), X[pool], y[pool], X[test], y[test],
+        n_instances=12, n_rounds=2, first_rows=None if full else np.arange(12),
+        n_pseudo=16 if full else 0, random_state=1,
+    )  # fmt: skip
+    frame = pd.read_csv(csv)
+    assert frame[frame["seed"] == 1]["accuracy"].tolist() == [record["accuracy"] for record in records]
+    np.testing.assert_allclose(frame[frame["seed"] == 1]["nll"], [record["nll"] for record in records])
 
 
 def test_table():
@@ -61,7 +89,7 @@ def test_wrong_arguments(arguments, message, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--rounds", "200"], "more than the pool of 1198 images"),
+        (["--rounds", "200"], "more than the pool of 1198 samples"),
         (["--figure", "no/such/folder/a.png"], "there is no folder"),
         (["--figure", "curves.xyz"], "expected .png, .pdf or .svg"),
     ],
@@ -93,7 +121,7 @@ def test_ctrl_c_is_no_traceback(monkeypatch, capsys):
     def interrupted(plan, runs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("modal_clip_dual._benchmark.estimate_seconds", interrupted)
+    monkeypatch.setattr("modal_clip_dual.cli.estimates.estimate_seconds", interrupted)
     command = ["benchmark", "--data", "digits", "--model", "demo", "--strategies", "random", "--dry-run"]
     assert main(command) == 130
     assert capsys.readouterr().err.endswith("stopped\n")

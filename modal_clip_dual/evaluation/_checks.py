@@ -23,9 +23,9 @@ def check_runs(frame: pd.DataFrame, metric: str, *required: str) -> list[str]:
     Raises
     ------
     TypeError
-        If it is no DataFrame.
+        If it is not a DataFrame.
     ValueError
-        If it is empty, a column is missing, the metric is no column of finite or missing
+        If it is empty, a column is missing, the metric is not a column of finite or missing
         numbers, a row does not say whose it is, or a run has a round twice.
     """
     if not isinstance(frame, pd.DataFrame):
@@ -76,7 +76,7 @@ def _check_metric(frame: pd.DataFrame, metric: str) -> None:
 
 
 def check_level(confidence_level: float, n_resamples: int = 1) -> None:
-    """Refuse a confidence level or a number of resamples that is none."""
+    """Refuse a confidence level outside of (0, 1), or fewer than one resample."""
     if not 0 < confidence_level < 1:
         raise ValueError(
             f"confidence_level={confidence_level!r}; expected a number between 0 and 1, such as 0.95"
@@ -85,14 +85,8 @@ def check_level(confidence_level: float, n_resamples: int = 1) -> None:
         raise ValueError(f"n_resamples={n_resamples!r}; expected at least 1")
 
 
-def check_choice(name: str, value: Any, choices: Collection[Any]) -> None:
-    """Refuse a value that is none of the choices."""
-    if value not in choices:
-        raise ValueError(f"{name}={value!r}; expected one of {', '.join(map(repr, choices))}")
-
-
 def groups_of(frame: pd.DataFrame, keys: Sequence[str]) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
-    """The groups of a table in order of appearance, as pairs of a dict of the keys and the rows."""
+    """Yield the groups of a table in order of appearance, as pairs of a dict of the keys and the rows."""
     if not keys:
         yield {}, frame
         return

@@ -1,4 +1,4 @@
-"""Intervals and tests for few repetitions: what `summary` computes its figures with."""
+"""Confidence intervals of means of few repetitions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import numpy as np
 from scipy import stats
 
 METHODS = ("studentized", "t", "percentile", "bca")
-MOST_EXACT = 16  # pairs; beyond, 2 ** n sign flips are drawn instead of enumerated
 _BLOCK = 4_000_000  # numbers held at once
 
 
@@ -20,7 +19,7 @@ def mean_interval(
     random_state: Any = 0,
     method: str = "studentized",
 ) -> np.ndarray:
-    """Confidence intervals of the means of the rows of a matrix, (low, high) of shape (rows,).
+    """Compute confidence intervals of the means of the rows of a matrix, (low, high) of shape (rows,).
 
     All rows are resampled with the same draws, so that a row's interval depends on its own
     values, the seed and the number of resamples alone.  `summarize` documents the methods.
@@ -45,7 +44,7 @@ def mean_interval(
     Examples
     --------
     >>> import numpy as np
-    >>> from modal_clip_dual.evaluation._inference import mean_interval
+    >>> from modal_clip_dual.evaluation._intervals import mean_interval
     >>> low, high = mean_interval(np.array([[0.7, 0.8, 0.9]]), method="t")
     >>> [round(float(bound), 3) for bound in (*low, *high)]
     [0.552, 1.048]
@@ -84,7 +83,7 @@ def _percentile(deviations: np.ndarray, counts: np.ndarray, tail: float) -> np.n
 
 
 def _studentized(deviations: np.ndarray, counts: np.ndarray, tail: float) -> np.ndarray:
-    """Bounds from the bootstrap's own t statistics (mean of a resample over its error)."""
+    """Compute bounds from the bootstrap's own t statistics (mean of a resample over its error)."""
     n = deviations.shape[1]
     means = deviations @ counts.T / n
     squares = deviations**2 @ counts.T / n
@@ -105,7 +104,7 @@ def _studentized(deviations: np.ndarray, counts: np.ndarray, tail: float) -> np.
 def _quantiles_of_first(
     values: np.ndarray, lengths: np.ndarray, levels: Sequence[float]
 ) -> list[np.ndarray]:
-    """Quantiles of the first so many numbers of each sorted row; 0 where there are none."""
+    """Return quantiles of the first ``lengths`` numbers of each sorted row; 0 of no number."""
     rows = np.arange(len(values))
     result = []
     for level in levels:
@@ -120,7 +119,7 @@ def _quantiles_of_first(
 
 
 def _bca(deviations: np.ndarray, counts: np.ndarray, tail: float) -> np.ndarray:
-    """Efron's bias-corrected and accelerated percentiles."""
+    """Compute Efron's bias-corrected and accelerated percentiles."""
     means = np.sort(deviations @ counts.T / deviations.shape[1], axis=1)
     # A resample with every seed once has the mean itself, but for rounding.
     tiny = 1e-12 * np.abs(deviations).max(axis=1, keepdims=True)
@@ -139,103 +138,3 @@ def _bca(deviations: np.ndarray, counts: np.ndarray, tail: float) -> np.ndarray:
         low, high = means[rows, first], means[rows, last]
         bounds.append(low + (position - first) * (high - low))
     return np.stack(bounds)
-
-
-def sign_flip_p_values(differences: np.ndarray, n_resamples: int = 9999, random_state: Any = 0) -> np.ndarray:
-    """Two-sided p-values of paired differences under random changes of sign, (tests,).
-
-    Under the null hypothesis a pair's two members could as well have been the other way
-    round.  Exact up to `MOST_EXACT` pairs: the share of all 2 ** n changes of sign whose mean is
-    at least as far from zero.  Beyond, (1 + such among the drawn) / (1 + drawn).
-
-    Parameters
-    ----------
-    differences : ndarray of shape (n, tests)
-    n_resamples : int, default=9999
-        Changes of sign that are drawn where there are too many for all.
-    random_state : int, default=0
-        Seed of those.
-
-    Returns
-    -------
-    p_values : ndarray of shape (tests,)
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from modal_clip_dual.evaluation._inference import sign_flip_p_values
-    >>> float(sign_flip_p_values(np.array([[1.0], [2.0], [3.0]]))[0])
-    0.25
-    """
-    differences = np.asarray(differences, dtype=np.float64)
-    n = len(differences)
-    exact = n <= MOST_EXACT
-    if exact:
-        # A change of all signs changes no distance from zero, so the last sign stays as it is.
-        signs = 1.0 - 2.0 * (np.arange(2 ** (n - 1))[:, None] >> np.arange(n) & 1)
-    else:
-        rng = np.random.default_rng(random_state)
-        signs = 1.0 - 2.0 * rng.integers(2, size=(n_resamples, n))
-    # Sums that are equal but for rounding count as equal.
-    least = np.abs(differences.sum(axis=0)) - 1e-9 * np.abs(differences).sum(axis=0)
-    width = max(1, _BLOCK // len(signs))
-    far = np.concatenate(
-        [
-            (np.abs(signs @ differences[:, k : k + width]) >= least[k : k + width]).sum(axis=0)
-            for k in range(0, differences.shape[1], width)
-        ]
-    )
-    return far / len(signs) if exact else (1 + far) / (1 + n_resamples)
-
-
-def wilcoxon_p_values(differences: np.ndarray) -> np.ndarray:
-    """Two-sided p-values of Wilcoxon's signed-rank test, (tests,); pairs without difference drop out.
-
-    Parameters
-    ----------
-    differences : ndarray of shape (n, tests)
-
-    Returns
-    -------
-    p_values : ndarray of shape (tests,)
-        1 where no pair differs.
-    """
-    p_values = []
-    for column in np.asarray(differences, dtype=np.float64).T:
-        column = column[column != 0]
-        # scipy enumerates where it can, also with ties, and approximates with many pairs.
-        p_values.append(stats.wilcoxon(column).pvalue if len(column) else 1.0)
-    return np.array(p_values, dtype=np.float64)
-
-
-def holm(p_values: Any) -> np.ndarray:
-    """Return p-values corrected for their number by Holm's step-down rule, in the same order.
-
-    The smallest of m is multiplied by m, the next by m - 1, and so on; none becomes smaller
-    than one before it, or larger than 1.
-
-    Parameters
-    ----------
-    p_values : array-like of shape (m,)
-
-    Returns
-    -------
-    corrected : ndarray of shape (m,)
-
-    References
-    ----------
-    .. [1] Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal
-       of Statistics 6, 1979.
-
-    Examples
-    --------
-    >>> from modal_clip_dual.evaluation._inference import holm
-    >>> [round(p, 6) for p in holm([0.04, 0.01, 0.03]).tolist()]
-    [0.06, 0.03, 0.06]
-    """
-    p_values = np.asarray(p_values, dtype=np.float64)
-    order = np.argsort(p_values, kind="stable")
-    steps = p_values[order] * np.arange(len(order), 0, -1)
-    corrected = np.empty(len(order))
-    corrected[order] = np.minimum(np.maximum.accumulate(steps), 1)
-    return corrected

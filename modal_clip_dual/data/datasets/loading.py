@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import os
+import sys
 from difflib import get_close_matches
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any
 
 import numpy as np
 
-from ._benchmark_facts import BENCHMARKS, COOP_PAGE, Benchmark
-from ._benchmark_layouts import (
-    PARTS,
-    Contents,
-    divide,
-    read_coop,
-    read_folders,
-    read_one_folder,
-    read_torchvision,
-)
-from .digits import load_digits_images
+from ._dataset import PARTS, Contents, DataSet, Torchvision
+from ._layouts import read_split_file
 
 LAYOUTS = ("coop", "torchvision")
+COOP_PAGE = "https://github.com/KaiyangZhou/CoOp/blob/main/DATASETS.md"
+
+
+def data_sets() -> dict[str, DataSet]:
+    """Return the data sets by name: the ``DATASET`` of every other module of this folder."""
+    folder = sys.modules[__package__].__path__
+    names = [module.name for module in iter_modules(folder) if not module.name.startswith("_")]
+    modules = (import_module(f"{__package__}.{name}") for name in names if name != "loading")
+    found = sorted((module.DATASET for module in modules), key=lambda data: (data.order, data.name))
+    return {data.name: data for data in found}
 
 
 def available_benchmarks() -> list[str]:
-    """Names that `load_benchmark` takes, the six data sets of the paper first.
+    """List the names that `load_benchmark` takes, the six data sets of the paper first.
 
     Returns
     -------
@@ -37,7 +41,7 @@ def available_benchmarks() -> list[str]:
     >>> available_benchmarks()[:6]
     ['caltech101', 'dtd', 'eurosat', 'fgvc_aircraft', 'oxford_flowers', 'ucf101']
     """
-    return list(BENCHMARKS)
+    return list(data_sets())
 
 
 def load_benchmark(
@@ -91,7 +95,7 @@ def load_benchmark(
     Raises
     ------
     ValueError
-        If ``name``, ``root`` or ``layout`` is none of the above, if a split file is damaged,
+        If ``name``, ``root`` or ``layout`` is not one of the above, if a split file is damaged,
         contradicts itself or names files outside of its folder, or if two classes have the same
         name.
     FileNotFoundError
@@ -128,88 +132,79 @@ def load_benchmark(
     >>> data.template.format(data.class_names[0])
     'a centered satellite photo of River.'
     """
-    benchmark = _benchmark(name)
-    _check_layout(benchmark, layout)
-    if name == "digits":
-        return _bunch(benchmark, _read_digits())
-    root = _root(benchmark, root)
-    if name == "folder":
-        data = _bunch(benchmark, _read_folder(root))
-        data.name = root.name
-        return data
-    return _bunch(benchmark, _read(benchmark, root, download, layout))
+    dataset = _data_set(name)
+    _check_layout(dataset, layout)
+    if dataset.read is not None:
+        return _bunch(dataset, dataset.read(_root(dataset, root) if dataset.root else Path()))
+    return _bunch(dataset, _read(dataset, _root(dataset, root), download, layout))
 
 
-def _read(benchmark: Benchmark, root: Path, download: bool, layout: str | None) -> Contents:
-    folder = _coop_folder(benchmark, root) if layout != "torchvision" else None
-    if folder:
-        if not _has(folder, benchmark.needs):
-            raise FileNotFoundError(_missing(benchmark, root, folder, layout))
-        return read_coop(benchmark, folder)
-    other = benchmark.torchvision if layout != "coop" else None
+def _read(dataset: DataSet, root: Path, download: bool, layout: str | None) -> Contents:
+    folder = _coop_folder(dataset, root) if layout != "torchvision" else None
+    if folder and dataset.coop:
+        coop = dataset.coop
+        if not _has(folder, coop.needs):
+            raise FileNotFoundError(_missing(dataset, root, folder, layout))
+        return coop.read(folder) if coop.read else read_split_file(folder / coop.split, folder / coop.images)
+    other = dataset.torchvision if layout != "coop" else None
     if other is None:
-        raise FileNotFoundError(_missing(benchmark, root, _looks_like(benchmark, root), layout))
+        raise FileNotFoundError(_missing(dataset, root, _looks_like(dataset, root), layout))
     there = _has(root, other.needs)
     if not there and download and other.fetches:
-        _fetch(benchmark, root)
+        _fetch(dataset.name, other, root)
         there = _has(root, other.needs)
         if not there:
             raise FileNotFoundError(
-                _missing(benchmark, root, root / benchmark.folder, "torchvision")
+                _missing(dataset, root, _looks_like(dataset, root), "torchvision")
                 + " (That was done just now. torchvision takes a folder that is there for a whole "
                 "one: delete what is left of an earlier download.)"
             )
     if there and (layout == "torchvision" or download or not other.shared):
-        return read_torchvision(benchmark, root)
-    raise FileNotFoundError(_missing(benchmark, root, _looks_like(benchmark, root), layout))
+        return other.read(root)
+    raise FileNotFoundError(_missing(dataset, root, _looks_like(dataset, root), layout))
 
 
 # Arguments
 
 
-def _benchmark(name: Any) -> Benchmark:
-    if isinstance(name, str) and name in BENCHMARKS:
-        return BENCHMARKS[name]
+def _data_set(name: Any) -> DataSet:
+    every = data_sets()
+    if isinstance(name, str) and name in every:
+        return every[name]
     # Other names that a data set goes by, so that near misses of those are understood, too.
     known: dict[str, str] = {}
-    for benchmark in BENCHMARKS.values():
-        known |= {benchmark.name: benchmark.name, benchmark.folder: benchmark.name}
-        if benchmark.torchvision:
-            known[benchmark.torchvision.cls.lower()] = benchmark.name
+    for dataset in every.values():
+        known[dataset.name] = dataset.name
+        if dataset.coop:
+            known[dataset.coop.folder] = dataset.name
+        if dataset.torchvision:
+            known[dataset.torchvision.cls.lower()] = dataset.name
     close = get_close_matches(str(name).lower(), known, n=3)
     meant = list(dict.fromkeys(known[match] for match in close))
     hint = f"did you mean {' or '.join(map(repr, meant))}? " if meant else ""
-    raise ValueError(
-        f"name={name!r} is no benchmark; {hint}expected one of {', '.join(BENCHMARKS)}"
-    )
+    raise ValueError(f"name={name!r} is no benchmark; {hint}expected one of {', '.join(every)}")
 
 
-def _check_layout(benchmark: Benchmark, layout: str | None) -> None:
+def _check_layout(dataset: DataSet, layout: str | None) -> None:
     if layout is not None and layout not in LAYOUTS:
         raise ValueError(f"layout={layout!r}; expected None, 'coop' or 'torchvision'")
-    if layout is not None and layout not in benchmark.layouts:
-        allowed = " or ".join(map(repr, [None, *benchmark.layouts]))
-        raise ValueError(
-            f"layout={layout!r} does not exist for {benchmark.name!r}; expected {allowed}"
-        )
+    if layout is not None and layout not in dataset.layouts:
+        allowed = " or ".join(map(repr, [None, *dataset.layouts]))
+        raise ValueError(f"layout={layout!r} does not exist for {dataset.name!r}; expected {allowed}")
 
 
-def _root(benchmark: Benchmark, root: Any) -> Path:
+def _root(dataset: DataSet, root: Any) -> Path:
     if not isinstance(root, (str, os.PathLike)) or not os.fspath(root):
-        what = (
-            "a folder of class folders"
-            if benchmark.name == "folder"
-            else f"the folder that holds {_example(benchmark)!r}"
-        )
-        raise ValueError(f"root={root!r}; load_benchmark({benchmark.name!r}) expects {what}")
+        what = dataset.root or f"the folder that holds {_example(dataset)!r}"
+        raise ValueError(f"root={root!r}; load_benchmark({dataset.name!r}) expects {what}")
     return Path(os.path.abspath(os.path.expanduser(root)))
 
 
-def _example(benchmark: Benchmark) -> str:
-    if benchmark.folder:
-        return benchmark.folder
-    assert benchmark.torchvision is not None
-    return benchmark.torchvision.needs[0].rstrip("/")
+def _example(dataset: DataSet) -> str:
+    if dataset.coop:
+        return dataset.coop.folder
+    assert dataset.torchvision is not None
+    return dataset.torchvision.needs[0].rstrip("/")
 
 
 # What is on disk
@@ -223,51 +218,47 @@ def _is_there(folder: Path, entry: str) -> bool:
     return os.path.isdir(folder / entry) if entry.endswith("/") else os.path.isfile(folder / entry)
 
 
-def _coop_folder(benchmark: Benchmark, root: Path) -> Path | None:
-    """The folder of the data set with CoOp's split file in it: in the root, or the root itself."""
-    if not benchmark.folder:
+def _coop_folder(dataset: DataSet, root: Path) -> Path | None:
+    """Find the folder of the data set with CoOp's split file in it: in the root, or the root itself."""
+    if not dataset.coop:
         return None
-    found = [f for f in (root / benchmark.folder, root) if (f / benchmark.split).is_file()]
+    split = dataset.coop.split
+    found = [f for f in (root / dataset.coop.folder, root) if (f / split).is_file()]
     if len(found) > 1:
         raise ValueError(
-            f"root={str(root)!r} is ambiguous: {benchmark.split} is in it and in {str(found[0])!r}; "
+            f"root={str(root)!r} is ambiguous: {split} is in it and in {str(found[0])!r}; "
             "expected it in one of them"
         )
     return found[0] if found else None
 
 
-def _looks_like(benchmark: Benchmark, root: Path) -> Path:
-    """The folder of the data set for messages: the root itself if it goes by that name."""
-    inside = root / benchmark.folder
-    return (
-        root if root.name == benchmark.folder and root.is_dir() and not inside.is_dir() else inside
-    )
+def _looks_like(dataset: DataSet, root: Path) -> Path:
+    """Return the folder of the data set for messages: the root itself if it goes by that name."""
+    inside = root / _example(dataset)
+    return root if root.name == inside.name and root.is_dir() and not inside.is_dir() else inside
 
 
-def _fetch(benchmark: Benchmark, root: Path) -> None:
+def _fetch(name: str, other: Torchvision, root: Path) -> None:
     import torchvision
 
-    assert benchmark.torchvision is not None
     try:
-        getattr(torchvision.datasets, benchmark.torchvision.cls)(str(root), download=True)
+        getattr(torchvision.datasets, other.cls)(str(root), download=True)
     except Exception as error:  # torchvision lets through whatever the network and the disk raise
         raise OSError(
-            f"download=True: torchvision could not fetch {benchmark.name!r} into {str(root)!r} ({error})"
+            f"download=True: torchvision could not fetch {name!r} into {str(root)!r} ({error})"
         ) from error
 
 
-def _missing(benchmark: Benchmark, root: Path, folder: Path, layout: str | None) -> str:
-    """What is expected where, what of it is missing, and how to get it."""
-    lines = [
-        f"load_benchmark({benchmark.name!r}): the data set is not complete in root={str(root)!r}."
-    ]
-    if benchmark.folder and layout != "torchvision":
-        lines += ["Expected, as in CoOp:", *_tree(folder, benchmark.needs)]
-        lines += [f"How to get it: {COOP_PAGE}#{benchmark.anchor}"]
-    other = benchmark.torchvision if layout != "coop" else None
+def _missing(dataset: DataSet, root: Path, folder: Path, layout: str | None) -> str:
+    """Say what is expected where, what of it is missing, and how to get it."""
+    lines = [f"load_benchmark({dataset.name!r}): the data set is not complete in root={str(root)!r}."]
+    if dataset.coop and layout != "torchvision":
+        lines += ["Expected, as in CoOp:", *_tree(folder, dataset.coop.needs)]
+        lines += [f"How to get it: {COOP_PAGE}#{dataset.coop.anchor}"]
+    other = dataset.torchvision if layout != "coop" else None
     if other:
         lines += [f"Expected, as in torchvision.datasets.{other.cls}:", *_tree(root, other.needs)]
-        lines += [_advice(benchmark, root)]
+        lines += [_advice(other, root, beside_coop=dataset.coop is not None)]
     return "\n".join(lines)
 
 
@@ -277,11 +268,9 @@ def _tree(folder: Path, needs: tuple[str, ...]) -> list[str]:
     return [f"    {folder}{os.sep}{here}", *(f"    |-- {e}{mark}" for e, mark in zip(needs, marks))]
 
 
-def _advice(benchmark: Benchmark, root: Path) -> str:
-    other = benchmark.torchvision
-    assert other is not None
+def _advice(other: Torchvision, root: Path, beside_coop: bool) -> str:
     whose = "torchvision's split" if other.official else "a seeded split"
-    compares = other.same_split or not benchmark.folder
+    compares = other.same_split or not beside_coop
     warning = "" if compares else f", with {whose}, whose figures do not compare with CoOp's"
     if other.shared and _has(root, other.needs):
         return f"How to use what is there{warning}: pass layout='torchvision'."
@@ -290,42 +279,14 @@ def _advice(benchmark: Benchmark, root: Path) -> str:
     return f"How to get it{warning}: pass download=True."
 
 
-# The data sets that have no layout of their own
-
-
-def _read_digits() -> Contents:
-    images, target, names = load_digits_images().values()
-    return divide(images, target, names, "scikit-learn's digits")
-
-
-def _read_folder(root: Path) -> Contents:
-    if not root.is_dir():
-        raise FileNotFoundError(
-            f"root={str(root)!r} is no folder; load_benchmark('folder') expects class folders in "
-            f"'train' and 'test':\n    {root}{os.sep}\n    |-- train/CLASS/IMAGE\n"
-            f"    |-- test/CLASS/IMAGE\nor to be divided by a seeded draw:\n    {root}{os.sep}\n"
-            "    |-- CLASS/IMAGE"
-        )
-    names = {entry.name for entry in root.iterdir() if entry.is_dir()}
-    if {"train", "test"} <= names:
-        return read_folders({part: root / part for part in PARTS if part in names}, "folders")
-    # A class may be called "train", but not if there is nothing else.
-    if names and names <= {"train", "test", "val", "valid", "validation"}:
-        raise ValueError(
-            f"root={str(root)!r} holds the folders {', '.join(sorted(names))}; expected both 'train' and "
-            "'test' with class folders inside, or class folders"
-        )
-    return read_one_folder(root)
-
-
 # The result
 
 
-def _bunch(benchmark: Benchmark, contents: Contents) -> Any:
+def _bunch(dataset: DataSet, contents: Contents) -> Any:
     from sklearn.utils import Bunch
 
-    names = _class_names(benchmark, contents)
-    data = Bunch(name=benchmark.name)
+    names = _class_names(dataset, contents)
+    data = Bunch(name=contents.name or dataset.name)
     for part in PARTS:
         images, labels = contents.images.get(part, ()), contents.labels.get(part, ())
         if part != "val" and not len(images):
@@ -339,13 +300,13 @@ def _bunch(benchmark: Benchmark, contents: Contents) -> Any:
                 f"{contents.source!r} has labels from {low} to {high}, but {len(names)} class names"
             )
         data[f"X_{part}"], data[f"y_{part}"] = (images, labels) if len(images) else (None, None)
-    data.update(class_names=names, template=benchmark.template, split=contents.split)
+    data.update(class_names=names, template=dataset.template, split=contents.split)
     return data
 
 
-def _class_names(benchmark: Benchmark, contents: Contents) -> list[str]:
+def _class_names(dataset: DataSet, contents: Contents) -> list[str]:
     """Names for prompts.  Tokenizers ignore case, so names have to differ in more than that."""
-    names = [benchmark.clean(name) for name in contents.names]
+    names = [dataset.clean(name) for name in contents.names]
     seen: dict[str, int] = {}
     for label, name in enumerate(names):
         other = seen.setdefault(name.casefold(), label)
@@ -359,7 +320,7 @@ def _class_names(benchmark: Benchmark, contents: Contents) -> list[str]:
 
 
 def _check_files(images: Any, source: str) -> None:
-    """Refuse paths of which some are no files.  One look into a folder serves all of its images."""
+    """Refuse paths of which some are not files.  One look into a folder serves all of its images."""
     if isinstance(images, np.ndarray) and images.dtype != object:
         return
     listings: dict[str, set[str]] = {}
