@@ -14,6 +14,7 @@ from ..utils.selection import generator_of, subsample
 from ..utils.validation import check_device, check_integer, check_n_instances, check_number
 from ._ask import ask_proba, classes_of, embed, labelled
 from ._clustering import k_means
+from ._equal import equal_to
 
 if TYPE_CHECKING:
     import torch
@@ -189,7 +190,8 @@ def _greedy_cover(
         row = highest(gains, ties)
         rows[k], gained[k] = row, int(gains[row])
         newly = uncovered & (points.to(points.x[row]) <= radius)
-        newly[row] = uncovered[row]  # rounding aside, a sample covers itself
+        itself = equal_to(row, points.first)
+        newly[itself] = uncovered[itself]  # rounding aside, a sample covers itself
         uncovered &= ~newly
         gains -= _within(points, points.x[newly], radius)
         gains[row] = -1 - len(points)  # chosen
@@ -204,4 +206,4 @@ def _within(points: Points, others: torch.Tensor, radius: float) -> torch.Tensor
     for start in range(0, len(others), 4096):
         for rows, squared in points.blocks(others[start : start + 4096]):
             counts[rows] += (squared <= radius).sum(dim=1)
-    return counts
+    return points.alike(counts)
