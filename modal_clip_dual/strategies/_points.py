@@ -21,6 +21,7 @@ CANCELLATION = 100.0
 # It loses them between two points that lie close together, too: below this ratio of squared distance
 # to |x|^2, differences are taken for a nearest point, so that an equal one is at distance 0.
 CLOSE = 1e-3
+ROUNDING = 8 * torch.finfo(torch.float32).eps  # of the three terms and their sum, relative to |x|^2
 
 
 class Points:
@@ -44,6 +45,8 @@ class Points:
         mean = self.x.mean(dim=0).square().sum()
         variance = self.norms.mean() - mean
         self.cancels = bool(mean > CANCELLATION * variance)
+        # Squared distances that differ by less may be equal ones, rounded in two blocks of other shapes.
+        self.resolution = 0.0 if self.cancels else ROUNDING * float(self.norms.max())
 
     def __len__(self) -> int:
         return len(self.x)

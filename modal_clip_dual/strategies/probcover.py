@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -164,12 +165,10 @@ def _purest_radius(points: Points, clusters: np.ndarray, purity: float) -> float
     # Balls whose nearest other sample is farther than the radius are pure: so many may not be.
     impure = int(np.floor((1 - purity) * len(nearest) + 1e-9))
     limit = nearest[min(impure, len(nearest) - 1)]
-    radius: float
     if np.isinf(limit):  # one cluster: every ball is pure
-        radius = float(points.norms.max()) ** 0.5 * 2
-        return radius
-    radius = float(np.nextafter(limit, np.float32(0))) ** 0.5
-    return radius
+        return 2 * math.sqrt(float(points.norms.max()))
+    # Below the limit however it and the radius are rounded.
+    return math.sqrt(max(float(np.nextafter(limit, np.float32(0))) - 2 * points.resolution, 0.0))
 
 
 def _greedy_cover(
@@ -180,7 +179,7 @@ def _greedy_cover(
 
     from ._points import highest
 
-    radius = float(delta) ** 2
+    radius = float(delta) ** 2 + points.resolution  # the last bit does not leave one out
     uncovered = torch.ones(len(points), dtype=torch.bool, device=points.x.device)
     if known is not None:
         uncovered &= points.nearest(known) > radius
