@@ -11,6 +11,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from ..utils.arrays import as_array
+from ._equal import alike, first_equal
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +22,7 @@ def ask(classifier: Any, X: Any, method: str) -> np.ndarray:
 
     Goes through modAL's learners, fitted searches and Pipelines (whose other steps
     transform X first) to the first object that has the method.  The answers of a
-    Committee's members are averaged.
+    Committee's members are averaged.  Equal samples get equal answers.
 
     Raises
     ------
@@ -32,8 +33,8 @@ def ask(classifier: Any, X: Any, method: str) -> np.ndarray:
     """
     members = getattr(classifier, "learner_list", None)
     if members is None:
-        inner, X = find(classifier, X, method)
-        answer: np.ndarray = getattr(inner, method)(X)
+        inner, transformed = find(classifier, X, method)
+        answer: np.ndarray = alike(getattr(inner, method)(transformed), first_equal(X))
         return answer
     answers: list[Any] = []
     classes: list[Any] = []
@@ -47,7 +48,7 @@ def ask(classifier: Any, X: Any, method: str) -> np.ndarray:
                 f"the members of the Committee know different classes: {classes[0]} and {other}; "
                 "give all of them the same class_names, and fit all or none"
             )
-    mean: np.ndarray = np.mean(answers, axis=0)
+    mean: np.ndarray = alike(np.mean(answers, axis=0), first_equal(X))
     return mean
 
 
@@ -107,7 +108,8 @@ def embed(classifier: Any, X: Any, name: str = "X_pool") -> np.ndarray | torch.T
 
     What ``transform`` of the estimator inside `classifier` gives; if it has none, X itself as
     it reaches the estimator, after the steps of a Pipeline.  Where the members of a
-    Committee embed differently, squared distances are the means of theirs.
+    Committee embed differently, squared distances are the means of theirs.  Those of equal
+    samples are equal.
 
     Raises
     ------
@@ -197,11 +199,12 @@ def linear_head(classifier: Any, X: Any) -> tuple[np.ndarray | torch.Tensor, np.
 
 
 def _embed(classifier: Any, X: Any, name: str) -> np.ndarray | torch.Tensor:
-    inner, X = find(classifier, X, "transform", required=False)
-    embeddings: np.ndarray | torch.Tensor = (
-        inner.transform(X) if hasattr(inner, "transform") else _as_table(X, inner, name)
-    )
-    return embeddings
+    inner, inputs = find(classifier, X, "transform", required=False)
+    if not hasattr(inner, "transform") and inputs is X:
+        return _as_table(X, inner, name)
+    table = inner.transform(inputs) if hasattr(inner, "transform") else _as_table(inputs, inner, name)
+    embeddings: np.ndarray | torch.Tensor = table if hasattr(table, "detach") else np.asarray(table)
+    return alike(embeddings, first_equal(X))  # type: ignore[no-any-return]
 
 
 def _as_table(X: Any, inner: Any, name: str) -> np.ndarray | torch.Tensor:

@@ -11,6 +11,7 @@ from .._compat import format_query
 from ..utils.selection import generator_of
 from ..utils.validation import check_n_instances
 from ._ask import ask_proba, embed
+from ._equal import alike, also_equal, equal_to
 
 if TYPE_CHECKING:
     import torch
@@ -53,7 +54,8 @@ def badge_gradient_norm(classifier: Any, X: Any, *, device: str | None = None) -
     >>> badge_gradient_norm(clf, digits.images[:5]).shape
     (5,)
     """
-    return _gradients(classifier, X, device).squared_norms.sqrt().cpu().numpy()
+    norms: np.ndarray = _gradients(classifier, X, device).squared_norms.sqrt().cpu().numpy()
+    return norms
 
 
 def badge_sampling(
@@ -148,13 +150,16 @@ class _Gradients:
         # 1 - P of the prediction as the sum of the others: exact where P is nearly 1.
         self.a.scatter_(1, best, 0.0)
         self.a.scatter_(1, best, -self.a.sum(dim=1, keepdim=True))
-        self.squared_norms = self.a.square().sum(dim=1) * points.norms
+        self.first = also_equal(points.first, self.a)
+        self.squared_norms = alike(self.a.square().sum(dim=1) * points.norms, self.first)
 
     def to(self, row: int) -> torch.Tensor:
         """Squared distances (n,) to one of them."""
         inner = (self.a @ self.a[row]).mul_(self.points.x @ self.points.x[row])
         both = self.squared_norms + self.squared_norms[row]
-        return both.sub_(inner, alpha=2).clamp_(min=0)
+        squared: torch.Tensor = alike(both.sub_(inner, alpha=2).clamp_(min=0), self.first)
+        squared[equal_to(row, self.first)] = 0.0
+        return squared
 
 
 def _gradients(classifier: Any, X: Any, device: str | None) -> _Gradients:

@@ -15,6 +15,7 @@ from ..utils.selection import ascending_order, generator_of, subsample
 from ..utils.validation import check_integer, check_n_instances
 from ._ask import ask_proba, embed
 from ._clustering import nearest_to_centres
+from ._equal import alike, also_equal, first_equal
 
 
 def cec_uncertainty(
@@ -159,7 +160,7 @@ def cec_sampling(
     )
     # Weights that are all zero would leave k-means nothing to weigh.
     weights = uncertainty + np.float32(1e-6)
-    rows = nearest_to_centres(embeddings, n_instances, rng, weights)
+    rows = np.sort(nearest_to_centres(embeddings, n_instances, rng, weights))
     rows = rows[ascending_order(-uncertainty[rows], rng if random_tie_break else None)]
     return format_query(rows, uncertainty[rows])
 
@@ -191,8 +192,9 @@ def _uncertainty(
     distances, neighbours = _neighbours(embeddings, n_neighbors, max_samples, rng)
     weights = np.exp(-distances)
     weights /= weights.sum(axis=1, keepdims=True)
-    uncertainty: np.ndarray = entropy + (weights * entropy[neighbours]).sum(axis=1, dtype=np.float32)
-    return uncertainty
+    uncertainty = entropy + (weights * entropy[neighbours]).sum(axis=1, dtype=np.float32)
+    tied: np.ndarray = alike(uncertainty, also_equal(first_equal(embeddings), proba))
+    return tied
 
 
 def _neighbours(

@@ -11,6 +11,7 @@ from .._compat import format_query
 from ..utils.selection import generator_of
 from ..utils.validation import check_n_instances
 from ._ask import embed, labelled
+from ._equal import equal_to
 
 if TYPE_CHECKING:
     import torch
@@ -162,6 +163,7 @@ def greedy_k_center(
             likely = [row, *(other for other in likely if other != row)]
             to_likely = dict(zip(likely, points.to_each(points.x[likely])))
         nearest = nearest.minimum(to_likely[row])
+        nearest[equal_to(row, points.first)] = 0.0
         nearest[rows[: k + 1]] = -1.0  # chosen
     return rows, distances
 

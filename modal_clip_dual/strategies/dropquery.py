@@ -162,7 +162,7 @@ def dropquery_sampling(
     ties = rng if random_tie_break else None
     order = ascending_order(-disagreement, ties)
     candidates = order[: max(n_instances, int((disagreement > 0.5).sum()))]
-    chosen = candidates[nearest_to_centres(as_array(embeddings)[candidates], n_instances, rng)]
+    chosen = np.sort(candidates[nearest_to_centres(as_array(embeddings)[candidates], n_instances, rng)])
     rows = chosen[ascending_order(-disagreement[chosen], ties)]
     return format_query(rows, disagreement[rows])
 

@@ -148,11 +148,11 @@ def gcnal_sampling(
     settings = (n_hidden, dropout, n_epochs, lr, weight_decay, unlabelled_weight)
     scores, hidden = train_graph_network(nodes, len(sample), *settings, rng)
     if selection == "core":
-        points = Points(hidden[: len(sample)])
+        points = Points(pool.alike(hidden[: len(sample)]))
         nearest = points.nearest(hidden[len(sample) :])
         rows, metrics = greedy_k_center(points, nearest, n_instances, rng, random_tie_break)
     else:
-        distance = (scores[: len(sample)] - margin).abs().cpu().numpy()
+        distance = (pool.alike(scores[: len(sample)]) - margin).abs().cpu().numpy()
         rows = ascending_order(distance, rng if random_tie_break else None)[:n_instances]
         metrics = -distance[rows]
     return format_query(sample[rows], metrics)

@@ -14,6 +14,7 @@ from ..utils.arrays import Rows, blocks
 from ..utils.selection import REMAINDERS, generator_of, select_lowest, select_per_class
 from ..utils.validation import check_n_instances, check_option
 from ._ask import ask, find
+from ._equal import alike, first_equal, keys_of
 
 SCORES = ("clean", "normalized", "margin")
 ROWS = 16384  # of logits that are turned to float64 at a time
@@ -41,12 +42,18 @@ def rank(classifier: Any, X: Any, score: str, zero_shot: bool = True) -> Ranking
         if hasattr(inner, "classes_") and hasattr(inner, "predict_logits"):  # one pass for both
             whole = not isinstance(inputs, (np.ndarray, Rows)) or inputs.ndim != 2
             size = len(inputs) if whole else POOL_ROWS
-            parts = []
+            # Keys are made while a part is in memory: a file is read once.
+            keyed = inputs is X and not whole and inputs.dtype.kind == "f"
+            parts, keys = [], []
             for rows in blocks(len(inputs), size):
-                positive, logits = inner.predict_logits(inputs[rows] if size < len(inputs) else inputs)
+                part = inputs if whole else inputs[rows]
+                positive, logits = inner.predict_logits(part)
                 predicted = positive.argmax(axis=1)
                 parts.append((predicted, *confidence(logits, predicted, score)))
-            predicted, sure, uncertainty = map(np.concatenate, zip(*parts))
+                if keyed:
+                    keys.append(keys_of(part))
+            first = first_equal(X, np.concatenate(keys) if keyed else None)
+            predicted, sure, uncertainty = (alike(np.concatenate(column), first) for column in zip(*parts))
             return Ranking(predicted, sure, uncertainty, logits.shape[1])
     predicted, logits = _predicted_and_logits(classifier, X, zero_shot)
     sure, uncertainty = confidence(logits, predicted, score)

@@ -14,6 +14,7 @@ from ..utils.selection import generator_of, subsample
 from ..utils.validation import check_integer, check_n_instances
 from ._ask import embed, labelled
 from ._clustering import k_means
+from ._equal import alike, first_equal
 
 
 def typiclust_sampling(
@@ -140,5 +141,5 @@ def _typicality(members: np.ndarray, n_neighbors: int, max_samples: int, rng: np
     distances, _ = search.kneighbors(members, n_neighbors=min(k + 1, len(reference)))
     itself = np.isin(np.arange(len(members)), reference)
     distances = np.where(itself[:, None], np.roll(distances, -1, axis=1), distances)[:, :k]
-    typicality: np.ndarray = 1 / (distances.mean(axis=1) + 1e-5)
+    typicality: np.ndarray = alike(1 / (distances.mean(axis=1) + 1e-5), first_equal(members))
     return typicality
