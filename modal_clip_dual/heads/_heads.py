@@ -52,13 +52,15 @@ class Material:
     def pool_text(self) -> np.ndarray:
         """Text logits of the pool, (N, C)."""
         assert self.text is not None
-        return self.pool @ self.text.T
+        logits: np.ndarray = self.pool @ self.text.T
+        return logits
 
     @cached_property
     def labeled_text(self) -> np.ndarray:
         """Text logits of the labeled rows, (n, C)."""
         assert self.text is not None
-        return self.labeled @ self.text.T
+        logits: np.ndarray = self.labeled @ self.text.T
+        return logits
 
 
 class TextHead:

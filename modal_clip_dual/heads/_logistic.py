@@ -109,4 +109,5 @@ def fit_logistic(
     )
     rows = found.x[:n_weights].reshape(-1, n_classes)
     weights = axes @ (rows[:-1] / curvature[:, None]).astype(features.dtype)
-    return Logistic(weights, rows[-1].astype(features.dtype), float(found.x[-1]) if text is not None else 0.0, found.nit)
+    factor = 0.0 if text is None else float(found.x[-1])
+    return Logistic(weights, rows[-1].astype(features.dtype), factor, found.nit)

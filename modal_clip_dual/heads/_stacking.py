@@ -42,11 +42,6 @@ def deal_folds(X: np.ndarray, target: np.ndarray, n_folds: int) -> np.ndarray:
     return folds
 
 
-def spread(logits: np.ndarray) -> float:
-    """The standard deviation within rows of logits (n, C): how decided they are."""
-    return float(np.sqrt(np.mean(np.var(logits, axis=1, dtype=np.float64))))
-
-
 def stacking_loss(
     weights: np.ndarray, logits: np.ndarray, target: np.ndarray, prior: np.ndarray, deviation: float
 ) -> tuple[float, np.ndarray]:

@@ -30,11 +30,11 @@ class Whitening:
 
     def coordinates(self, X: np.ndarray) -> np.ndarray:
         """Embeddings (n, D) along the axes, (n, r), not whitened."""
-        product: np.ndarray = X @ self.axes
-        return product - self.mean @ self.axes
+        along: np.ndarray = X @ self.axes - self.mean @ self.axes
+        return along
 
     def linear(self, weights: np.ndarray, power: float) -> tuple[np.ndarray, np.ndarray]:
-        """What is linear in the whitened coordinates, (r, C), as a matrix (D, C) and an offset (C,) for embeddings."""
+        """Weights (r, C) of whitened coordinates as a matrix (D, C) and an offset (C,) for embeddings."""
         matrix = self.axes @ (self.scales[power][:, None] * weights)
         return matrix, -(self.mean @ matrix)
 
