@@ -37,15 +37,15 @@ Linear = tuple[np.ndarray, np.ndarray]
 
 POWER = 0.5  # of the whitening in which neighbors are looked for
 TOTAL = 0.6  # sum of the prior weights: blends of overconfident heads
-MIXTURES = ((0.5, 1.0, 1 / 9), (0.5, 0.2, 2 / 9), (1.0, 1.0, 2 / 9), (1.0, 0.2, 4 / 9))  # power, beta, share
+MIXTURES = ((0.5, 1.0, 0.08), (0.5, 0.2, 0.32), (1.0, 1.0, 0.12), (1.0, 0.2, 0.48))  # power, beta, share
 LOGISTICS = ((0.0, 0.03), (0.5, 1.0))  # power, penalty
 FREE_MIXTURES = (0.5, 1.0)  # powers
-ALONE = (0.2, 0.4, 0.0)  # prior weights of text and logistic heads without a pool
+ALONE = (0.3, 0.3, 0.0)  # prior weights of text and logistic heads without a pool
 POOL = 3000  # rows of a pool that are used, if there are no more than 150 classes
 FREE_SPREAD = 3.0  # of the logits of heads without text; no text tells how large logits are
 FEWEST = 4  # labels; with fewer nothing is cross-fitted
 LARGE = 1e9  # labels x classes x axes above which one held-out fifth takes the place of the folds
-NAMES_PRIOR = 3.0  # nats by which names that explain the labels are preferred at most
+NAMES_PRIOR = 5.0  # nats by which names that explain the labels are preferred at most
 ROWS = 4096  # that are scored at a time
 
 
@@ -427,7 +427,8 @@ def _neighborhood(
     projection = material.whitening.axes * scale
     offset = -(material.whitening.mean @ projection)
     rows = np.concatenate([material.pool_coordinates, material.labeled_coordinates]) * scale
-    store = unit_rows(rows) if neighbors else rows[:0]
+    # Without a pool the only neighbors are labeled rows, too far away to say anything.
+    store = unit_rows(rows) if neighbors and len(material.pool) else rows[:0]
     probabilities = _probabilities(material, A, c, target, np.arange(len(target)))
     return {
         "projection": projection,
