@@ -7,7 +7,7 @@ labels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -294,25 +294,24 @@ def _sum(weights: Sequence[float] | np.ndarray, heads: Sequence[Linear]) -> Line
     return A, sum((np.float32(weight) * c for weight, (_, c) in zip(weights, heads)), np.float32(0))
 
 
-def _fit_world(
-    heads: Sequence[Head],
-    prior: Callable[[list[Linear]], np.ndarray],
-    width: float,
-    material: Material,
-    target: np.ndarray,
-    held_out: list[np.ndarray],
-) -> World:
-    """Fit and cross-fit heads, scale their logits and weigh them, starting from the prior weights."""
+def _fit_heads(
+    heads: Sequence[Head], width: float, material: Material, target: np.ndarray, held_out: list[np.ndarray]
+) -> tuple[list[Linear], list[list[Linear]]]:
+    """Heads fitted to all labels, and for each fold to the labels of the others, with logits of one width."""
     sample, every = some_rows(material), np.arange(len(target))
-    fitted = [_scaled(head.fit(target, every), width, sample) for head in heads]
-    folds = [
-        [_scaled(head.fit(target, np.setdiff1d(every, out)), width, sample) for head in heads] for out in held_out
-    ]
-    weights = prior(fitted)
-    if held_out:
-        logits = [_held_out_logits(column, material, held_out) for column in zip(*folds)]
-        weights = stack_weights(logits, target[np.concatenate(held_out)], weights)
-    return World([head.name for head in heads], fitted, folds, weights)
+    seen = [every, *(np.setdiff1d(every, out) for out in held_out)]
+    fitted, *folds = [[_scaled(head.fit(target, rows), width, sample) for head in heads] for rows in seen]
+    return fitted, folds
+
+
+def _weigh(
+    folds: list[list[Linear]], prior: np.ndarray, material: Material, target: np.ndarray, held_out: list[np.ndarray]
+) -> np.ndarray:
+    """The heads' weights by the held-out labels; the prior ones where labels are too few."""
+    if not held_out:
+        return prior
+    logits = [_held_out_logits(by_fold, material, held_out) for by_fold in zip(*folds)]
+    return stack_weights(logits, target[np.concatenate(held_out)], prior)
 
 
 def _held_out_logits(by_fold: Sequence[Linear], material: Material, held_out: list[np.ndarray]) -> np.ndarray:
@@ -328,35 +327,36 @@ def _text_world(
     others: Sequence[tuple[Head, float]],
 ) -> tuple[World, float, float]:
     """The heads that the text holds; the gain of the mixtures' clusters, and how far the mixtures agree."""
+    assert material.text is not None
     heads: list[Head] = [TextHead(material)]
     if len(material.pool):
         heads += [MixtureHead(material, power, beta, label_weight=label_weight) for power, beta, _ in MIXTURES]
     heads += [LogisticHead(material, power, penalty, True) for power, penalty in LOGISTICS]
     heads += [head for head, _ in others]
-    found = {"gain": 1.0, "agreement": 1.0}
-
-    def prior(fitted: list[Linear]) -> np.ndarray:
-        weights = np.zeros(len(heads))
-        weights[len(heads) - len(others) :] = [weight for _, weight in others]
-        if not len(material.pool):
-            weights[: 1 + len(LOGISTICS)] = ALONE
-            return weights
+    width = spread(some_rows(material) @ material.text.T)
+    fitted, folds = _fit_heads(heads, width, material, target, held_out)
+    gain, agreed, prior = 1.0, 1.0, list(ALONE)
+    if len(material.pool):
         mixtures = fitted[1 : 1 + len(MIXTURES)]
-        found["agreement"] = agreement(material.pool, mixtures)
-        gains = [
-            explained(z, (material.pool @ A + c).argmax(1)) / max(explained(z, material.pool_text.argmax(1)), 1e-6)
-            for (power, beta, _), (A, c) in zip(MIXTURES, mixtures)
-            if beta == 1
-            for z in [material.pool_coordinates * material.whitening.scales[power]]
-        ]
-        found["gain"] = float(np.mean(gains))
-        text = 0.2 + 0.6 * min(1.0, np.exp(-(found["gain"] - 1) / 0.1))
-        weights[: 1 + len(MIXTURES)] = [text, *((1 - text) * share for *_, share in MIXTURES)]
-        weights[: 1 + len(MIXTURES)] *= TOTAL
-        return weights
+        gain, agreed = _gain(material, mixtures), agreement(material.pool, mixtures)
+        share = 0.2 + 0.6 * min(1.0, float(np.exp(-(gain - 1) / 0.1)))  # of the text
+        prior = [TOTAL * part for part in (share, *((1 - share) * part for *_, part in MIXTURES))]
+        prior += [0.0] * len(LOGISTICS)
+    prior += [weight for _, weight in others]
+    weights = _weigh(folds, np.array(prior), material, target, held_out)
+    return World([head.name for head in heads], fitted, folds, weights), gain, agreed
 
-    width = spread(some_rows(material) @ material.text.T) if material.text is not None else FREE_SPREAD
-    return _fit_world(heads, prior, width, material, target, held_out), found["gain"], found["agreement"]
+
+def _gain(material: Material, mixtures: Sequence[Linear]) -> float:
+    """How much more of the pool's variance the mixtures' classes explain than the zero-shot classes, as a ratio."""
+    zero_shot = material.pool_text.argmax(1)
+    ratios = []
+    for (power, beta, _), (A, c) in zip(MIXTURES, mixtures):
+        if beta == 1:
+            z = material.pool_coordinates * material.whitening.scales[power]
+            by_text = max(explained(z, zero_shot), 1e-6)
+            ratios.append(explained(z, (material.pool @ A + c).argmax(1)) / by_text)
+    return float(np.mean(ratios))
 
 
 def _free_world(
@@ -371,9 +371,11 @@ def _free_world(
     if len(material.pool):
         heads += [MixtureHead(material, power, 0, label_weight=label_weight) for power in FREE_MIXTURES]
     heads += [LogisticHead(material, power, penalty, False) for power, penalty in LOGISTICS]
-    weights = np.array([TOTAL / len(heads)] * len(heads) + [weight for _, weight in others])
+    prior = np.array([TOTAL / len(heads)] * len(heads) + [weight for _, weight in others])
     heads += [head for head, _ in others]
-    return _fit_world(heads, lambda fitted: weights, FREE_SPREAD, material, target, held_out)
+    fitted, folds = _fit_heads(heads, FREE_SPREAD, material, target, held_out)
+    weights = _weigh(folds, prior, material, target, held_out)
+    return World([f"no text: {head.name}" for head in heads], fitted, folds, weights)
 
 
 def _belief(
