@@ -98,6 +98,7 @@ def fit_logistic(
     if text is not None:
         start[-1] = TEXT_MEAN
         bounds = [(None, None)] * n_weights + [(0, None)]
+    precision = float(np.finfo(features.dtype).eps)
     found = minimize(
         objective,
         start,
@@ -105,7 +106,7 @@ def fit_logistic(
         jac=True,
         method="L-BFGS-B",
         bounds=bounds,
-        options={"maxcor": 20, "gtol": tolerance * np.sqrt(n), "maxiter": iterations, "ftol": 1e-12},
+        options={"maxcor": 20, "gtol": tolerance * np.sqrt(n), "maxiter": iterations, "ftol": precision / 10},
     )
     rows = found.x[:n_weights].reshape(-1, n_classes)
     weights = axes @ (rows[:-1] / curvature[:, None]).astype(features.dtype)
