@@ -74,8 +74,8 @@ def test_visual_prompts(digits, checkpoints, path, anew, visual):
     X, y = digits.images[:16], digits.target[:16]
     clf = DualPromptClassifier(
         digits.class_names, model_name=f"local-dir:{checkpoints['clip']}", pretrained=None,
-        visual_prompts=visual, net_params={"module__n_visual_tokens": np.int64(2)}, n_context=3, max_epochs=1, device="cpu",
-        augment=None, random_state=0, verbose=0,
+        visual_prompts=visual, net_params={"module__n_visual_tokens": np.int64(2)}, n_context=3,
+        max_epochs=1, device="cpu", augment=None, random_state=0, verbose=0,
     ).fit(X, y)  # fmt: skip
     clf.save(path)
     loaded = anew(path)
