@@ -15,6 +15,7 @@ from functools import partial
 from modal_clip_dual import DualPromptClassifier, negative_prompt_sampling
 from modal_clip_dual.evaluation import compare_pairs, compare_strategies, write_report
 from modal_clip_dual.evaluation.report import AUROCS, label_table, percent
+from modal_clip_dual.scores import SCORES
 
 PAPER = "uniform, clean"
 
@@ -31,7 +32,8 @@ def main() -> None:
         {complement: clf(complement=complement) for complement in ("uniform", "all", "hard")},
         {
             score: partial(negative_prompt_sampling, score=score)
-            for score in ("clean", "normalized", "margin")
+            for score, entry in SCORES.items()
+            if entry.of_logits is not None  # P(correct) of this classifier ranks as "clean" does
         },
         data="digits",
         learners=["selection", "full"],

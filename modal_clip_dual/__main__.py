@@ -32,6 +32,7 @@ and the largest softmax probability of the same model.
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the command line."""
     from . import __version__, _benchmark
+    from .scores import SCORES
     from .strategies.registry import available_strategies
 
     parser = argparse.ArgumentParser(
@@ -58,7 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--strategies", nargs="+", type=_strategy, default=DEFAULT_STRATEGIES, metavar="NAME",
         help=f"what to compare: {', '.join(available_strategies())}, or your own function as "
              f"package.module:function (default: {' '.join(DEFAULT_STRATEGIES)})")  # fmt: skip
-    add("--score", choices=("clean", "normalized", "margin"), default="clean",
+    add("--score", choices=tuple(SCORES), default="clean",
         help="what negative-prompt ranks by (default: clean, the paper's)")  # fmt: skip
     add("--complement", choices=("uniform", "all", "hard"), default="uniform",
         help="wrong labels that train the negative prompt (default: uniform, the paper's)")  # fmt: skip

@@ -39,6 +39,8 @@ def add_parsers(
     strategy: Callable[[str], str],
 ) -> None:
     """Add both commands; the arguments are types of the command line."""
+    from .scores import SCORES
+
     raw = argparse.RawDescriptionHelpFormatter
     benchmark = commands.add_parser(
         "benchmark",
@@ -68,7 +70,7 @@ def add_parsers(
     add("--visual-prompts", choices=("vpt-deep", "vpt-shallow", "maple"), help="adapt the image tower too")
     add("--complement", choices=("uniform", "all", "hard"), default="uniform",
         help="wrong labels that train the negative prompt (default: uniform)")  # fmt: skip
-    add("--score", choices=("clean", "normalized", "margin"), default="clean",
+    add("--score", choices=tuple(SCORES), default="clean",
         help="what negative-prompt ranks by (default: clean)")  # fmt: skip
     add("--negative-weight", type=float, default=1.0, help="weight of the loss of the negative prompt; 0: plain CoOp")
     add("--epochs", type=positive_int, default=20, help="passes over the labels (default: 20)")

@@ -21,8 +21,8 @@ from ._compat import query_returns_metrics
 from .classifier import NOT_SAVED, DualPromptClassifier
 from .data.images import as_array, check_files, image_key, kind_of
 from .strategies import mine_confident, negative_prompt_sampling
+from .scores import SCORES
 from .strategies._ask import call_strategy
-from .strategies.negative_prompt import SCORES
 from .utils.arrays import Rows, is_mapped
 from .utils.labels import check_labels, encode_labels, resolve_labels
 from .utils.persistence import (

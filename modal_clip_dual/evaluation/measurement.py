@@ -12,8 +12,8 @@ import numpy as np
 from scipy.special import entr, softmax
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
+from ..scores import SCORES
 from ..strategies._ask import find
-from ..strategies.negative_prompt import confidence
 from .metrics import auroc_of_correctness, expected_calibration_error, negative_log_likelihood
 
 # Methods by which strategies look at a classifier.
@@ -43,7 +43,7 @@ def measure(estimator: Any, X: Any, y: Any) -> dict[str, float]:
         several scores for "the prediction is right": ``auroc_max_proba``, ``auroc_margin``
         and ``auroc_entropy`` of the class probabilities; and with a negative prompt
         ``auroc_clean`` (z at the prediction), ``auroc_normalized`` (of its softmax),
-        ``auroc_clean_margin`` and ``ece_correct`` (of P(correct)).
+        ``auroc_clean_margin``, and of P(correct) ``auroc_correct`` and ``ece_correct``.
     """
     y = np.asarray(y)
     inner, inputs = find(estimator, X, "predict_logits", required=False)
@@ -70,12 +70,13 @@ def measure(estimator: Any, X: Any, y: Any) -> dict[str, float]:
         "auroc_entropy": auroc_of_correctness(-entr(proba).sum(axis=1), correct),
     }
     if dual:
-        for name, score in (("", "clean"), ("", "normalized"), ("clean_", "margin")):
-            sure = confidence(z, column, score)[0]
-            measured[f"auroc_{name}{score}"] = auroc_of_correctness(sure, correct)
-        measured["ece_correct"] = expected_calibration_error(
-            inner.predict_correct_proba(inputs), correct
-        )
+        for score in SCORES.values():
+            if score.of_logits is not None:
+                confidence, _ = score.of_logits(z, column)
+                measured[f"auroc_{score.column}"] = auroc_of_correctness(confidence, correct)
+        probability = inner.predict_correct_proba(inputs)
+        measured["auroc_correct"] = auroc_of_correctness(probability, correct)
+        measured["ece_correct"] = expected_calibration_error(probability, correct)
     return measured
 
 

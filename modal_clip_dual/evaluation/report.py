@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..scores import SCORES
 from ..utils.persistence import replacing
 
 if TYPE_CHECKING:
@@ -30,9 +31,7 @@ MEASURED = (
     ("pseudo_accuracy", "pseudo-labels right", True),
 )
 AUROCS = (
-    ("auroc_clean", "z"),
-    ("auroc_normalized", "softmax(z)"),
-    ("auroc_clean_margin", "margin of z"),
+    *((f"auroc_{score.column}", score.label) for score in SCORES.values()),
     ("auroc_max_proba", "largest probability"),
     ("auroc_margin", "margin"),
     ("auroc_entropy", "entropy"),

@@ -8,10 +8,11 @@ import numpy as np
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import _num_samples
 
+from ..scores import SCORES
 from ..utils.selection import select_highest_per_class
 from ..utils.validation import check_integer, check_option
 from ._ask import classes_of
-from .negative_prompt import SCORES, rank
+from .negative_prompt import rank
 
 
 def mine_confident(
@@ -26,14 +27,15 @@ def mine_confident(
     Parameters
     ----------
     classifier : modAL learner, Committee, Pipeline or estimator
-        Fitted; must lead to an estimator with ``predict_proba`` and ``clean_logits``.
+        Fitted; must lead to an estimator with ``predict_proba`` and ``clean_logits``, or
+        ``predict_correct_proba`` for ``score="correct"``.
     X_pool : array-like of n_pool samples
         The unlabelled pool.
     n_per_class : int, default=16
         Pseudo-labels per class (k); a class with fewer predictions gives all it has.
     exclude : array-like of int, default=None
         Rows of X_pool that are not to be taken, such as those that were just queried.
-    score : {"clean", "normalized", "margin"}, default="clean"
+    score : {"clean", "normalized", "margin", "correct"}, default="clean"
         What ranks; see `negative_prompt_uncertainty`.
 
     Returns
@@ -46,7 +48,7 @@ def mine_confident(
     Raises
     ------
     TypeError
-        If the classifier has not the methods, or an argument is no integer.
+        If the classifier lacks a required method, or an argument is no integer.
     ValueError
         If the pool is empty, or a row of ``exclude`` is not in it.
     NotFittedError
@@ -76,12 +78,12 @@ def mine_confident(
     if n_pool == 0:
         raise ValueError("X_pool is empty; expected at least one unlabelled sample")
     check_integer("n_per_class", n_per_class, least=0)
-    check_option("score", score, SCORES)
+    check_option("score", score, tuple(SCORES))
     left = np.ones(n_pool, dtype=bool)
     if exclude is not None:
         left[_check_rows(exclude, n_pool)] = False
     try:
-        predicted, sure, *_ = rank(classifier, X_pool, score, zero_shot=False)
+        predicted, confidence, *_ = rank(classifier, X_pool, score, zero_shot=False)
     except NotFittedError as error:
         raise NotFittedError(
             f"this {type(classifier).__name__} was never fitted, so it has no label to trust; fit "
@@ -91,7 +93,7 @@ def mine_confident(
     if not len(rows) or not n_per_class:
         rows = rows[:0]
     else:
-        rows = rows[select_highest_per_class(sure[left], predicted[left], n_per_class)]
+        rows = rows[select_highest_per_class(confidence[left], predicted[left], n_per_class)]
     return rows, classes_of(classifier)[predicted[rows]]
 
 

@@ -5,18 +5,16 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.special import expit, logsumexp
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import _num_samples
 
 from .._compat import format_query
+from ..scores import SCORES, clean
 from ..utils.arrays import Rows, blocks
 from ..utils.selection import REMAINDERS, generator_of, select_lowest, select_per_class
 from ..utils.validation import check_n_instances, check_option
 from ._ask import ask, find
 
-SCORES = ("clean", "normalized", "margin")
-ROWS = 16384  # of logits that are turned to float64 at a time
 POOL_ROWS = 1 << 16  # of embeddings whose logits are held at a time
 
 
@@ -24,7 +22,7 @@ class Ranking(NamedTuple):
     """What is known of each sample of a pool."""
 
     predicted: np.ndarray  # (n,) position of the predicted label in classes_
-    sure: np.ndarray  # (n,) confidence in it, free of saturation
+    confidence: np.ndarray  # (n,) in it, free of saturation where the score is one of logits
     uncertainty: np.ndarray  # (n,) of the same, 0 to 1
     n_classes: int
 
@@ -36,7 +34,8 @@ def rank(classifier: Any, X: Any, score: str, zero_shot: bool = True) -> Ranking
     probabilities stand in, unless ``zero_shot`` is False: the clean logit estimates the log
     odds of a class against the others, plus log(C - 1).
     """
-    if not hasattr(classifier, "learner_list"):
+    of_logits = SCORES[score].of_logits
+    if of_logits is not None and not hasattr(classifier, "learner_list"):
         inner, inputs = find(classifier, X, "predict_logits", required=False)
         if hasattr(inner, "classes_") and hasattr(inner, "predict_logits"):  # one pass for both
             whole = not isinstance(inputs, (np.ndarray, Rows)) or inputs.ndim != 2
@@ -45,31 +44,31 @@ def rank(classifier: Any, X: Any, score: str, zero_shot: bool = True) -> Ranking
             for rows in blocks(len(inputs), size):
                 positive, logits = inner.predict_logits(inputs[rows] if size < len(inputs) else inputs)
                 predicted = positive.argmax(axis=1)
-                parts.append((predicted, *confidence(logits, predicted, score)))
-            predicted, sure, uncertainty = map(np.concatenate, zip(*parts))
-            return Ranking(predicted, sure, uncertainty, logits.shape[1])
-    predicted, logits = _predicted_and_logits(classifier, X, zero_shot)
-    sure, uncertainty = confidence(logits, predicted, score)
-    return Ranking(predicted, sure, uncertainty, logits.shape[1])
-
-
-def _predicted_and_logits(classifier: Any, X: Any, zero_shot: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Predictions (n,) and clean logits (n, C) of whatever has them, a Committee included."""
+                parts.append((predicted, *of_logits(logits, predicted)))
+            predicted, confidence, uncertainty = map(np.concatenate, zip(*parts))
+            return Ranking(predicted, confidence, uncertainty, logits.shape[1])
     try:
         proba = ask(classifier, X, "predict_proba")
     except NotFittedError:
         if not zero_shot:
             raise
         proba, logits = _zero_shot(classifier, X)
-        return proba.argmax(axis=1), logits
+        predicted = proba.argmax(axis=1)
+        confidence, uncertainty = (of_logits or clean)(logits, predicted)
+        return Ranking(predicted, confidence, uncertainty, proba.shape[1])
     try:
-        return proba.argmax(axis=1), ask(classifier, X, "clean_logits")
+        answer = ask(classifier, X, SCORES[score].method)
     except NotFittedError as error:
         raise TypeError(
             f"{type(classifier).__name__} is fitted, but the estimator that it shows is not (it "
             "fits copies); this query strategy needs the estimator itself, a modAL learner, a "
             "Committee, a Pipeline or a refitted search"
         ) from error
+    predicted = proba.argmax(axis=1)
+    if of_logits is None:
+        confidence = answer.astype(np.float64)
+        return Ranking(predicted, confidence, 1 - confidence, proba.shape[1])
+    return Ranking(predicted, *of_logits(answer, predicted), proba.shape[1])
 
 
 def _zero_shot(classifier: Any, X: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -85,22 +84,6 @@ def _zero_shot(classifier: Any, X: Any) -> tuple[np.ndarray, np.ndarray]:
     return proba, log_odds + np.log(max(proba.shape[1] - 1, 1))
 
 
-def confidence(logits: np.ndarray, predicted: np.ndarray, score: str) -> tuple[np.ndarray, np.ndarray]:
-    """Confidence (n,) in the predicted class, free of saturation, and its uncertainty (n,)."""
-    n_classes = logits.shape[1]
-    sure = logits[np.arange(len(logits)), predicted].astype(np.float64)
-    if score == "clean":
-        return sure, expit(np.log(max(n_classes - 1, 1)) - sure)
-    # The log odds of softmax(z) rank like softmax(z), which is 1 from odds of e^37 on.
-    reduce = logsumexp if score == "normalized" else np.max
-    for start in range(0, len(logits), ROWS):
-        rows = slice(start, start + ROWS)
-        others = logits[rows].astype(np.float64)
-        others[np.arange(len(others)), predicted[rows]] = -np.inf
-        sure[rows] -= reduce(others, axis=1)
-    return sure, expit(-sure)
-
-
 def negative_prompt_uncertainty(classifier: Any, X: Any, score: str = "clean") -> np.ndarray:
     """Probability that the predicted label is wrong, according to the negative prompt.
 
@@ -110,16 +93,18 @@ def negative_prompt_uncertainty(classifier: Any, X: Any, score: str = "clean") -
     Parameters
     ----------
     classifier : modAL learner, Committee, Pipeline or estimator
-        Must lead to an estimator with ``predict_proba`` and ``clean_logits``; one that was
-        never fitted needs ``zero_shot_proba``.  A Committee's members are averaged.
+        Must lead to an estimator with ``predict_proba`` and ``clean_logits``, or
+        ``predict_correct_proba`` for ``score="correct"``; one that was never fitted needs
+        ``zero_shot_proba``.  A Committee's members are averaged.
     X : array-like of n samples
         Whatever that estimator takes.
-    score : {"clean", "normalized", "margin"}, default="clean"
-        What ranks, from the clean logits z at the predicted class y^:
+    score : {"clean", "normalized", "margin", "correct"}, default="clean"
+        What ranks.  From the clean logits z at the predicted class y^:
         ``sigmoid(log(C - 1) - z)``, which for uniform complements is 1 minus
         `DualPromptClassifier.predict_correct_proba`;
         ``1 - softmax(z)`` over the classes; or ``sigmoid(-margin)``, the margin being z
-        minus the largest z of another class.
+        minus the largest z of another class.  ``"correct"`` needs no logits: it is 1 minus what
+        ``predict_correct_proba`` of the estimator gives, whatever that estimator is.
 
     Returns
     -------
@@ -129,9 +114,9 @@ def negative_prompt_uncertainty(classifier: Any, X: Any, score: str = "clean") -
     Raises
     ------
     TypeError
-        If the classifier has not the methods.
+        If the classifier lacks a required method.
     ValueError
-        If X is empty, or score is not one of the three.
+        If X is empty, or score is not one of the four.
 
     See Also
     --------
@@ -151,7 +136,7 @@ def negative_prompt_uncertainty(classifier: Any, X: Any, score: str = "clean") -
     >>> negative_prompt_uncertainty(clf, digits.images[:5]).shape
     (5,)
     """
-    check_option("score", score, SCORES)
+    check_option("score", score, tuple(SCORES))
     if not _num_samples(X):
         raise ValueError("X is empty; expected at least one sample")
     return rank(classifier, X, score).uncertainty
@@ -187,7 +172,7 @@ def negative_prompt_sampling(
         Shuffle samples of equal score instead of keeping their order in the pool.
     class_balanced : bool, default=True
         False ranks the whole pool at once.
-    score : {"clean", "normalized", "margin"}, default="clean"
+    score : {"clean", "normalized", "margin", "correct"}, default="clean"
         What ranks; see `negative_prompt_uncertainty`.
     remainder : {"per-class", "global"}, default="per-class"
         Where the samples come from that do not divide evenly among the classes: at most
@@ -205,7 +190,7 @@ def negative_prompt_sampling(
     Raises
     ------
     TypeError
-        If n_instances is no integer, or the classifier has not the methods.
+        If n_instances is no integer, or the classifier lacks a required method.
     ValueError
         If the pool is empty, n_instances does not fit it, or an option is unknown.
 
@@ -231,12 +216,12 @@ def negative_prompt_sampling(
     (20, (20, 8, 8))
     """
     n_instances = check_n_instances(n_instances, _num_samples(X_pool))
-    check_option("score", score, SCORES)
+    check_option("score", score, tuple(SCORES))
     check_option("remainder", remainder, REMAINDERS)
     rng = generator_of(random_state) if random_tie_break else None
-    predicted, sure, uncertainty, n_classes = rank(classifier, X_pool, score)
+    predicted, confidence, uncertainty, n_classes = rank(classifier, X_pool, score)
     if class_balanced:
-        rows = select_per_class(sure, predicted, n_instances, n_classes, remainder, rng)
+        rows = select_per_class(confidence, predicted, n_instances, n_classes, remainder, rng)
     else:
-        rows = select_lowest(sure, n_instances, rng)
+        rows = select_lowest(confidence, n_instances, rng)
     return format_query(rows, uncertainty[rows])
