@@ -20,8 +20,8 @@ from sklearn.utils.validation import _num_samples
 from ._compat import query_returns_metrics
 from .classifier import NOT_SAVED, DualPromptClassifier
 from .data.images import as_array, check_files, image_key, kind_of
-from .strategies import mine_confident, negative_prompt_sampling
 from .scores import SCORES
+from .strategies import mine_confident, negative_prompt_sampling
 from .strategies._ask import call_strategy
 from .utils.arrays import Rows, is_mapped
 from .utils.labels import check_labels, encode_labels, resolve_labels
