@@ -22,7 +22,7 @@ from .classifier import NOT_SAVED, DualPromptClassifier
 from .data.images import as_array, check_files, image_key, kind_of
 from .scores import SCORES
 from .strategies import mine_confident, negative_prompt_sampling
-from .strategies._ask import call_strategy
+from .strategies.view import call_strategy
 from .utils.arrays import Rows, is_mapped
 from .utils.labels import check_labels, encode_labels, resolve_labels
 from .utils.persistence import (

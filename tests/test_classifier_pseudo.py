@@ -311,7 +311,7 @@ def test_mining_refuses(fitted, classifier, embeddings):
         mine_confident(fitted, embeddings[:10], exclude=[0.0, 1.0])
     with pytest.raises(ValueError, match="X_pool is empty"):
         mine_confident(fitted, embeddings[:0])
-    with pytest.raises(ValueError, match="score='best'; expected one of"):
+    with pytest.raises(ValueError, match="The 'score' parameter of mine_confident must be .*'clean'.* Got 'best'"):
         mine_confident(fitted, embeddings[:9], score="best")
     with pytest.raises(ValueError, match="never fitted.*fit_unlabeled"):
         mine_confident(classifier(), embeddings[:9])

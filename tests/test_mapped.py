@@ -11,7 +11,7 @@ from sklearn.utils import check_array
 
 from modal_clip_dual import DualPromptLearner, mine_confident, negative_prompt_sampling, scores
 from modal_clip_dual.active import Protocol
-from modal_clip_dual.strategies import negative_prompt
+from modal_clip_dual.strategies import _ranking
 from modal_clip_dual.utils.arrays import Rows, blocks
 
 
@@ -25,7 +25,7 @@ def small_blocks(monkeypatch):
         monkeypatch.setattr(module, "ROWS", 70)
     monkeypatch.setattr(net, "PREDICTION_BATCH", 90)
     monkeypatch.setattr(scores, "ROWS", 50)
-    monkeypatch.setattr(negative_prompt, "POOL_ROWS", 110)
+    monkeypatch.setattr(_ranking, "POOL_ROWS", 110)
 
 
 class Watched(np.memmap):

@@ -13,7 +13,7 @@ from scipy.special import entr, softmax
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from ..scores import SCORES
-from ..strategies._ask import find
+from ..strategies.view import View
 from .metrics import auroc_of_correctness, expected_calibration_error, negative_log_likelihood
 
 # Methods by which strategies look at a classifier.
@@ -30,8 +30,8 @@ def measure(estimator: Any, X: Any, y: Any) -> dict[str, float]:
     Parameters
     ----------
     estimator : classifier or Pipeline
-        With ``predict_proba``; of one that ends in a `DualPromptClassifier`, its negative prompt
-        is measured too.
+        With ``predict_proba``; what it says of its own labels, by ``predict_logits`` or
+        ``predict_correct_proba``, is measured where it has these methods.
     X, y : array-like of n samples, array-like of shape (n,)
         Samples that it was not trained on, and their labels.
 
@@ -41,20 +41,19 @@ def measure(estimator: Any, X: Any, y: Any) -> dict[str, float]:
         Fractions from 0 to 1, ``nll`` in nats.  ``accuracy``, ``balanced_accuracy``,
         ``macro_f1``; ``nll`` and ``ece_proba`` of the class probabilities; the AUROC of
         several scores for "the prediction is right": ``auroc_max_proba``, ``auroc_margin``
-        and ``auroc_entropy`` of the class probabilities; and with a negative prompt
+        and ``auroc_entropy`` of the class probabilities; with a negative prompt
         ``auroc_clean`` (z at the prediction), ``auroc_normalized`` (of its softmax),
-        ``auroc_clean_margin``, and of P(correct) ``auroc_correct`` and ``ece_correct``.
+        ``auroc_clean_margin``; and of P(correct) ``auroc_correct`` and ``ece_correct``.
     """
     y = np.asarray(y)
-    inner, inputs = find(estimator, X, "predict_logits", required=False)
-    dual = hasattr(inner, "predict_logits")
+    view = View(estimator, X)
+    dual = view.find("predict_logits", required=False).has("predict_logits")
     if dual:
-        logits, z = inner.predict_logits(inputs)
+        logits, z = view.find("predict_logits").ask("predict_logits")
         proba = softmax(logits.astype(np.float64), axis=1)  # float32 would tie the surest ones
-        classes = inner.classes_
     else:
-        proba = np.asarray(estimator.predict_proba(X), dtype=np.float64)
-        classes = estimator.classes_
+        proba = np.asarray(view.ask("predict_proba"), dtype=np.float64)
+    classes = view.classes
     column = proba.argmax(axis=1)
     predicted = classes[column]
     correct = predicted == y
@@ -74,7 +73,8 @@ def measure(estimator: Any, X: Any, y: Any) -> dict[str, float]:
             if score.of_logits is not None:
                 confidence, _ = score.of_logits(z, column)
                 measured[f"auroc_{score.column}"] = auroc_of_correctness(confidence, correct)
-        probability = inner.predict_correct_proba(inputs)
+    if view.find("predict_correct_proba", required=False).has("predict_correct_proba"):
+        probability = view.ask("predict_correct_proba")
         measured["auroc_correct"] = auroc_of_correctness(probability, correct)
         measured["ece_correct"] = expected_calibration_error(probability, correct)
     return measured

@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.base import clone
 
 from .._compat import format_query
-from ..strategies._ask import call_strategy
+from ..strategies.view import call_strategy
 from .measurement import PeakMemory, measure, scoring_clock
 
 FIRST = ("random", "strategy")

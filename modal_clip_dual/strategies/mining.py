@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 from sklearn.exceptions import NotFittedError
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _num_samples
 
 from ..scores import SCORES
 from ..utils.selection import select_highest_per_class
-from ..utils.validation import check_integer, check_option
-from ._ask import classes_of
-from .negative_prompt import rank
+from ..utils.validation import validated
+from .view import View
 
 
+@validated(n_per_class=[Interval(Integral, 0, None, closed="left")], score=[StrOptions(set(SCORES))])
 def mine_confident(
     classifier: Any, X_pool: Any, n_per_class: int = 16, exclude: Any = None, *, score: str = "clean"
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -77,13 +79,12 @@ def mine_confident(
     n_pool = _num_samples(X_pool)
     if n_pool == 0:
         raise ValueError("X_pool is empty; expected at least one unlabelled sample")
-    check_integer("n_per_class", n_per_class, least=0)
-    check_option("score", score, tuple(SCORES))
     left = np.ones(n_pool, dtype=bool)
     if exclude is not None:
         left[_check_rows(exclude, n_pool)] = False
+    view = View(classifier, X_pool)
     try:
-        predicted, confidence, *_ = rank(classifier, X_pool, score, zero_shot=False)
+        predicted, confidence, *_ = view.rank(score, zero_shot=False)
     except NotFittedError as error:
         raise NotFittedError(
             f"this {type(classifier).__name__} was never fitted, so it has no label to trust; fit "
@@ -94,7 +95,7 @@ def mine_confident(
         rows = rows[:0]
     else:
         rows = rows[select_highest_per_class(confidence[left], predicted[left], n_per_class)]
-    return rows, classes_of(classifier)[predicted[rows]]
+    return rows, view.classes[predicted[rows]]
 
 
 def _check_rows(exclude: Any, n_pool: int) -> np.ndarray:

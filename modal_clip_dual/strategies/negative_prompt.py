@@ -2,88 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from sklearn.exceptions import NotFittedError
-from sklearn.utils.validation import _num_samples
+from sklearn.utils._param_validation import StrOptions
 
-from .._compat import format_query
-from ..scores import SCORES, clean
-from ..utils.arrays import Rows, blocks
-from ..utils.selection import REMAINDERS, generator_of, select_lowest, select_per_class
-from ..utils.validation import check_n_instances, check_option
-from ._ask import ask, find
+from ..scores import SCORES
+from ..utils.selection import REMAINDERS, select_lowest, select_per_class
+from ._strategy import query_strategy, query_utility
 
-POOL_ROWS = 1 << 16  # of embeddings whose logits are held at a time
+SCORE = [StrOptions(set(SCORES))]
 
 
-class Ranking(NamedTuple):
-    """What is known of each sample of a pool."""
-
-    predicted: np.ndarray  # (n,) position of the predicted label in classes_
-    confidence: np.ndarray  # (n,) in it, free of saturation where the score is one of logits
-    uncertainty: np.ndarray  # (n,) of the same, 0 to 1
-    n_classes: int
-
-
-def rank(classifier: Any, X: Any, score: str, zero_shot: bool = True) -> Ranking:
-    """Predict a pool and tell how sure each prediction is.
-
-    A classifier that was never fitted has no negative prompt yet.  Its zero-shot
-    probabilities stand in, unless ``zero_shot`` is False: the clean logit estimates the log
-    odds of a class against the others, plus log(C - 1).
-    """
-    of_logits = SCORES[score].of_logits
-    if of_logits is not None and not hasattr(classifier, "learner_list"):
-        inner, inputs = find(classifier, X, "predict_logits", required=False)
-        if hasattr(inner, "classes_") and hasattr(inner, "predict_logits"):  # one pass for both
-            whole = not isinstance(inputs, (np.ndarray, Rows)) or inputs.ndim != 2
-            size = len(inputs) if whole else POOL_ROWS
-            parts = []
-            for rows in blocks(len(inputs), size):
-                positive, logits = inner.predict_logits(inputs[rows] if size < len(inputs) else inputs)
-                predicted = positive.argmax(axis=1)
-                parts.append((predicted, *of_logits(logits, predicted)))
-            predicted, confidence, uncertainty = map(np.concatenate, zip(*parts))
-            return Ranking(predicted, confidence, uncertainty, logits.shape[1])
-    try:
-        proba = ask(classifier, X, "predict_proba")
-    except NotFittedError:
-        if not zero_shot:
-            raise
-        proba, logits = _zero_shot(classifier, X)
-        predicted = proba.argmax(axis=1)
-        confidence, uncertainty = (of_logits or clean)(logits, predicted)
-        return Ranking(predicted, confidence, uncertainty, proba.shape[1])
-    try:
-        answer = ask(classifier, X, SCORES[score].method)
-    except NotFittedError as error:
-        raise TypeError(
-            f"{type(classifier).__name__} is fitted, but the estimator that it shows is not (it "
-            "fits copies); this query strategy needs the estimator itself, a modAL learner, a "
-            "Committee, a Pipeline or a refitted search"
-        ) from error
-    predicted = proba.argmax(axis=1)
-    if of_logits is None:
-        confidence = answer.astype(np.float64)
-        return Ranking(predicted, confidence, 1 - confidence, proba.shape[1])
-    return Ranking(predicted, *of_logits(answer, predicted), proba.shape[1])
-
-
-def _zero_shot(classifier: Any, X: Any) -> tuple[np.ndarray, np.ndarray]:
-    proba = np.asarray(ask(classifier, X, "zero_shot_proba"), dtype=np.float64)
-    # Not 1 - p for the likeliest class: that is 0 for the most confident samples.
-    rows, best = np.arange(len(proba)), proba.argmax(axis=1)
-    rest = proba.copy()
-    rest[rows, best] = 0
-    others = proba.sum(axis=1, keepdims=True) - proba
-    others[rows, best] = rest.sum(axis=1)
-    tiny = np.finfo(np.float64).tiny
-    log_odds = np.log(np.maximum(proba, tiny)) - np.log(np.maximum(others, tiny))
-    return proba, log_odds + np.log(max(proba.shape[1] - 1, 1))
-
-
+@query_utility(score=SCORE)
 def negative_prompt_uncertainty(classifier: Any, X: Any, score: str = "clean") -> np.ndarray:
     """Probability that the predicted label is wrong, according to the negative prompt.
 
@@ -136,17 +67,16 @@ def negative_prompt_uncertainty(classifier: Any, X: Any, score: str = "clean") -
     >>> negative_prompt_uncertainty(clf, digits.images[:5]).shape
     (5,)
     """
-    check_option("score", score, tuple(SCORES))
-    if not _num_samples(X):
-        raise ValueError("X is empty; expected at least one sample")
-    return rank(classifier, X, score).uncertainty
+    uncertainty: np.ndarray = classifier.rank(score).uncertainty
+    return uncertainty
 
 
+@query_strategy(class_balanced=["boolean"], score=SCORE, remainder=[StrOptions(set(REMAINDERS))])
 def negative_prompt_sampling(
     classifier: Any,
     X_pool: Any,
     n_instances: int = 1,
-    random_tie_break: bool = False,
+    random_tie_break: Any = False,
     *,
     class_balanced: bool = True,
     score: str = "clean",
@@ -215,13 +145,11 @@ def negative_prompt_sampling(
     >>> len(set(rows)), images.shape
     (20, (20, 8, 8))
     """
-    n_instances = check_n_instances(n_instances, _num_samples(X_pool))
-    check_option("score", score, tuple(SCORES))
-    check_option("remainder", remainder, REMAINDERS)
-    rng = generator_of(random_state) if random_tie_break else None
-    predicted, confidence, uncertainty, n_classes = rank(classifier, X_pool, score)
+    predicted, confidence, uncertainty, n_classes = classifier.rank(score)
     if class_balanced:
-        rows = select_per_class(confidence, predicted, n_instances, n_classes, remainder, rng)
+        rows = select_per_class(
+            confidence, predicted, n_instances, n_classes, remainder, random_tie_break
+        )
     else:
-        rows = select_lowest(confidence, n_instances, rng)
-    return format_query(rows, uncertainty[rows])
+        rows = select_lowest(confidence, n_instances, random_tie_break)
+    return rows, uncertainty[rows]

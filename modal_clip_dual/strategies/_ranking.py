@@ -1,0 +1,66 @@
+"""Which label a classifier predicts for each sample, and how sure that is."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..scores import Score
+from ..utils.arrays import Rows, blocks
+from ._inside import Inside
+
+POOL_ROWS = 1 << 16  # of embeddings whose logits are held at a time
+
+
+class Ranking(NamedTuple):
+    """What is known of each sample of a pool."""
+
+    predicted: np.ndarray  # (n,) position of the predicted label in the classes
+    confidence: np.ndarray  # (n,) in it, free of saturation where the score is one of logits
+    uncertainty: np.ndarray  # (n,) of the same, 0 to 1
+    n_classes: int
+
+
+def rank_by_blocks(inside: Inside, entry: Score) -> Ranking:
+    """Rank by one estimator that has all that is needed; of a large table the logits are never all held."""
+    X = inside.X
+    table = isinstance(X, (np.ndarray, Rows)) and X.ndim == 2 and len(X) > POOL_ROWS
+    parts, n_classes = [], 0
+    for part in (X[rows] for rows in blocks(len(X), POOL_ROWS)) if table else (X,):
+        positive, answer = _answers(inside.object, part, entry)
+        n_classes, predicted = positive.shape[1], positive.argmax(axis=1)
+        parts.append((predicted, *of_answer(entry, answer, predicted)))
+    predicted, confidence, uncertainty = map(np.concatenate, zip(*parts))
+    return Ranking(predicted, confidence, uncertainty, n_classes)
+
+
+def of_answer(entry: Score, answer: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Confidence and uncertainty, both (n,), by what the score's method gave."""
+    if entry.of_logits is not None:
+        return entry.of_logits(answer, predicted)
+    right = np.asarray(answer, dtype=np.float64)
+    return right, 1 - right
+
+
+def _answers(estimator: Any, X: Any, entry: Score) -> tuple[np.ndarray, np.ndarray]:
+    """What ranks the classes (n, C), and what the score's method gives; in one pass where there is one."""
+    if entry.of_logits is not None and hasattr(estimator, "predict_logits"):
+        positive, logits = estimator.predict_logits(X)
+        return positive, logits
+    return estimator.predict_proba(X), getattr(estimator, entry.method)(X)
+
+
+def log_odds(proba: np.ndarray) -> np.ndarray:
+    """Log odds (n, C) of each class against the others, plus log(C - 1), in float64."""
+    proba = np.asarray(proba, dtype=np.float64)
+    # Not 1 - p for the likeliest class: that is 0 for the most confident samples.
+    rows, best = np.arange(len(proba)), proba.argmax(axis=1)
+    rest = proba.copy()
+    rest[rows, best] = 0
+    others = proba.sum(axis=1, keepdims=True) - proba
+    others[rows, best] = rest.sum(axis=1)
+    tiny = np.finfo(np.float64).tiny
+    odds: np.ndarray = np.log(np.maximum(proba, tiny)) - np.log(np.maximum(others, tiny))
+    odds += np.log(max(proba.shape[1] - 1, 1))
+    return odds
