@@ -8,6 +8,7 @@ import numpy as np
 
 from ..scores import Score
 from ..utils.arrays import Rows, blocks
+from ..utils.selection import select_lowest, select_per_class
 from ._inside import Inside
 
 POOL_ROWS = 1 << 16  # of embeddings whose logits are held at a time
@@ -21,6 +22,16 @@ class Ranking(NamedTuple):
     uncertainty: np.ndarray  # (n,) of the same, 0 to 1
     n_classes: int
 
+    def least_confident(
+        self, n: int, class_balanced: bool, remainder: str, ties: np.random.Generator | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The n rows of lowest confidence, of each predicted class or of all, and their uncertainty."""
+        if class_balanced:
+            rows = select_per_class(self.confidence, self.predicted, n, self.n_classes, remainder, ties)
+        else:
+            rows = select_lowest(self.confidence, n, ties)
+        return rows, self.uncertainty[rows]
+
 
 def rank_by_blocks(inside: Inside, entry: Score) -> Ranking:
     """Rank by one estimator that has all that is needed; of a large table the logits are never all held."""
@@ -28,8 +39,7 @@ def rank_by_blocks(inside: Inside, entry: Score) -> Ranking:
     table = isinstance(X, (np.ndarray, Rows)) and X.ndim == 2 and len(X) > POOL_ROWS
     parts, n_classes = [], 0
     for part in (X[rows] for rows in blocks(len(X), POOL_ROWS)) if table else (X,):
-        positive, answer = _answers(inside.object, part, entry)
-        n_classes, predicted = positive.shape[1], positive.argmax(axis=1)
+        predicted, n_classes, answer = _answers(inside.object, part, entry)
         parts.append((predicted, *of_answer(entry, answer, predicted)))
     predicted, confidence, uncertainty = map(np.concatenate, zip(*parts))
     return Ranking(predicted, confidence, uncertainty, n_classes)
@@ -43,12 +53,17 @@ def of_answer(entry: Score, answer: np.ndarray, predicted: np.ndarray) -> tuple[
     return right, 1 - right
 
 
-def _answers(estimator: Any, X: Any, entry: Score) -> tuple[np.ndarray, np.ndarray]:
-    """What ranks the classes (n, C), and what the score's method gives; in one pass where there is one."""
+def _answers(estimator: Any, X: Any, entry: Score) -> tuple[np.ndarray, int, np.ndarray]:
+    """Predicted columns, how many there are, and what the score's method gives; in one pass if there is one."""
     if entry.of_logits is not None and hasattr(estimator, "predict_logits"):
-        positive, logits = estimator.predict_logits(X)
-        return positive, logits
-    return estimator.predict_proba(X), getattr(estimator, entry.method)(X)
+        positive, answer = estimator.predict_logits(X)
+    else:
+        answer = getattr(estimator, entry.method)(X)
+        if not hasattr(estimator, "predict_proba"):
+            classes = estimator.classes_
+            return np.searchsorted(classes, estimator.predict(X)), len(classes), answer
+        positive = estimator.predict_proba(X)
+    return positive.argmax(axis=1), positive.shape[1], answer
 
 
 def log_odds(proba: np.ndarray) -> np.ndarray:

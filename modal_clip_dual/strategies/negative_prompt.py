@@ -8,7 +8,8 @@ import numpy as np
 from sklearn.utils._param_validation import StrOptions
 
 from ..scores import SCORES
-from ..utils.selection import REMAINDERS, select_lowest, select_per_class
+from ..utils.selection import REMAINDERS
+from ._ranking import Ranking
 from ._strategy import query_strategy, query_utility
 
 SCORE = [StrOptions(set(SCORES))]
@@ -126,6 +127,7 @@ def negative_prompt_sampling(
 
     See Also
     --------
+    correctness_sampling : The same of whatever says whether a label is right.
     random_sampling : The baseline that every strategy has to beat.
 
     References
@@ -145,11 +147,5 @@ def negative_prompt_sampling(
     >>> len(set(rows)), images.shape
     (20, (20, 8, 8))
     """
-    predicted, confidence, uncertainty, n_classes = classifier.rank(score)
-    if class_balanced:
-        rows = select_per_class(
-            confidence, predicted, n_instances, n_classes, remainder, random_tie_break
-        )
-    else:
-        rows = select_lowest(confidence, n_instances, random_tie_break)
-    return rows, uncertainty[rows]
+    ranking: Ranking = classifier.rank(score)
+    return ranking.least_confident(n_instances, class_balanced, remainder, random_tie_break)

@@ -177,6 +177,9 @@ class View:
         probabilities stand in, unless ``zero_shot`` is False: they give the log odds of a class
         against the others, plus log(C - 1), for its clean logit.
 
+        A score that needs no logits needs no probabilities either, where the estimator predicts
+        labels.
+
         Parameters
         ----------
         score : str
@@ -192,11 +195,12 @@ class View:
             them.
         """
         entry = SCORES[score]
+        found = [member.find(entry.method) for member in self._members]
+        for inside in found:
+            self.check_has(inside, entry.method)
         try:
-            inside = self._members[0].find(entry.method)
-            both = inside.has(entry.method) and inside is self._members[0].find("predict_proba")
-            if both and not self.is_committee:
-                return rank_by_blocks(inside, entry)
+            if not self.is_committee and found[0] is self._predictor():
+                return rank_by_blocks(found[0], entry)
             proba = self.ask("predict_proba")
         except NotFittedError as error:
             if not zero_shot:
@@ -216,6 +220,11 @@ class View:
         if entry.of_logits is None and self.is_committee:
             answer = self._proba_of_being_right()
         return Ranking(self.predicted, *of_answer(entry, answer, self.predicted), proba.shape[1])
+
+    def _predictor(self) -> Inside:
+        """The object that says which label is likeliest; one without probabilities only says which."""
+        by_proba = self._members[0].find("predict_proba")
+        return by_proba if by_proba.has("predict_proba") else self._members[0].find("predict")
 
     def _proba_of_being_right(self) -> np.ndarray:
         """P (n,) that the label which the members predict together is right, a mean over them.
