@@ -52,7 +52,7 @@ numpydoc_xref_param_type = False
 default_role = "py:obj"  # `mine_confident` in a docstring is a link
 # In docstrings, and not ours to link: names inside modal_clip_dual that have no page.
 nitpick_ignore_regex = [
-    ("py:.*", r"modal_clip_dual\.nn\..*"),
+    ("py:.*", r"modal_clip_dual\.(nn|clip)\..*"),
 ]
 
 # ---------------------------------------------------------------- other projects

@@ -12,8 +12,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 
 from modal_clip_dual import DualPromptClassifier
+from modal_clip_dual.clip.backbone import load_backbone
 from modal_clip_dual.data import load_digits_images
-from modal_clip_dual.nn.backbone import load_backbone
 
 TEMPLATES = [
     "{}",

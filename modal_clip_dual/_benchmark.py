@@ -151,7 +151,7 @@ def _arguments(args: argparse.Namespace, data: Bunch) -> dict[str, Any]:
 
     from . import DualPromptClassifier, get_strategy
     from .active import PROTOCOLS
-    from .nn.backbone import check_model_name, resolve_device
+    from .clip.names import check_model_name, resolve_device
     from .strategies import available_strategies
 
     if any(":" in name for name in args.strategies):

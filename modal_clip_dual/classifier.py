@@ -20,6 +20,7 @@ from .clip.inputs import (
     READING_CONSTRAINTS,
     check_cache,
     check_input,
+    check_template,
     check_width,
     disk_cache,
     join,
@@ -36,10 +37,10 @@ if TYPE_CHECKING:
     import torch
     from skorch import NeuralNetClassifier
 
+    from .clip.backbone import Backbone
     from .data.reading import ImageSource
-    from .nn.backbone import Backbone
     from .nn.module import DualPromptModule
-    from .nn.text_prompts import PromptedTextEncoder
+    from .nn.text_encoder import PromptedTextEncoder
     from .utils.arrays import Rows
 
 # Attributes that a fit may leave unset, and that the one before must not leave behind.
@@ -501,7 +502,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     ) -> DualPromptClassifier:
         from skorch.history import History
 
-        from .nn.net import check_net_params, train
+        from .nn.training import check_net_params, train
 
         n_labelled, n_pseudo = len(target), len(pseudo_target)
         check_net_params(self.net_params, with_pseudo=n_pseudo > 0)
@@ -553,7 +554,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         return self
 
     def _text_encoder(self, backbone: Backbone, names: list[str], n_context: int) -> PromptedTextEncoder:
-        from .nn.text_prompts import PromptedTextEncoder
+        from .nn.text_encoder import PromptedTextEncoder
 
         settings = self.text_encoding, self.text_batch_size
         return PromptedTextEncoder(backbone, names, n_context, *settings)
@@ -567,7 +568,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         n_pseudo: int = 0,
     ) -> NeuralNetClassifier:
         """A skorch net with initialized modules; the seeds: prompts, order, complements."""
-        from .nn.net import make_net
+        from .nn.training import make_net
 
         names = [
             "negative_weight", "complement", "detach_positive", "lr", "max_epochs", "batch_size",
@@ -760,18 +761,18 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             )
         else:
             _, names, _ = resolve_labels(self.class_names, None)
-        _check_template(self.template)
+        check_template(self.template)
         array, backbone = self._prepare(X, frozen=True)
         return self._zero_shot(array, backbone, names)
 
     def _zero_shot(self, array: np.ndarray | Rows, backbone: Backbone, names: list[str]) -> np.ndarray:
-        from .nn.net import by_cosine
-        from .nn.text_prompts import template_embeddings
+        from .clip.templates import template_embeddings
+        from .nn.inference import by_cosine
         from .utils.memory import memory_advice
 
         embeddings = self._encode(array, backbone)
         with memory_advice("scoring", "free memory that others hold on this device, or device='cpu'"):
-            text = template_embeddings(backbone, names, _check_template(self.template))
+            text = template_embeddings(backbone, names, check_template(self.template))
             scaled = text * backbone.logit_scale
             (proba,) = by_cosine(embeddings, scaled, lambda logits: [logits.softmax(dim=1)])
         return proba
@@ -804,8 +805,8 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     def _predict(
         self, X: Any, reduce: Callable[..., Sequence[torch.Tensor]], negative: bool = True
     ) -> list[np.ndarray]:
-        """What ``reduce`` makes of the logits of X, part by part; see `nn.net.predict`."""
-        from .nn.net import predict
+        """What ``reduce`` makes of the logits of X, part by part; see `nn.inference.predict`."""
+        from .nn.inference import predict
 
         check_is_fitted(self, "classes_")
         array, backbone = self._prepare(X)
@@ -814,7 +815,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     # ---------------------------------------------------------------- input and state
 
     def _load_backbone(self, model_name: str, pretrained: str | None) -> Backbone:
-        from .nn.backbone import load_backbone
+        from .clip.backbone import load_backbone
 
         return load_backbone(model_name, pretrained, self.device, self.precision)
 
@@ -860,15 +861,15 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         """Embeddings (n, D) float32 of a checked X as the classifier sees them."""
         if "_net" not in self.__dict__ or self._visual["visual_prompts"] is None:
             return self._encode(array, backbone)
-        from .encoder import embed, encoding_advice, one_behind
-        from .nn.net import embed_images
+        from .clip.embedding import embed, encoding_advice, prefetch
+        from .nn.inference import embed_images
 
         if "_moved_embeddings" not in self.__dict__:  # a fit's own, never pickled
             self._moved_embeddings = MemoryStore(EMBEDDING_BYTES)
         source = self._source(array, backbone)
 
         def forward(batches: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
-            return one_behind(embed_images(self.net_, source.read(batches)))
+            return prefetch(embed_images(self.net_, source.read(batches)))
 
         store, batch_size = self._moved_embeddings, self.encode_batch_size
         with encoding_advice(backbone, batch_size, "encode_batch_size"):
@@ -879,7 +880,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         """Embeddings (n, D) float32 of a checked X by the frozen CLIP."""
         if kind_of(array) == "embeddings":
             return array
-        from .encoder import encode
+        from .clip.embedding import encode
 
         names = ("cache", "cache_folder", "n_jobs", "device")
         params = {name: getattr(self, name) for name in names}
@@ -888,9 +889,9 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
 
     def _source(self, array: np.ndarray, backbone: Backbone) -> ImageSource:
         """The images of a checked X, to be read for the towers with visual prompts."""
+        from .clip.embedding import is_cuda
         from .data.augmentation import RandomResizedCropFlip
         from .data.reading import ImageSource, memory_of_pixels
-        from .encoder import is_cuda
 
         store: Any = {"memory": memory_of_pixels, None: None}.get(self.cache)
         if self.cache == "disk":
@@ -1168,20 +1169,6 @@ def _damaged(path: Any, error: Exception) -> ValueError:
 def _plain_entries(row: dict[str, Any]) -> dict[str, Any]:
     """What of a row of the history JSON can hold; callbacks put anything there."""
     return {name: value for name, value in row.items() if isinstance(value, (str, int, float))}
-
-
-def _check_template(template: str | Sequence[str]) -> list[str]:
-    templates = [template] if isinstance(template, str) else list(template)
-    for entry in templates:
-        try:
-            takes_name = isinstance(entry, str) and entry.format("a") != entry.format("b")
-        except (IndexError, KeyError, ValueError):
-            takes_name = False
-        if not takes_name:
-            raise ValueError(f"template={entry!r}; expected a string with one {{}} for the class name")
-    if not templates:
-        raise ValueError("template is an empty list; expected at least one template")
-    return templates
 
 
 def _seeds(random_state: Any, n: int) -> list[int]:

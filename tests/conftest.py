@@ -88,7 +88,7 @@ def checkpoints(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny(checkpoints):
     """Function that loads the small model of a kind on the CPU."""
-    from modal_clip_dual.nn.backbone import load_backbone
+    from modal_clip_dual.clip.backbone import load_backbone
 
     return lambda kind="clip": load_backbone(f"local-dir:{checkpoints[kind]}", None, "cpu")
 
@@ -103,7 +103,7 @@ def apart(backbone):
 @pytest.fixture
 def nothing_loaded(monkeypatch):
     """The models that this process has loaded, none at first; forgotten afterwards."""
-    from modal_clip_dual.nn import backbone
+    from modal_clip_dual.clip import backbone
 
     monkeypatch.setattr(backbone, "_loaded", {})
     return backbone._loaded
@@ -112,7 +112,7 @@ def nothing_loaded(monkeypatch):
 @pytest.fixture(scope="session")
 def demo():
     """The bundled CLIP on the CPU."""
-    from modal_clip_dual.nn.backbone import load_backbone
+    from modal_clip_dual.clip.backbone import load_backbone
 
     return load_backbone("demo", "bundled", "cpu")
 

@@ -329,7 +329,7 @@ def test_memory_mapped_embeddings_are_not_copied(fitted, embeddings, tmp_path):
 
 def test_prediction_in_batches(fitted, embeddings, monkeypatch):
     expected = fitted.clean_logits(embeddings)
-    monkeypatch.setattr("modal_clip_dual.nn.net.PREDICTION_BATCH", 100)
+    monkeypatch.setattr("modal_clip_dual.nn.inference.PREDICTION_BATCH", 100)
     batched = copy.deepcopy(fitted)  # its net is made anew
     assert len(batched.net_.get_iterator(batched.net_.get_dataset(embeddings))) == 18
     np.testing.assert_allclose(batched.clean_logits(embeddings), expected, atol=1e-4)
@@ -487,7 +487,7 @@ def test_wrong_input_is_refused_before_the_clip_is_loaded(classifier, monkeypatc
     def fail(*args):
         raise AssertionError("the CLIP was loaded")
 
-    monkeypatch.setattr("modal_clip_dual.nn.backbone.load_backbone", fail)
+    monkeypatch.setattr("modal_clip_dual.clip.backbone.load_backbone", fail)
     with pytest.raises(error):
         classifier().fit(X, y)
 

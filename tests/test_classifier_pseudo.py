@@ -11,8 +11,8 @@ from PIL import Image
 from skorch.dataset import Dataset
 
 from modal_clip_dual import DualPromptClassifier, mine_confident, negative_prompt_sampling
+from modal_clip_dual.nn.batches import PairedBatches
 from modal_clip_dual.nn.losses import DualPromptLoss
-from modal_clip_dual.nn.module import PairedBatches
 
 
 @pytest.fixture

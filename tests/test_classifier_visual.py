@@ -14,9 +14,9 @@ from sklearn.model_selection import GridSearchCV
 from torchvision import transforms as T
 
 from modal_clip_dual import DualPromptClassifier, negative_prompt_sampling
+from modal_clip_dual.clip.backbone import Backbone
 from modal_clip_dual.data import augmentation, reading
-from modal_clip_dual.nn.backbone import Backbone
-from modal_clip_dual.nn.visual_prompts import PromptedImageEncoder
+from modal_clip_dual.nn.image_encoder import PromptedImageEncoder
 
 KINDS = ["vpt-deep", "vpt-shallow", "maple"]
 

@@ -10,8 +10,8 @@ from conftest import tiny_config
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from modal_clip_dual import CLIPImageEncoder, DualPromptClassifier
+from modal_clip_dual.clip.backbone import Backbone
 from modal_clip_dual.data.images import as_array
-from modal_clip_dual.nn.backbone import Backbone
 
 
 @cache

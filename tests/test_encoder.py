@@ -19,10 +19,11 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from modal_clip_dual import CLIPImageEncoder, encoder
+from modal_clip_dual import CLIPImageEncoder
+from modal_clip_dual.clip import embedding
+from modal_clip_dual.clip.embedding import encode
 from modal_clip_dual.data import reading
 from modal_clip_dual.data.reading import uses_engine
-from modal_clip_dual.encoder import encode
 
 
 @pytest.fixture
@@ -112,7 +113,7 @@ def test_full_cache_warns_and_stays_right(backbone, images, monkeypatch):
 
 @pytest.mark.parametrize(("verbose", "delay", "shown"), [(1, 0, True), (0, 0, False), (1, 3, False)])
 def test_progress_bar(backbone, images, capsys, monkeypatch, verbose, delay, shown):
-    monkeypatch.setattr(encoder, "BAR_DELAY", delay)
+    monkeypatch.setattr(embedding, "BAR_DELAY", delay)
     encode(backbone, images, verbose=verbose)
     assert ("Encoding images" in capsys.readouterr().err) == shown
 
@@ -253,7 +254,7 @@ def test_killed_process_leaves_a_cache_that_serves(make, paths, backbone, tmp_pa
     code = f"""
 import os, signal, sys
 from modal_clip_dual import CLIPImageEncoder
-from modal_clip_dual.nn.backbone import Backbone
+from modal_clip_dual.clip.backbone import Backbone
 original, calls = Backbone.encode_images, []
 def encode(self, pixels):
     if len(calls) == 3:

@@ -24,7 +24,7 @@ def test_pretraining_script_is_deterministic_and_writes_what_the_package_reads(
 ):
     import torch
 
-    from modal_clip_dual.nn import backbone
+    from modal_clip_dual.clip import backbone
 
     folders = []
     for k in range(2):

@@ -25,9 +25,9 @@ from modal_clip_dual import (
     classifier as classifier_module,
     negative_prompt_sampling,
 )
+from modal_clip_dual.clip.backbone import Backbone
 from modal_clip_dual.evaluation import compare
-from modal_clip_dual.nn import net
-from modal_clip_dual.nn.backbone import Backbone
+from modal_clip_dual.nn import inference
 from modal_clip_dual.nn.losses import DualPromptLoss
 from modal_clip_dual.utils import memory
 from modal_clip_dual.utils.persistence import write_state
@@ -176,9 +176,9 @@ def test_ctrl_c_in_a_query_of_modal_is_ctrl_c(fresh, embeddings, monkeypatch):
         calls.append(1)
         if len(calls) == 1:
             raise KeyboardInterrupt
-        return net._predict(*args, **kwargs)
+        return inference._predict(*args, **kwargs)
 
-    monkeypatch.setattr(net, "predict", interrupted)
+    monkeypatch.setattr(inference, "predict", interrupted)
     with pytest.raises(KeyboardInterrupt):
         learner.query(embeddings[:N], n_instances=5)
     assert len(calls) == 1
@@ -368,7 +368,7 @@ def test_memory_runs_out_in_encoding(classifier, digits, monkeypatch, nothing_lo
 def test_memory_runs_out_in_scoring(fresh, classifier, digits, embeddings, monkeypatch):
     held = []
     X = embeddings[:N]
-    monkeypatch.setattr(net, "by_cosine", out_of_memory(held))
+    monkeypatch.setattr(inference, "by_cosine", out_of_memory(held))
     for method in ("predict", "predict_proba", "clean_logits", "zero_shot_proba"):
         with pytest.raises(torch.cuda.OutOfMemoryError, match="no memory left for scoring"):
             getattr(fresh, method)(X)
@@ -384,7 +384,7 @@ def test_memory_runs_out_in_scoring(fresh, classifier, digits, embeddings, monke
 def test_memory_runs_out_with_visual_prompts(classifier, digits, monkeypatch):
     clf = classifier(visual_prompts="vpt-shallow", n_visual_tokens=1, max_epochs=1, augment=None)
     clf.fit(digits.images[:8], digits.target[:8])
-    monkeypatch.setattr(net, "embed_images", out_of_memory([]))
+    monkeypatch.setattr(inference, "embed_images", out_of_memory([]))
     with pytest.raises(torch.cuda.OutOfMemoryError, match="smaller encode_batch_size .now 256"):
         clf.predict(digits.images[:20])
     monkeypatch.undo()

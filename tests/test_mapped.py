@@ -18,12 +18,12 @@ from modal_clip_dual.utils.arrays import Rows, blocks
 def small_blocks(monkeypatch):
     """Make every part of the code that goes block by block take many blocks."""
     from modal_clip_dual.clip import inputs
-    from modal_clip_dual.nn import net
+    from modal_clip_dual.nn import inference
     from modal_clip_dual.utils import arrays
 
     for module in (arrays, inputs):
         monkeypatch.setattr(module, "ROWS", 70)
-    monkeypatch.setattr(net, "PREDICTION_BATCH", 90)
+    monkeypatch.setattr(inference, "PREDICTION_BATCH", 90)
     monkeypatch.setattr(scores, "ROWS", 50)
     monkeypatch.setattr(_ranking, "POOL_ROWS", 110)
 

@@ -6,10 +6,10 @@ import torch
 
 from modal_clip_dual import DualPromptLearner, get_strategy, mine_confident
 from modal_clip_dual.active import Protocol
+from modal_clip_dual.clip.backbone import Backbone
 from modal_clip_dual.data import reading
-from modal_clip_dual.nn.backbone import Backbone
-from modal_clip_dual.nn.text_prompts import PromptedTextEncoder
-from modal_clip_dual.nn.visual_prompts import PromptedImageEncoder
+from modal_clip_dual.nn.image_encoder import PromptedImageEncoder
+from modal_clip_dual.nn.text_encoder import PromptedTextEncoder
 
 
 def spy(monkeypatch, owner, method, note):

@@ -19,11 +19,11 @@ from conftest import TINY, write_checkpoint
 from PIL import Image
 
 from modal_clip_dual import DualPromptClassifier, DualPromptLearner
+from modal_clip_dual.clip.backbone import load_backbone
 from modal_clip_dual.data import load_benchmark, load_image_folder
 from modal_clip_dual.data.cache import DiskCache
 from modal_clip_dual.data.images import as_array, check_files, image_key, read_image
 from modal_clip_dual.evaluation import paper_table, read_results
-from modal_clip_dual.nn.backbone import load_backbone
 
 
 class Evil:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from functools import partial
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from ..data.images import as_array, check_files, kind_of
 from ..utils.arrays import ROWS, blocks, is_mapped
 
 if TYPE_CHECKING:
-    from ..nn.backbone import Backbone
+    from .backbone import Backbone
 
 # Constraints of the parameters that say which model reads images, and how.
 READING_CONSTRAINTS: dict[str, Any] = {
@@ -116,3 +117,24 @@ def disk_cache(
     """The file of a kind of array in the user's folder, or in the default one."""
     folder = default_cache_folder() if cache_folder is None else cache_folder
     return DiskCache(folder, kind, fingerprint, dtype)
+
+
+def check_template(template: str | Sequence[str]) -> list[str]:
+    """Return the templates as a list; each must take a class name.
+
+    Raises
+    ------
+    ValueError
+        Names the entry that takes none.
+    """
+    templates = [template] if isinstance(template, str) else list(template)
+    for entry in templates:
+        try:
+            takes_name = isinstance(entry, str) and entry.format("a") != entry.format("b")
+        except (IndexError, KeyError, ValueError):
+            takes_name = False
+        if not takes_name:
+            raise ValueError(f"template={entry!r}; expected a string with one {{}} for the class name")
+    if not templates:
+        raise ValueError("template is an empty list; expected at least one template")
+    return templates

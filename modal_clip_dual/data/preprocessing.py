@@ -30,7 +30,7 @@ class Preprocessing:
     interpolation : int
         Pillow's filter.
     mean, std : tuple of float
-        Per channel, for values from 0 to 1; applied by `nn.backbone.Backbone.to_input`.
+        Per channel, for values from 0 to 1; applied by `clip.backbone.Backbone.to_input`.
     """
 
     size: tuple[int, int]

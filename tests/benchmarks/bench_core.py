@@ -15,8 +15,8 @@ import torch
 pytest.importorskip("pytest_benchmark")
 
 from modal_clip_dual import DualPromptClassifier, negative_prompt_sampling
-from modal_clip_dual.nn.backbone import load_backbone
-from modal_clip_dual.nn.text_prompts import PromptedTextEncoder
+from modal_clip_dual.clip.backbone import load_backbone
+from modal_clip_dual.nn.text_encoder import PromptedTextEncoder
 from modal_clip_dual.utils.selection import select_per_class
 
 WORDS = "river highway forest meadow orchard harbour station market garden tower".split()

@@ -17,9 +17,9 @@ import warnings
 
 import torch
 
+from modal_clip_dual.clip.backbone import load_backbone
 from modal_clip_dual.evaluation.measurement import PeakMemory, resident_mib
-from modal_clip_dual.nn.backbone import load_backbone
-from modal_clip_dual.nn.text_prompts import PromptedTextEncoder
+from modal_clip_dual.nn.text_encoder import PromptedTextEncoder
 
 WORDS = "river highway forest meadow orchard harbour station market garden tower".split()
 NAMES = [f"{a} {b}" for a in WORDS for b in WORDS]

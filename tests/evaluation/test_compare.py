@@ -102,7 +102,7 @@ def test_given_test_set_and_strategies_that_choose_first(clf, data):
 
 
 def test_images_are_embedded_once_and_give_the_same(clf, digits, data, monkeypatch):
-    from modal_clip_dual.nn.backbone import Backbone
+    from modal_clip_dual.clip.backbone import Backbone
 
     expected = compare(clf, ["negative-prompt"], **data)
     sizes, original = [], Backbone.encode_images

@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from skorch.dataset import Dataset
 
-from modal_clip_dual.nn.module import Batches, DualPromptModule
-from modal_clip_dual.nn.text_prompts import PromptedTextEncoder
+from modal_clip_dual.nn.batches import Batches
+from modal_clip_dual.nn.module import DualPromptModule
+from modal_clip_dual.nn.text_encoder import PromptedTextEncoder
 
 
 @pytest.fixture

@@ -9,10 +9,11 @@ import torch
 import torch.nn.functional as F
 from conftest import apart, tiny_config
 
-from modal_clip_dual.nn.backbone import Backbone, load_backbone
+from modal_clip_dual.clip.backbone import Backbone, load_backbone
+from modal_clip_dual.nn.image_encoder import PromptedImageEncoder
 from modal_clip_dual.nn.module import DualPromptModule
-from modal_clip_dual.nn.text_prompts import PromptedTextEncoder
-from modal_clip_dual.nn.visual_prompts import PromptedImageEncoder, resolve_prompt_depth
+from modal_clip_dual.nn.text_encoder import PromptedTextEncoder
+from modal_clip_dual.nn.visual_prompts import resolve_prompt_depth
 
 NAMES = ["cat", "a very long-haired dog, asleep", "bird"]
 

@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import logging
 import os
 import threading
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from difflib import get_close_matches
+from collections.abc import Mapping
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import open_clip
 import torch
 import torch.nn.functional as F
 from open_clip.factory import parse_model_name
-from open_clip.transform import PreprocessCfg, image_transform_v2
 
 from ..data.preprocessing import preprocessing_of
 from ..data.stores import EMBEDDING_BYTES, MemoryStore
-
-DEMO_MODEL, DEMO_TAG = "demo", "bundled"
-_DEMO_FOLDER = Path(__file__).parents[1] / "assets" / "demo_clip"
+from .loaders import load_parts
+from .names import check_model_name, resolve_device, resolve_precision
 
 _loaded: dict[tuple[Any, ...], Backbone] = {}
 _lock = threading.RLock()
@@ -69,7 +61,7 @@ class Backbone:
         self.model_name, self.pretrained, device, self.precision = recipe
         self.device = torch.device(device)
         self.logit_scale = float(model.logit_scale.detach().float().exp().max())
-        # Held while a forward of the model is instrumented (see nn.text_prompts).
+        # Held while a forward of the model is instrumented (see nn.text_encoder).
         self.lock = threading.RLock()
         self.embedding_cache = MemoryStore(EMBEDDING_BYTES)
         self.text_cache: dict[tuple[tuple[str, ...], tuple[str, ...]], torch.Tensor] = {}
@@ -190,168 +182,6 @@ def _add_weights(digest: blake2b, module: torch.nn.Module) -> None:
         digest.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
 
 
-def resolve_device(device: str) -> torch.device:
-    """Turn ``device`` into a torch device; ``"auto"`` is CUDA where there is one.
-
-    Raises
-    ------
-    ValueError
-        If torch does not know the device or this machine does not have it.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        resolved = torch.device(device)
-        torch.empty(0, device=resolved)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(
-            f"device={device!r} cannot be used on this machine ({str(error).splitlines()[0]}); "
-            'expected "auto", "cpu", or a device that torch finds here, such as "cuda"'
-        ) from error
-    return resolved
-
-
-def resolve_precision(precision: str, device: torch.device) -> str:
-    """Turn ``"auto"`` into float32 on the CPU and half precision on a GPU."""
-    if precision != "auto":
-        return precision
-    if device.type != "cuda":
-        return "fp32"
-    return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    # Compare without case: "vit-b-32" should find "ViT-B-32".
-    by_lower = {entry.lower(): entry for entry in known}
-    matches = get_close_matches(str(name).lower(), by_lower, n=5, cutoff=0.4)
-    return ", ".join(repr(by_lower[match]) for match in matches) or "none is close"
-
-
-def check_model_name(model_name: str, pretrained: str | None) -> None:
-    """Refuse a model name or tag that open_clip does not know, before anything is loaded.
-
-    Raises
-    ------
-    ValueError
-        With the nearest known names or tags.
-    """
-    if model_name == DEMO_MODEL:
-        if pretrained != DEMO_TAG:
-            raise ValueError(
-                f"pretrained={pretrained!r} does not exist for model_name={DEMO_MODEL!r}; "
-                f"expected {DEMO_TAG!r}"
-            )
-        return
-    schema, identifier = parse_model_name(model_name)
-    if schema == "local-dir" and not (Path(identifier) / "open_clip_config.json").is_file():
-        raise ValueError(
-            f"model_name={model_name!r}: expected a folder with open_clip_config.json and weights"
-        )
-    if schema is not None:
-        return
-    known = open_clip.list_models()
-    if identifier.replace("/", "-") not in known:
-        raise ValueError(
-            f"model_name={model_name!r} is not known to open_clip; nearest: "
-            f"{_nearest(model_name, [*known, DEMO_MODEL])}.  open_clip.list_models() lists all; "
-            "'local-dir:FOLDER' and 'hf-hub:ORG/REPO' load others"
-        )
-    identifier = identifier.replace("/", "-")
-    if pretrained is None or os.path.isfile(pretrained):
-        return
-    if not open_clip.get_pretrained_cfg(identifier, pretrained):
-        tags = open_clip.list_pretrained_tags_by_model(identifier)
-        raise ValueError(
-            f"pretrained={pretrained!r} is neither a file nor a tag of {model_name!r}; nearest: "
-            f"{_nearest(pretrained, tags)}.  Tags of this model: {', '.join(tags) or 'none'}"
-        )
-
-
-@contextmanager
-def _own_random_state() -> Iterator[None]:
-    # Creating a model draws its initial weights from torch's global generator: leave the
-    # user's untouched, and give a model without pre-trained weights the same ones always.
-    # Models are made on the CPU; torch.manual_seed would reseed the GPUs as well.
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)
-        yield
-
-
-def _load_demo(device: torch.device, precision: str) -> tuple[Any, Any, Any, int]:
-    from safetensors.torch import load_file
-
-    config = json.loads((_DEMO_FOLDER / "open_clip_config.json").read_text(encoding="utf-8"))
-    state = load_file(_DEMO_FOLDER / "open_clip_model.safetensors")
-    rows = state.pop("token_embedding.rows").long()
-    values = state["token_embedding.weight"].float()
-    cast_dtype = open_clip.get_cast_dtype(precision)
-    model = open_clip.CLIP(**config["model_cfg"], cast_dtype=cast_dtype)
-    # Only rows that pre-training touched are stored.  The others say nothing, but have
-    # to tell unknown words apart: they get the values of an untrained embedding.
-    shape = tuple(model.token_embedding.weight.shape)
-    untrained = np.random.default_rng(0).standard_normal(shape, dtype=np.float32) * 0.02
-    embedding = torch.from_numpy(untrained)
-    embedding[rows] = values
-    state["token_embedding.weight"] = embedding
-    model.load_state_dict(state)
-    model = model.to(device)
-    if precision in ("fp16", "bf16"):
-        open_clip.convert_weights_to_lp(model, dtype=cast_dtype)
-    elif precision != "fp32":
-        model = model.to(open_clip.get_input_dtype(precision))
-    size = config["model_cfg"]["vision_cfg"]["image_size"]
-    preprocess = image_transform_v2(PreprocessCfg(size=size, **config["preprocess_cfg"]), is_train=False)
-    tokenizer = open_clip.SimpleTokenizer(context_length=model.context_length)
-    return model, preprocess, tokenizer, config["model_cfg"]["embed_dim"]
-
-
-def _load_from_open_clip(
-    model_name: str, pretrained: str | None, device: torch.device, precision: str
-) -> tuple[Any, Any, Any, int]:
-    schema, identifier = parse_model_name(model_name)
-    if schema is None and pretrained is None:
-        warnings.warn(
-            f"model_name={model_name!r} with pretrained=None has random weights: useful for "
-            "timing, not for classifying",
-            UserWarning,
-            stacklevel=5,
-        )
-        logging.getLogger().addFilter(_drop_random_weight_notice)
-    _refuse_remote_code(model_name)
-    try:
-        model, _, preprocess = open_clip.create_model_and_transforms(
-            model_name, pretrained=pretrained, precision=precision, device=device
-        )
-    finally:
-        logging.getLogger().removeFilter(_drop_random_weight_notice)
-    tokenizer = open_clip.get_tokenizer(model_name)
-    name = identifier.replace("/", "-") if schema is None else model_name
-    return model, preprocess, tokenizer, open_clip.get_model_config(name)["embed_dim"]
-
-
-def _refuse_remote_code(model_name: str) -> None:
-    """Refuse a model whose configuration asks for Python code of its own to be run.
-
-    open_clip passes a configuration's ``tokenizer_kwargs`` on to transformers, where
-    ``trust_remote_code`` runs a file that lies beside the weights.
-    """
-    if parse_model_name(model_name)[0] is None:
-        return
-    config = open_clip.get_model_config(model_name)
-    text = config.get("text_cfg") if isinstance(config, dict) else None
-    asked = text.get("tokenizer_kwargs") if isinstance(text, dict) else None
-    if isinstance(asked, dict) and asked.get("trust_remote_code"):
-        raise ValueError(
-            f"model_name={model_name!r}: its open_clip_config.json has trust_remote_code in "
-            "tokenizer_kwargs, which would run code that comes with the model; expected a model that "
-            "needs none"
-        )
-
-
-def _drop_random_weight_notice(record: logging.LogRecord) -> bool:
-    return "initialized randomly" not in record.getMessage()
-
-
 def load_backbone(
     model_name: str, pretrained: str | None, device: str = "auto", precision: str = "auto"
 ) -> Backbone:
@@ -393,12 +223,7 @@ def load_backbone(
 
 def _load(model_name: str, pretrained: str | None, device: torch.device, precision: str) -> Backbone:
     """Load a CLIP of known name anew."""
-    with _own_random_state():
-        if model_name == DEMO_MODEL:
-            parts = _load_demo(device, precision)
-        else:
-            parts = _load_from_open_clip(model_name, pretrained, device, precision)
-    model, preprocess, tokenizer, embed_dim = parts
+    model, preprocess, tokenizer, embed_dim = load_parts(model_name, pretrained, device, precision)
     recipe = (model_name, pretrained, str(device), precision)
     return Backbone(model, preprocess, tokenizer, embed_dim, recipe)
 

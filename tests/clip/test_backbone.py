@@ -9,8 +9,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from modal_clip_dual.nn import backbone as module
-from modal_clip_dual.nn.backbone import load_backbone, resolve_device, resolve_precision
+from modal_clip_dual.clip import backbone as module, loaders
+from modal_clip_dual.clip.backbone import load_backbone
+from modal_clip_dual.clip.names import resolve_device, resolve_precision
 
 
 def test_loaded_once_and_shared(checkpoints):
@@ -147,7 +148,7 @@ def test_pickle_is_the_recipe(demo):
 
 
 def test_bundled_model_is_small(demo):
-    folder = module._DEMO_FOLDER
+    folder = loaders.DEMO_FOLDER
     assert sum(path.stat().st_size for path in folder.iterdir()) < 8e6
     assert demo.model.context_length == 77
     assert demo.tokenizer.vocab_size == demo.model.vocab_size

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from conftest import apart, tiny_config
 
-from modal_clip_dual.nn.text_prompts import PromptedTextEncoder, clean_name, template_embeddings
+from modal_clip_dual.clip.templates import clean_name, template_embeddings
+from modal_clip_dual.nn.text_encoder import PromptedTextEncoder
 
 KINDS = ["clip", "custom", "siglip", "coca"]
 NAMES = ["cat", "a very long-haired dog, asleep", "crane_bird", "x"]
@@ -275,7 +276,7 @@ def test_too_long_template_is_refused(tiny):
 
 @pytest.mark.parametrize("path", ["prefix-sharing", "truncated", "full"])
 def test_low_precision_towers_give_float32_embeddings_near_the_full_ones(demo, path):
-    from modal_clip_dual.nn.backbone import load_backbone
+    from modal_clip_dual.clip.backbone import load_backbone
 
     names = ["zero", "one", "capital letter a"]
     contexts = torch.randn(2, 16, 128, generator=torch.Generator().manual_seed(0)) * 0.02
@@ -347,7 +348,7 @@ class WordTokenizer:
 def test_other_tokenizers(tokenizer, text, path):
     import open_clip
 
-    from modal_clip_dual.nn.backbone import Backbone
+    from modal_clip_dual.clip.backbone import Backbone
 
     config = tiny_config("custom")
     del config["custom_text"]

@@ -29,53 +29,13 @@ from open_clip.transformer import ResidualAttentionBlock, TextTransformer, Trans
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from .backbone import Backbone
+from ..clip.backbone import Backbone
+from ..clip.templates import clean_name, tokenize
+from ._prefix_sharing import block_behind_prefix, finish, heads
 
 PLACEHOLDER = "x"
 PATHS = ("auto", "prefix-sharing", "truncated", "full")
 AUTO_BATCH = 256  # classes; some 2 GB of activations in the text tower of ViT-B/16
-
-
-def clean_name(name: str) -> str:
-    """Return a class name as it enters a prompt: underscores are spaces."""
-    return " ".join(name.replace("_", " ").split())
-
-
-def _tokenize(backbone: Backbone, texts: list[str], what: list[str]) -> torch.Tensor:
-    """Tokenize, refusing what open_clip's tokenizers would silently cut off."""
-    limit = backbone.tokenizer.context_length
-    # Twice the length plus a margin: the last token of the shortest text is padding.
-    long = backbone.tokenizer(texts, context_length=2 * limit + 64)
-    padding = long[(long != long[:, -1:]).sum(1).argmin(), -1]
-    positions = torch.arange(1, long.shape[1] + 1)
-    lengths = ((long != padding) * positions).amax(1)
-    worst = int(lengths.argmax())
-    if lengths[worst] > limit:
-        raise ValueError(
-            f"{what[worst]} is too long: its prompt takes {int(lengths[worst])} tokens, and "
-            f"{backbone.name} reads at most {limit}"
-        )
-    tokens: torch.Tensor = backbone.tokenizer(texts)
-    return tokens
-
-
-def template_embeddings(
-    backbone: Backbone, names: Sequence[str], templates: Sequence[str]
-) -> torch.Tensor:
-    """Zero-shot text embeddings (C, D): the mean over hand-written templates, unit length."""
-    key = (tuple(names), tuple(templates))
-    if key in backbone.text_cache:
-        return backbone.text_cache[key]
-    embeddings = torch.zeros(len(names), backbone.embed_dim, device=backbone.device)
-    for template in templates:
-        texts = [template.format(clean_name(name)) for name in names]
-        what = [f"class name {name!r} in template={template!r}" for name in names]
-        _tokenize(backbone, texts, what)
-        embeddings += backbone.encode_texts(texts)
-    if len(backbone.text_cache) >= 32:  # a few class lists per process; never a leak
-        backbone.text_cache.clear()
-    backbone.text_cache[key] = F.normalize(embeddings, dim=-1)
-    return backbone.text_cache[key]
 
 
 class PromptedTextEncoder:
@@ -122,7 +82,7 @@ class PromptedTextEncoder:
         prefix = " ".join([PLACEHOLDER] * n_context)
         what = [f"class name {name!r} with n_context={n_context}" for name in self.names]
         texts = [f"{prefix} {clean_name(name)}." for name in self.names]
-        self.tokens = _tokenize(backbone, texts, what).to(backbone.device)
+        self.tokens = tokenize(backbone, texts, what).to(backbone.device)
         self._check_distinct()
         self.start = self._find_context()
         allowed = _paths(backbone.model)
@@ -261,11 +221,11 @@ class PromptedTextEncoder:
             if 1 <= i <= deep.shape[1]:
                 vectors = deep[:, i - 1].to(prefix.dtype)
                 prefix = torch.cat([prefix[:, : self.start], vectors], dim=1)
-            query, key, value = _heads(block, prefix)
+            query, key, value = heads(block, prefix)
             keys_values.append((key, value))
             if i + 1 < len(blocks):  # nothing reads what the last block makes of it
                 attended = F.scaled_dot_product_attention(query, key, value, is_causal=True)
-                prefix = _finish(block, prefix, attended)
+                prefix = finish(block, prefix, attended)
         return keys_values
 
     def _encode_names(
@@ -277,7 +237,7 @@ class PromptedTextEncoder:
         name = name + self._positions[first : self._length].to(name.dtype)
         name = name.expand(len(keys_values[0][0]), -1, -1, -1)
         for block, (key, value) in zip(self.backbone.text_tower.transformer.resblocks, keys_values):
-            name = _block_behind_prefix(block, name, key, value)
+            name = block_behind_prefix(block, name, key, value)
         at_end = torch.arange(len(classes), device=name.device)
         return self._project(name[:, at_end, self._end[classes] - first])
 
@@ -327,7 +287,7 @@ def _paths(model: nn.Module) -> tuple[str, ...]:
     )
     if not is_causal:
         return ("full",)
-    # Blocks whose every step `_block_behind_prefix` reproduces.
+    # Blocks whose every step `block_behind_prefix` reproduces.
     plain_blocks = all(
         type(block) is ResidualAttentionBlock
         and type(block.attn) is nn.MultiheadAttention
@@ -335,44 +295,3 @@ def _paths(model: nn.Module) -> tuple[str, ...]:
         for block in tower.transformer.resblocks
     )
     return ("prefix-sharing",) * plain_blocks + ("truncated", "full")
-
-
-def _heads(block: ResidualAttentionBlock, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Queries, keys and values (..., heads, length, head width) of x (..., length, width)."""
-    attention = block.attn
-    qkv = F.linear(block.ln_1(x), attention.in_proj_weight, attention.in_proj_bias)
-    qkv = qkv.unflatten(-1, (3, attention.num_heads, attention.head_dim))
-    return tuple(part.transpose(-3, -2) for part in qkv.unbind(-3))
-
-
-def _finish(block: ResidualAttentionBlock, x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
-    """The rest of a residual block, from the heads' output on."""
-    attended = attended.transpose(-3, -2).flatten(-2)
-    x = x + block.ls_1(block.attn.out_proj(attended))
-    finished: torch.Tensor = x + block.ls_2(block.mlp(block.ln_2(x)))
-    return finished
-
-
-def _block_behind_prefix(
-    block: ResidualAttentionBlock, name: torch.Tensor, key_p: torch.Tensor, value_p: torch.Tensor
-) -> torch.Tensor:
-    """One block over names (P, C, L, width) behind a prefix with keys and values (P, H, Lp, d).
-
-    Equal to what the block over the C concatenated sequences under a causal mask gives for the
-    names.
-    """
-    query, key, value = _heads(block, name)  # (P, C, H, L, d)
-    n_classes, length, n_prefix = name.shape[1], name.shape[2], key_p.shape[2]
-    scale = block.attn.head_dim**-0.5
-
-    # All names look at the same prefix: their queries line up as one long sequence.
-    aligned = query.transpose(1, 2).flatten(2, 3)  # (P, H, C * L, d)
-    to_prefix = (aligned @ key_p.transpose(-1, -2)).unflatten(2, (n_classes, length))
-    to_prefix = to_prefix.transpose(1, 2)  # (P, C, H, L, Lp)
-    future = torch.ones(length, length, dtype=torch.bool, device=name.device).triu(1)
-    to_name = (query @ key.transpose(-1, -2)).masked_fill(future, float("-inf"))
-    weights = (torch.cat([to_prefix, to_name], dim=-1) * scale).softmax(dim=-1)
-    on_prefix, on_name = weights.split([n_prefix, length], dim=-1)
-    aligned = on_prefix.transpose(1, 2).flatten(2, 3)  # (P, H, C * L, Lp)
-    attended = (aligned @ value_p).unflatten(2, (n_classes, length)).transpose(1, 2)
-    return _finish(block, name, attended + on_name @ value)

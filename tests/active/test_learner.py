@@ -123,12 +123,12 @@ def test_strategies(make, pool, strategy):
 
 
 def test_score_of_the_strategy_is_that_of_mining(make, pool, tmp_path, monkeypatch):
-    from modal_clip_dual import active
+    from modal_clip_dual.active import learner as loop
 
     scores = []
-    original = active.mine_confident
+    original = loop.mine_confident
     monkeypatch.setattr(
-        active,
+        loop,
         "mine_confident",
         lambda *a, score, **kw: scores.append(score) or original(*a, score=score, **kw),
     )
@@ -477,7 +477,8 @@ def test_settings_that_json_has_no_form_for(digits, pool, tmp_path, as_type):
 SCRIPT = """
 import os, signal, sys
 import numpy as np
-from modal_clip_dual import DualPromptClassifier, DualPromptLearner, active, classifier
+from modal_clip_dual import DualPromptClassifier, DualPromptLearner
+from modal_clip_dual.active import learner as loop
 from modal_clip_dual.utils import persistence
 phase, path, pool, visual = sys.argv[1:]
 data = np.load(pool)
@@ -493,24 +494,24 @@ def killer(function, when=lambda: len(getattr(learner, "log_", [])) == 2):
         return function(*args, **kwargs)
     return killing
 if phase == "query":
-    active.check_n_instances = killer(active.check_n_instances)
+    loop.check_n_instances = killer(loop.check_n_instances)
 if phase == "mining":
-    active.mine_confident = killer(active.mine_confident)
+    loop.mine_confident = killer(loop.mine_confident)
 if phase == "training":
-    from modal_clip_dual.nn import net
-    net.DualPromptLoss.forward = killer(net.DualPromptLoss.forward)
+    from modal_clip_dual.nn.losses import DualPromptLoss
+    DualPromptLoss.forward = killer(DualPromptLoss.forward)
 if phase == "recording":
-    active.DualPromptLearner._record = killer(active.DualPromptLearner._record)
+    loop.DualPromptLearner._record = killer(loop.DualPromptLearner._record)
 if phase == "writing":
     waiting = lambda: len(learner.log_) == 2 and learner._pending is not None
     persistence.os.replace = killer(os.replace, waiting)
 if phase == "written":
-    original = active.write_state
+    original = loop.write_state
     def write(*args):
         original(*args)
         if len(learner.log_) == 3:
             os.kill(os.getpid(), signal.SIGKILL)
-    active.write_state = write
+    loop.write_state = write
 y = data["y"]
 while True:
     rows, instances = learner.query(n_instances=8)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from html import escape
 from inspect import signature
 from pathlib import Path
@@ -17,188 +15,28 @@ from modAL.models import ActiveLearner
 from sklearn.metrics import cohen_kappa_score
 from sklearn.utils.validation import _num_samples
 
-from ._compat import query_returns_metrics
-from .classifier import NOT_SAVED, DualPromptClassifier
-from .data.images import as_array, check_files, image_key, kind_of
-from .scores import SCORES
-from .strategies import mine_confident, negative_prompt_sampling
-from .strategies.view import call_strategy
-from .utils.arrays import Rows, is_mapped
-from .utils.labels import check_labels, encode_labels, resolve_labels
-from .utils.persistence import (
+from .._compat import query_returns_metrics
+from ..classifier import NOT_SAVED, DualPromptClassifier
+from ..data.images import as_array, check_files, kind_of
+from ..scores import SCORES
+from ..strategies import mine_confident, negative_prompt_sampling
+from ..strategies.view import call_strategy
+from ..utils.arrays import Rows, is_mapped
+from ..utils.labels import check_labels, encode_labels, resolve_labels
+from ..utils.persistence import (
     check_target,
-    params_of,
     plain,
     plain_params,
     read_state,
     write_state,
 )
-from .utils.rollback import unchanged_on_error
-from .utils.validation import check_integer, check_n_instances
+from ..utils.rollback import unchanged_on_error
+from ..utils.validation import check_integer, check_n_instances
+from .protocols import PROTOCOLS, Protocol
+from .saving import compare_pools, estimator_of, keys_of, name_of, strategy_of
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """How many samples are labelled when.
-
-    Parameters
-    ----------
-    n_rounds : int
-        Rounds of labelling.
-    fraction : float, default=None
-        Labels per round as a fraction of the pool.
-    per_class : int, default=None
-        Labels per round as a multiple of the number of classes; in place of ``fraction``.
-    random_first_query : bool, default=False
-        Choose the first round's samples at random.
-    reported_rounds : tuple of int, default=()
-        Rounds whose accuracy is reported; all if empty.
-
-    See Also
-    --------
-    DualPromptLearner.run : Follows a protocol.
-
-    Examples
-    --------
-    >>> from modal_clip_dual.active import Protocol
-    >>> Protocol(n_rounds=6, fraction=0.01).n_instances(n_pool=1198, n_classes=10)
-    12
-    >>> Protocol(n_rounds=8, per_class=1).n_instances(n_pool=1198, n_classes=10)
-    10
-    """
-
-    n_rounds: int
-    fraction: float | None = None
-    per_class: int | None = None
-    random_first_query: bool = False
-    reported_rounds: tuple[int, ...] = ()
-
-    def n_instances(self, n_pool: int, n_classes: int) -> int:
-        """Return the number of labels per round.
-
-        Parameters
-        ----------
-        n_pool : int
-            Samples in the pool.
-        n_classes : int
-            Classes.
-
-        Returns
-        -------
-        n : int
-            At least 1, unless ``per_class`` is 0.
-
-        Raises
-        ------
-        ValueError
-            If the protocol has neither ``fraction`` nor ``per_class``.
-        """
-        if self.per_class is not None:
-            return self.per_class * n_classes
-        if self.fraction is None:
-            raise ValueError(f"{self} has neither fraction nor per_class; expected one of them")
-        return max(1, round(self.fraction * n_pool))
-
-
-PROTOCOLS = {
-    # arXiv 2602.04340: tables at 1, 2 and 5% of the pool
-    "paper": Protocol(n_rounds=6, fraction=0.01, reported_rounds=(1, 2, 5)),
-    "1pct": Protocol(n_rounds=6, fraction=0.01, reported_rounds=(1, 2, 5)),
-    # PCB, CVPR 2024, arXiv 2311.11178
-    "pcb": Protocol(n_rounds=8, per_class=1, random_first_query=True),
-}
-
-
-@dataclass(frozen=True)
-class StablePredictions:
-    """Stop when the predictions for the pool no longer change from round to round.
-
-    Cohen's kappa between the predictions of successive rounds, at least ``kappa`` on the mean
-    of the last ``n_rounds`` (Bloodgood and Vijay-Shanker, CoNLL 2009).
-
-    Parameters
-    ----------
-    kappa : float, default=0.99
-        Mean agreement from which on predictions count as stable, at most 1.
-    n_rounds : int, default=3
-        Rounds that the mean is taken over.
-
-    Examples
-    --------
-    >>> from modal_clip_dual.active import StablePredictions
-    >>> stop = StablePredictions(kappa=0.99, n_rounds=2)
-    >>> stop([{"kappa": None}, {"kappa": 0.995}]) is None
-    True
-    >>> stop([{"kappa": 1.0}, {"kappa": 0.995}])
-    'predictions are stable: mean kappa 0.998 over 2 rounds'
-    """
-
-    kappa: float = 0.99
-    n_rounds: int = 3
-
-    def __call__(self, log: list[dict[str, Any]]) -> str | None:
-        """Say why to stop.
-
-        Parameters
-        ----------
-        log : list of dict
-            ``log_`` of the learner.
-
-        Returns
-        -------
-        reason : str or None
-            None to go on.
-        """
-        last = [record["kappa"] for record in log][-self.n_rounds :]
-        if len(last) < self.n_rounds or None in last or np.mean(last) < self.kappa:
-            return None
-        return f"predictions are stable: mean kappa {np.mean(last):.3f} over {self.n_rounds} rounds"
-
-
-@dataclass(frozen=True)
-class EstimatedAccuracy:
-    """Stop when the accuracy estimated from P(correct) reaches a target.
-
-    On the digits the estimate was 7 to 30 points too low (docs/results.md), so it stops late.
-
-    Parameters
-    ----------
-    target : float
-        Accuracy, 0 to 1.
-
-    Examples
-    --------
-    >>> from modal_clip_dual.active import EstimatedAccuracy
-    >>> stop = EstimatedAccuracy(0.9)
-    >>> stop([{"estimated_accuracy": 0.85}]) is None
-    True
-    >>> stop([{"estimated_accuracy": 0.91}])
-    'estimated accuracy 91.0% has reached 90.0%'
-    """
-
-    target: float
-
-    def __call__(self, log: list[dict[str, Any]]) -> str | None:
-        """Say why to stop.
-
-        Parameters
-        ----------
-        log : list of dict
-            ``log_`` of the learner.
-
-        Returns
-        -------
-        reason : str or None
-            None to go on.
-        """
-        if not log or log[-1]["estimated_accuracy"] is None:
-            return None
-        if log[-1]["estimated_accuracy"] < self.target:
-            return None
-        return f"estimated accuracy {log[-1]['estimated_accuracy']:.1%} has reached {self.target:.1%}"
 
 
 class DualPromptLearner(ActiveLearner):
@@ -573,7 +411,7 @@ class DualPromptLearner(ActiveLearner):
     def _part(self, rows: np.ndarray) -> np.ndarray | Rows:
         """Some rows of the pool; of one that lies in a file, where a strategy allows it, no copy."""
         function = getattr(self.query_strategy, "func", self.query_strategy)  # of a partial
-        own = _name_of(function) or ""
+        own = name_of(function) or ""
         if is_mapped(self._pool) and own.startswith("modal_clip_dual."):
             return Rows(self._pool, rows)
         part: np.ndarray = self._pool[rows]
@@ -729,7 +567,7 @@ class DualPromptLearner(ActiveLearner):
         settings = {
             "prompts": prompts,
             "estimator": plain_params(self.estimator, without=("random_state", *NOT_SAVED)),
-            "query_strategy": _name_of(self.query_strategy),
+            "query_strategy": name_of(self.query_strategy),
             "n_pseudo": int(self.n_pseudo),
             "random_first_query": bool(self.random_first_query),
             "budget": None if self.budget is None else int(self.budget),
@@ -753,7 +591,7 @@ class DualPromptLearner(ActiveLearner):
     def _pool_keys(self) -> np.ndarray:
         """Identity of each sample, (n, 16) uint8."""
         if not hasattr(self, "_keys"):
-            self._keys = _keys_of(self._pool)
+            self._keys = keys_of(self._pool)
         return self._keys
 
     @classmethod
@@ -802,9 +640,9 @@ class DualPromptLearner(ActiveLearner):
         """
         settings, arrays = read_state(path, "learner")
         if estimator is None:
-            estimator = _estimator_of(settings["estimator"])
+            estimator = estimator_of(settings["estimator"])
         if query_strategy is None:
-            query_strategy = _strategy_of(settings["query_strategy"])
+            query_strategy = strategy_of(settings["query_strategy"])
         if X_pool is None:
             if "pool_paths" not in arrays:
                 raise ValueError("X_pool is not in the saved state, since it holds no paths; pass it")
@@ -815,7 +653,7 @@ class DualPromptLearner(ActiveLearner):
             path=path, **{name: settings[name] for name in names},
         )  # fmt: skip
         learner._check()
-        _compare_pools(arrays["pool_keys"], learner._pool_keys())
+        compare_pools(arrays["pool_keys"], learner._pool_keys())
         if settings["prompts"] is not None:
             prompts = {
                 name.removeprefix("prompt."): value
@@ -865,63 +703,3 @@ class DualPromptLearner(ActiveLearner):
 
 def _are_names(labels: np.ndarray) -> bool:
     return labels.dtype.kind in "OUST"
-
-
-def _keys_of(pool: np.ndarray) -> np.ndarray:
-    from hashlib import blake2b
-
-    if kind_of(pool) == "embeddings":
-        rows = (np.ascontiguousarray(row).tobytes() for row in pool)
-        keys = [blake2b(row, digest_size=16).digest() for row in rows]
-    else:
-        keys = [image_key(pool, row) for row in range(len(pool))]
-    return np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(-1, 16)
-
-
-def _compare_pools(saved: np.ndarray, given: np.ndarray) -> None:
-    if len(saved) != len(given):
-        raise ValueError(f"X_pool has {len(given)} rows, the saved learner's had {len(saved)}")
-    differ = np.flatnonzero((saved != given).any(axis=1))
-    if len(differ):
-        raise ValueError(
-            f"X_pool differs from the saved learner's in {len(differ)} of {len(given)} rows, the first "
-            f"of them {differ[:5].tolist()} (files are compared by path, size and time of change)"
-        )
-
-
-def _estimator_of(saved: dict[str, Any]) -> DualPromptClassifier:
-    if saved["missing"]:
-        raise ValueError(
-            f"estimator: the saved state cannot hold its {', '.join(saved['missing'])}; pass an "
-            "estimator with the same parameters"
-        )
-    return DualPromptClassifier(**params_of(saved, without=NOT_SAVED))
-
-
-def _name_of(strategy: Any) -> str | None:
-    """``module:name`` of a function that `_strategy_of` finds again."""
-    module, name = getattr(strategy, "__module__", ""), getattr(strategy, "__qualname__", "")
-    known = (module or "").partition(".")[0] in ("modal_clip_dual", "modAL")
-    return f"{module}:{name}" if known and name.isidentifier() else None
-
-
-def _strategy_of(name: str | None) -> Any:
-    module, _, function = (name or "").partition(":")
-    # The file may come from a stranger: it names functions of two packages and no others.
-    if module.partition(".")[0] not in ("modal_clip_dual", "modAL") or not function.isidentifier():
-        raise ValueError(
-            "query_strategy: the saved one was no function of modal_clip_dual or modAL; pass it"
-        )
-    strategy = getattr(importlib.import_module(module), function, None)
-    if not callable(strategy) or getattr(strategy, "__module__", None) != module:
-        raise ValueError(f"query_strategy: the saved {name!r} does not exist here; pass it")
-    return strategy
-
-
-__all__ = [
-    "PROTOCOLS",
-    "DualPromptLearner",
-    "EstimatedAccuracy",
-    "Protocol",
-    "StablePredictions",
-]

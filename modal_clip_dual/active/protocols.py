@@ -1,0 +1,77 @@
+"""How many samples are labeled when."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How many samples are labelled when.
+
+    Parameters
+    ----------
+    n_rounds : int
+        Rounds of labelling.
+    fraction : float, default=None
+        Labels per round as a fraction of the pool.
+    per_class : int, default=None
+        Labels per round as a multiple of the number of classes; in place of ``fraction``.
+    random_first_query : bool, default=False
+        Choose the first round's samples at random.
+    reported_rounds : tuple of int, default=()
+        Rounds whose accuracy is reported; all if empty.
+
+    See Also
+    --------
+    DualPromptLearner.run : Follows a protocol.
+
+    Examples
+    --------
+    >>> from modal_clip_dual.active import Protocol
+    >>> Protocol(n_rounds=6, fraction=0.01).n_instances(n_pool=1198, n_classes=10)
+    12
+    >>> Protocol(n_rounds=8, per_class=1).n_instances(n_pool=1198, n_classes=10)
+    10
+    """
+
+    n_rounds: int
+    fraction: float | None = None
+    per_class: int | None = None
+    random_first_query: bool = False
+    reported_rounds: tuple[int, ...] = ()
+
+    def n_instances(self, n_pool: int, n_classes: int) -> int:
+        """Return the number of labels per round.
+
+        Parameters
+        ----------
+        n_pool : int
+            Samples in the pool.
+        n_classes : int
+            Classes.
+
+        Returns
+        -------
+        n : int
+            At least 1, unless ``per_class`` is 0.
+
+        Raises
+        ------
+        ValueError
+            If the protocol has neither ``fraction`` nor ``per_class``.
+        """
+        if self.per_class is not None:
+            return self.per_class * n_classes
+        if self.fraction is None:
+            raise ValueError(f"{self} has neither fraction nor per_class; expected one of them")
+        return max(1, round(self.fraction * n_pool))
+
+
+PROTOCOLS = {
+    # arXiv 2602.04340: tables at 1, 2 and 5% of the pool
+    "paper": Protocol(n_rounds=6, fraction=0.01, reported_rounds=(1, 2, 5)),
+    "1pct": Protocol(n_rounds=6, fraction=0.01, reported_rounds=(1, 2, 5)),
+    # PCB, CVPR 2024, arXiv 2311.11178
+    "pcb": Protocol(n_rounds=8, per_class=1, random_first_query=True),
+}

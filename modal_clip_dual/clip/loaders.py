@@ -1,0 +1,116 @@
+"""Weights of a CLIP: open_clip's, and the small model that ships with this package."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+from open_clip.factory import parse_model_name
+from open_clip.transform import PreprocessCfg, image_transform_v2
+
+from .names import DEMO_MODEL
+
+DEMO_FOLDER = Path(__file__).parents[1] / "assets" / "demo_clip"
+
+Parts = tuple[Any, Any, Any, int]  # model, preprocessing, tokenizer, width of the embeddings
+
+
+def load_parts(model_name: str, pretrained: str | None, device: torch.device, precision: str) -> Parts:
+    """Load the weights of a CLIP of known name, with what belongs to them."""
+    with _own_random_state():
+        if model_name == DEMO_MODEL:
+            return _load_demo(device, precision)
+        return _load_from_open_clip(model_name, pretrained, device, precision)
+
+
+@contextmanager
+def _own_random_state() -> Iterator[None]:
+    # Creating a model draws its initial weights from torch's global generator: leave the
+    # user's untouched, and give a model without pre-trained weights the same ones always.
+    # Models are made on the CPU; torch.manual_seed would reseed the GPUs as well.
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        yield
+
+
+def _load_demo(device: torch.device, precision: str) -> Parts:
+    from safetensors.torch import load_file
+
+    config = json.loads((DEMO_FOLDER / "open_clip_config.json").read_text(encoding="utf-8"))
+    state = load_file(DEMO_FOLDER / "open_clip_model.safetensors")
+    rows = state.pop("token_embedding.rows").long()
+    values = state["token_embedding.weight"].float()
+    cast_dtype = open_clip.get_cast_dtype(precision)
+    model = open_clip.CLIP(**config["model_cfg"], cast_dtype=cast_dtype)
+    # Only rows that pre-training touched are stored.  The others say nothing, but have
+    # to tell unknown words apart: they get the values of an untrained embedding.
+    shape = tuple(model.token_embedding.weight.shape)
+    untrained = np.random.default_rng(0).standard_normal(shape, dtype=np.float32) * 0.02
+    embedding = torch.from_numpy(untrained)
+    embedding[rows] = values
+    state["token_embedding.weight"] = embedding
+    model.load_state_dict(state)
+    model = model.to(device)
+    if precision in ("fp16", "bf16"):
+        open_clip.convert_weights_to_lp(model, dtype=cast_dtype)
+    elif precision != "fp32":
+        model = model.to(open_clip.get_input_dtype(precision))
+    size = config["model_cfg"]["vision_cfg"]["image_size"]
+    preprocess = image_transform_v2(PreprocessCfg(size=size, **config["preprocess_cfg"]), is_train=False)
+    tokenizer = open_clip.SimpleTokenizer(context_length=model.context_length)
+    return model, preprocess, tokenizer, config["model_cfg"]["embed_dim"]
+
+
+def _load_from_open_clip(
+    model_name: str, pretrained: str | None, device: torch.device, precision: str
+) -> Parts:
+    schema, identifier = parse_model_name(model_name)
+    if schema is None and pretrained is None:
+        warnings.warn(
+            f"model_name={model_name!r} with pretrained=None has random weights: useful for "
+            "timing, not for classifying",
+            UserWarning,
+            stacklevel=5,
+        )
+        logging.getLogger().addFilter(_drop_random_weight_notice)
+    _refuse_remote_code(model_name)
+    try:
+        model, _, preprocess = open_clip.create_model_and_transforms(
+            model_name, pretrained=pretrained, precision=precision, device=device
+        )
+    finally:
+        logging.getLogger().removeFilter(_drop_random_weight_notice)
+    tokenizer = open_clip.get_tokenizer(model_name)
+    name = identifier.replace("/", "-") if schema is None else model_name
+    return model, preprocess, tokenizer, open_clip.get_model_config(name)["embed_dim"]
+
+
+def _refuse_remote_code(model_name: str) -> None:
+    """Refuse a model whose configuration asks for Python code of its own to be run.
+
+    open_clip passes a configuration's ``tokenizer_kwargs`` on to transformers, where
+    ``trust_remote_code`` runs a file that lies beside the weights.
+    """
+    if parse_model_name(model_name)[0] is None:
+        return
+    config = open_clip.get_model_config(model_name)
+    text = config.get("text_cfg") if isinstance(config, dict) else None
+    asked = text.get("tokenizer_kwargs") if isinstance(text, dict) else None
+    if isinstance(asked, dict) and asked.get("trust_remote_code"):
+        raise ValueError(
+            f"model_name={model_name!r}: its open_clip_config.json has trust_remote_code in "
+            "tokenizer_kwargs, which would run code that comes with the model; expected a model that "
+            "needs none"
+        )
+
+
+def _drop_random_weight_notice(record: logging.LogRecord) -> bool:
+    return "initialized randomly" not in record.getMessage()

@@ -1,0 +1,90 @@
+"""What a CLIP is called, and where and in which precision it computes."""
+
+from __future__ import annotations
+
+import os
+from difflib import get_close_matches
+from pathlib import Path
+
+import open_clip
+import torch
+from open_clip.factory import parse_model_name
+
+DEMO_MODEL, DEMO_TAG = "demo", "bundled"
+
+
+def resolve_device(device: str) -> torch.device:
+    """Turn ``device`` into a torch device; ``"auto"`` is CUDA where there is one.
+
+    Raises
+    ------
+    ValueError
+        If torch does not know the device or this machine does not have it.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+        torch.empty(0, device=resolved)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"device={device!r} cannot be used on this machine ({str(error).splitlines()[0]}); "
+            'expected "auto", "cpu", or a device that torch finds here, such as "cuda"'
+        ) from error
+    return resolved
+
+
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """Turn ``"auto"`` into float32 on the CPU and half precision on a GPU."""
+    if precision != "auto":
+        return precision
+    if device.type != "cuda":
+        return "fp32"
+    return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+
+
+def check_model_name(model_name: str, pretrained: str | None) -> None:
+    """Refuse a model name or tag that open_clip does not know, before anything is loaded.
+
+    Raises
+    ------
+    ValueError
+        With the nearest known names or tags.
+    """
+    if model_name == DEMO_MODEL:
+        if pretrained != DEMO_TAG:
+            raise ValueError(
+                f"pretrained={pretrained!r} does not exist for model_name={DEMO_MODEL!r}; "
+                f"expected {DEMO_TAG!r}"
+            )
+        return
+    schema, identifier = parse_model_name(model_name)
+    if schema == "local-dir" and not (Path(identifier) / "open_clip_config.json").is_file():
+        raise ValueError(
+            f"model_name={model_name!r}: expected a folder with open_clip_config.json and weights"
+        )
+    if schema is not None:
+        return
+    known = open_clip.list_models()
+    if identifier.replace("/", "-") not in known:
+        raise ValueError(
+            f"model_name={model_name!r} is not known to open_clip; nearest: "
+            f"{_nearest(model_name, [*known, DEMO_MODEL])}.  open_clip.list_models() lists all; "
+            "'local-dir:FOLDER' and 'hf-hub:ORG/REPO' load others"
+        )
+    identifier = identifier.replace("/", "-")
+    if pretrained is None or os.path.isfile(pretrained):
+        return
+    if not open_clip.get_pretrained_cfg(identifier, pretrained):
+        tags = open_clip.list_pretrained_tags_by_model(identifier)
+        raise ValueError(
+            f"pretrained={pretrained!r} is neither a file nor a tag of {model_name!r}; nearest: "
+            f"{_nearest(pretrained, tags)}.  Tags of this model: {', '.join(tags) or 'none'}"
+        )
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    # Compare without case: "vit-b-32" should find "ViT-B-32".
+    by_lower = {entry.lower(): entry for entry in known}
+    matches = get_close_matches(str(name).lower(), by_lower, n=5, cutoff=0.4)
+    return ", ".join(repr(by_lower[match]) for match in matches) or "none is close"
