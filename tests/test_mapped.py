@@ -11,7 +11,7 @@ from sklearn.utils import check_array
 
 from modal_clip_dual import DualPromptLearner, mine_confident, negative_prompt_sampling, scores
 from modal_clip_dual.active import Protocol
-from modal_clip_dual.strategies import _ranking
+from modal_clip_dual.strategies import _equal, _ranking
 from modal_clip_dual.utils.arrays import Rows, blocks
 
 
@@ -26,6 +26,7 @@ def small_blocks(monkeypatch):
     monkeypatch.setattr(inference, "PREDICTION_BATCH", 90)
     monkeypatch.setattr(scores, "ROWS", 50)
     monkeypatch.setattr(_ranking, "POOL_ROWS", 110)
+    monkeypatch.setattr(_equal, "ROWS", 60)
 
 
 class Watched(np.memmap):

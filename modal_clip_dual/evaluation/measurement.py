@@ -52,7 +52,7 @@ def measure(estimator: Any, X: Any, y: Any) -> dict[str, float]:
         logits, z = view.find("predict_logits").ask("predict_logits")
         proba = softmax(logits.astype(np.float64), axis=1)  # float32 would tie the surest ones
     else:
-        proba = np.asarray(view.ask("predict_proba"), dtype=np.float64)
+        proba = np.asarray(view.find("predict_proba").ask("predict_proba"), dtype=np.float64)
     classes = view.classes
     column = proba.argmax(axis=1)
     predicted = classes[column]
@@ -73,8 +73,9 @@ def measure(estimator: Any, X: Any, y: Any) -> dict[str, float]:
             if score.of_logits is not None:
                 confidence, _ = score.of_logits(z, column)
                 measured[f"auroc_{score.column}"] = auroc_of_correctness(confidence, correct)
-    if view.find("predict_correct_proba", required=False).has("predict_correct_proba"):
-        probability = view.ask("predict_correct_proba")
+    says = view.find("predict_correct_proba", required=False)
+    if says.has("predict_correct_proba"):
+        probability = says.ask("predict_correct_proba")
         measured["auroc_correct"] = auroc_of_correctness(probability, correct)
         measured["ece_correct"] = expected_calibration_error(probability, correct)
     return measured

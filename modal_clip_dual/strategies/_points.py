@@ -12,15 +12,20 @@ import numpy as np
 import torch
 
 from ..utils.arrays import as_tensor
+from ._equal import alike, first_equal
 
 BLOCK = 1 << 23  # numbers in a block of distances: 32 MiB
 # |x|^2 - 2 <x, y> + |y|^2 loses digits where all points lie far off in one direction: beyond
 # this ratio of squared mean to variance, differences are taken instead.
 CANCELLATION = 100.0
+# It loses them between two points that lie close together, too: below this ratio of squared distance
+# to |x|^2, differences are taken for a nearest point, so that an equal one is at distance 0.
+CLOSE = 1e-3
+ROUNDING = 8 * torch.finfo(torch.float32).eps  # of the three terms and their sum, relative to |x|^2
 
 
 class Points:
-    """Embeddings (n, D) with the distances from them.
+    """Embeddings (n, D) with the distances from them, the same ones for equal embeddings.
 
     Raises
     ------
@@ -35,9 +40,13 @@ class Points:
         if not torch.isfinite(self.norms).all():
             row = int((~torch.isfinite(self.norms)).nonzero()[0, 0])
             raise ValueError(f"{name}: the embedding of row {row} is not finite; expected numbers")
+        self.first = first_equal(self.x)
+        self.norms = alike(self.norms, self.first)
         mean = self.x.mean(dim=0).square().sum()
         variance = self.norms.mean() - mean
         self.cancels = bool(mean > CANCELLATION * variance)
+        # Squared distances that differ by less may be equal ones, rounded in two blocks of other shapes.
+        self.resolution = 0.0 if self.cancels else ROUNDING * float(self.norms.max())
 
     def __len__(self) -> int:
         return len(self.x)
@@ -45,12 +54,20 @@ class Points:
     def _rows(self, width: int) -> int:
         return max(1, BLOCK // max(width, self.x.shape[1]))
 
+    def alike(self, values: torch.Tensor) -> torch.Tensor:
+        """The values (n, ...) where equal embeddings have those of the first."""
+        same: torch.Tensor = alike(values, self.first)
+        return same
+
     def to(self, point: torch.Tensor) -> torch.Tensor:
         """Squared distances (n,) to one point (D,)."""
-        return self._between(slice(None), point[None])[:, 0]
+        return self.alike(self._between(slice(None), point[None])[:, 0])
 
     def blocks(self, others: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:
-        """Squared distances to other points (m, D): slices of rows with their (rows, m)."""
+        """Squared distances to other points (m, D): slices of rows with their (rows, m).
+
+        As they are computed: what is made of them has to be made `alike`.
+        """
         step = self._rows(len(others))
         for start in range(0, len(self), step):
             rows = slice(start, start + step)
@@ -58,11 +75,18 @@ class Points:
 
     def to_each(self, others: torch.Tensor) -> torch.Tensor:
         """Squared distances (m, n) to each of other points (m, D)."""
-        return torch.cat([block.T for _, block in self.blocks(others)], dim=1)
+        squared = torch.cat([block.T for _, block in self.blocks(others)], dim=1)
+        return self.alike(squared.T).T
 
     def nearest(self, others: torch.Tensor) -> torch.Tensor:
         """Squared distance (n,) of each to the nearest of other points (m, D)."""
-        return torch.cat([block.min(dim=1).values for _, block in self.blocks(others)])
+        parts = []
+        for rows, block in self.blocks(others):
+            squared, which = block.min(dim=1)
+            close = (squared < CLOSE * self.norms[rows]).nonzero()[:, 0]
+            squared[close] = (self.x[rows][close] - others[which[close]]).square_().sum(dim=1)
+            parts.append(squared)
+        return self.alike(torch.cat(parts))
 
     def _between(self, rows: slice, others: torch.Tensor) -> torch.Tensor:
         x = self.x[rows]

@@ -9,6 +9,7 @@ import numpy as np
 from ..scores import Score
 from ..utils.arrays import Rows, blocks
 from ..utils.selection import select_lowest, select_per_class
+from ._equal import alike, first_equal, keys_of
 from ._inside import Inside
 
 POOL_ROWS = 1 << 16  # of embeddings whose logits are held at a time
@@ -33,15 +34,23 @@ class Ranking(NamedTuple):
         return rows, self.uncertainty[rows]
 
 
-def rank_by_blocks(inside: Inside, entry: Score) -> Ranking:
-    """Rank by one estimator that has all that is needed; of a large table the logits are never all held."""
+def rank_by_blocks(inside: Inside, entry: Score, samples: Any) -> Ranking:
+    """Rank by one estimator that has all that is needed; of a large table the logits are never all held.
+
+    Of ``samples``, which it may see transformed, equal ones get equal values.
+    """
     X = inside.X
     table = isinstance(X, (np.ndarray, Rows)) and X.ndim == 2 and len(X) > POOL_ROWS
-    parts, n_classes = [], 0
+    # Keys are made while a part is in memory: a file is read once.
+    keyed = X is samples and table and X.dtype.kind == "f"
+    parts, keys, n_classes = [], [], 0
     for part in (X[rows] for rows in blocks(len(X), POOL_ROWS)) if table else (X,):
         predicted, n_classes, answer = _answers(inside.object, part, entry)
         parts.append((predicted, *of_answer(entry, answer, predicted)))
-    predicted, confidence, uncertainty = map(np.concatenate, zip(*parts))
+        if keyed:
+            keys.append(keys_of(part))
+    first = first_equal(samples, np.concatenate(keys) if keyed else None)
+    predicted, confidence, uncertainty = (alike(np.concatenate(column), first) for column in zip(*parts))
     return Ranking(predicted, confidence, uncertainty, n_classes)
 
 

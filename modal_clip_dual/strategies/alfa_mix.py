@@ -120,7 +120,7 @@ def alfa_mix_sampling(
             break
     rows = _unit(as_array(head.embeddings)[candidates])
     if len(rows):
-        candidates = candidates[nearest_to_centres(rows, n_instances, random_state)]
+        candidates = candidates[np.sort(nearest_to_centres(rows, n_instances, random_state))]
     candidates = candidates[np.argsort(smallest[candidates], kind="stable")]
     rows = fill_up(candidates, n_instances, len(smallest), random_state)
     return rows, -smallest[rows]
@@ -168,4 +168,5 @@ def _smallest_change(
         length = torch.where(closing > 0, gap / closing, torch.inf).scatter(1, best, torch.inf)
         step = squared.max(dim=1).values.sqrt() / n_features**0.5  # at the bound 1
         smallest.append(length.min(dim=1).values / step)
-    return torch.cat(smallest).nan_to_num(nan=torch.inf, posinf=torch.inf).cpu().numpy()
+    bounds = points.alike(torch.cat(smallest)).nan_to_num(nan=torch.inf, posinf=torch.inf)
+    return bounds.cpu().numpy()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ._equal import alike, also_equal, equal_to
 from ._strategy import query_strategy, query_utility
 from .view import View
 
@@ -51,7 +52,8 @@ def badge_gradient_norm(classifier: Any, X: Any, *, device: str | None = None) -
     >>> badge_gradient_norm(clf, digits.images[:5]).shape
     (5,)
     """
-    return _gradients(classifier, device).squared_norms.sqrt().cpu().numpy()
+    norms: np.ndarray = _gradients(classifier, device).squared_norms.sqrt().cpu().numpy()
+    return norms
 
 
 @query_strategy()
@@ -145,13 +147,16 @@ class _Gradients:
         # 1 - P of the prediction as the sum of the others: exact where P is nearly 1.
         self.a.scatter_(1, best, 0.0)
         self.a.scatter_(1, best, -self.a.sum(dim=1, keepdim=True))
-        self.squared_norms = self.a.square().sum(dim=1) * points.norms
+        self.first = also_equal(points.first, self.a)
+        self.squared_norms = alike(self.a.square().sum(dim=1) * points.norms, self.first)
 
     def to(self, row: int) -> torch.Tensor:
         """Squared distances (n,) to one of them."""
         inner = (self.a @ self.a[row]).mul_(self.points.x @ self.points.x[row])
         both = self.squared_norms + self.squared_norms[row]
-        return both.sub_(inner, alpha=2).clamp_(min=0)
+        squared: torch.Tensor = alike(both.sub_(inner, alpha=2).clamp_(min=0), self.first)
+        squared[equal_to(row, self.first)] = 0.0
+        return squared
 
 
 def _gradients(view: View, device: str | None) -> _Gradients:

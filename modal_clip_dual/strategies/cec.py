@@ -13,6 +13,7 @@ from sklearn.utils._param_validation import Interval
 from ..utils.arrays import as_array
 from ..utils.selection import ascending_order, subsample
 from ._clustering import nearest_to_centres
+from ._equal import alike, also_equal, first_equal
 from ._strategy import query_strategy, query_utility
 from .view import View
 
@@ -162,7 +163,7 @@ def cec_sampling(
     )
     # Weights that are all zero would leave k-means nothing to weigh.
     weights = uncertainty + np.float32(1e-6)
-    rows = nearest_to_centres(embeddings, n_instances, random_state, weights)
+    rows = np.sort(nearest_to_centres(embeddings, n_instances, random_state, weights))
     rows = rows[ascending_order(-uncertainty[rows], random_tie_break)]
     return rows, uncertainty[rows]
 
@@ -191,8 +192,9 @@ def _uncertainty(
     distances, neighbours = _neighbours(embeddings, n_neighbors, max_samples, rng)
     weights = np.exp(-distances)
     weights /= weights.sum(axis=1, keepdims=True)
-    uncertainty: np.ndarray = entropy + (weights * entropy[neighbours]).sum(axis=1, dtype=np.float32)
-    return uncertainty
+    uncertainty = entropy + (weights * entropy[neighbours]).sum(axis=1, dtype=np.float32)
+    tied: np.ndarray = alike(uncertainty, also_equal(first_equal(embeddings), proba))
+    return tied
 
 
 def _neighbours(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ._equal import equal_to
 from ._strategy import query_strategy, query_utility
 from .view import View
 
@@ -161,6 +162,7 @@ def greedy_k_center(
             likely = [row, *(other for other in likely if other != row)]
             to_likely = dict(zip(likely, points.to_each(points.x[likely])))
         nearest = nearest.minimum(to_likely[row])
+        nearest[equal_to(row, points.first)] = 0.0
         nearest[rows[: k + 1]] = -1.0  # chosen
     return rows, distances
 

@@ -162,7 +162,8 @@ def dropquery_sampling(
     disagreement, embeddings = _disagreement(classifier, n_dropouts, dropout, random_state, device)
     order = ascending_order(-disagreement, random_tie_break)
     candidates = order[: max(n_instances, int((disagreement > 0.5).sum()))]
-    chosen = candidates[nearest_to_centres(as_array(embeddings)[candidates], n_instances, random_state)]
+    centres = nearest_to_centres(as_array(embeddings)[candidates], n_instances, random_state)
+    chosen = np.sort(candidates[centres])
     rows = chosen[ascending_order(-disagreement[chosen], random_tie_break)]
     return rows, disagreement[rows]
 

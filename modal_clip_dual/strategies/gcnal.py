@@ -143,11 +143,11 @@ def gcnal_sampling(
     settings = (n_hidden, dropout, n_epochs, lr, weight_decay, unlabelled_weight)
     scores, hidden = train_graph_network(nodes, len(sample), *settings, random_state)
     if selection == "core":
-        points = Points(hidden[: len(sample)])
+        points = Points(pool.alike(hidden[: len(sample)]))
         nearest = points.nearest(hidden[len(sample) :])
         rows, metrics = greedy_k_center(points, nearest, n_instances, random_state, random_tie_break)
     else:
-        distance = (scores[: len(sample)] - margin).abs().cpu().numpy()
+        distance = (pool.alike(scores[: len(sample)]) - margin).abs().cpu().numpy()
         rows = ascending_order(distance, random_tie_break)[:n_instances]
         metrics = -distance[rows]
     return sample[rows], metrics

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from sklearn.utils._param_validation import Interval
 from ..utils.arrays import as_array
 from ..utils.selection import subsample
 from ._clustering import k_means
+from ._equal import equal_to
 from ._strategy import query_strategy
 from .view import View
 
@@ -159,12 +161,10 @@ def _purest_radius(points: Points, clusters: np.ndarray, purity: float) -> float
     # Balls whose nearest other sample is farther than the radius are pure: so many may not be.
     impure = int(np.floor((1 - purity) * len(nearest) + 1e-9))
     limit = nearest[min(impure, len(nearest) - 1)]
-    radius: float
     if np.isinf(limit):  # one cluster: every ball is pure
-        radius = float(points.norms.max()) ** 0.5 * 2
-        return radius
-    radius = float(np.nextafter(limit, np.float32(0))) ** 0.5
-    return radius
+        return 2 * math.sqrt(float(points.norms.max()))
+    # Below the limit however it and the radius are rounded.
+    return math.sqrt(max(float(np.nextafter(limit, np.float32(0))) - 2 * points.resolution, 0.0))
 
 
 def _greedy_cover(
@@ -175,7 +175,7 @@ def _greedy_cover(
 
     from ._points import highest
 
-    radius = float(delta) ** 2
+    radius = float(delta) ** 2 + points.resolution  # the last bit does not leave one out
     uncovered = torch.ones(len(points), dtype=torch.bool, device=points.x.device)
     if known is not None:
         uncovered &= points.nearest(known) > radius
@@ -185,7 +185,8 @@ def _greedy_cover(
         row = highest(gains, ties)
         rows[k], gained[k] = row, int(gains[row])
         newly = uncovered & (points.to(points.x[row]) <= radius)
-        newly[row] = uncovered[row]  # rounding aside, a sample covers itself
+        itself = equal_to(row, points.first)
+        newly[itself] = uncovered[itself]  # rounding aside, a sample covers itself
         uncovered &= ~newly
         gains -= _within(points, points.x[newly], radius)
         gains[row] = -1 - len(points)  # chosen
@@ -200,4 +201,4 @@ def _within(points: Points, others: torch.Tensor, radius: float) -> torch.Tensor
     for start in range(0, len(others), 4096):
         for rows, squared in points.blocks(others[start : start + 4096]):
             counts[rows] += (squared <= radius).sum(dim=1)
-    return counts
+    return points.alike(counts)

@@ -12,6 +12,7 @@ from sklearn.utils._param_validation import Interval
 from ..utils.arrays import as_array
 from ..utils.selection import subsample
 from ._clustering import k_means
+from ._equal import alike, first_equal
 from ._strategy import query_strategy
 
 
@@ -138,5 +139,5 @@ def _typicality(members: np.ndarray, n_neighbors: int, max_samples: int, rng: np
     distances, _ = search.kneighbors(members, n_neighbors=min(k + 1, len(reference)))
     itself = np.isin(np.arange(len(members)), reference)
     distances = np.where(itself[:, None], np.roll(distances, -1, axis=1), distances)[:, :k]
-    typicality: np.ndarray = 1 / (distances.mean(axis=1) + 1e-5)
+    typicality: np.ndarray = alike(1 / (distances.mean(axis=1) + 1e-5), first_equal(members))
     return typicality

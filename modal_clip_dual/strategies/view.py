@@ -17,6 +17,7 @@ from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from ..scores import SCORES, clean
 from ..utils.arrays import as_array
+from ._equal import alike, first_equal
 from ._inside import Inside, Samples
 from ._ranking import Ranking, log_odds, of_answer, rank_by_blocks
 
@@ -67,7 +68,17 @@ class View:
         samples = Samples(lambda: X)
         self._top = Inside(classifier, samples)
         self._members = [Inside(learner, samples) for learner in learners] if learners else [self._top]
-        self._answers: dict[str, list[np.ndarray]] = {}
+        self._answers: dict[str, np.ndarray] = {}
+        self._parts: dict[str, list[np.ndarray]] = {}
+
+    @cached_property
+    def first(self) -> np.ndarray | None:
+        """The row (n,) of the first sample that equals each one; None if all differ."""
+        return first_equal(self.X)
+
+    def alike(self, values: Any) -> Any:
+        """The values (n, ...), an array or a tensor, where equal samples have those of the first."""
+        return alike(values, self.first)
 
     @cached_property
     def n_samples(self) -> int:
@@ -102,6 +113,8 @@ class View:
     def ask(self, method: str) -> np.ndarray:
         """What a method of the classifier says of X; answers of a Committee's members are averaged.
 
+        Equal samples get equal answers.
+
         Raises
         ------
         TypeError
@@ -109,22 +122,22 @@ class View:
         ValueError
             If the members of a Committee do not know the same classes.
         """
-        answers = self._ask_each(method)
-        if not self.is_committee:
-            return answers[0]
-        mean: np.ndarray = np.mean(answers, axis=0)
-        return mean
+        if method not in self._answers:
+            answers = self._ask_each(method)
+            joined = np.mean(answers, axis=0) if self.is_committee else answers[0]
+            self._answers[method] = self.alike(joined)
+        return self._answers[method]
 
     def _ask_each(self, method: str) -> list[np.ndarray]:
         """The answer of every member; there is one unless the classifier is a Committee."""
-        if method not in self._answers:
+        if method not in self._parts:
             found = [member.find(method) for member in self._members]
             for inside in found:
                 self.check_has(inside, method)
             answers = [inside.ask(method) for inside in found]
             _check_same_classes([getattr(inside.object, "classes_", None) for inside in found])
-            self._answers[method] = answers
-        return self._answers[method]
+            self._parts[method] = answers
+        return self._parts[method]
 
     @cached_property
     def classes(self) -> np.ndarray:
@@ -200,7 +213,7 @@ class View:
             self.check_has(inside, entry.method)
         try:
             if not self.is_committee and found[0] is self._predictor():
-                return rank_by_blocks(found[0], entry)
+                return rank_by_blocks(found[0], entry, self.X)
             proba = self.ask("predict_proba")
         except NotFittedError as error:
             if not zero_shot:
@@ -241,7 +254,7 @@ class View:
             proba[rows, own] = 0
             share = wanted / np.maximum(proba.sum(axis=1), tiny)
             parts.append(np.where(own == self.predicted, right, (1 - right) * share))
-        mean: np.ndarray = np.mean(parts, axis=0)
+        mean: np.ndarray = self.alike(np.mean(parts, axis=0))
         return mean
 
     # ---------------------------------------------------------------- embeddings
@@ -252,7 +265,7 @@ class View:
 
         What ``transform`` of the estimator inside gives; if it has none, X itself as it reaches the
         estimator, after the steps of a Pipeline.  Where the members of a Committee embed
-        differently, squared distances are the means of theirs.
+        differently, squared distances are the means of theirs.  Those of equal samples are equal.
 
         Raises
         ------
@@ -294,8 +307,13 @@ class View:
     def _embed(self, member: Inside) -> np.ndarray | torch.Tensor:
         inside = member.find("transform")
         if inside.has("transform"):
-            return inside.ask("transform")
-        return _as_table(inside, self.name)
+            table: Any = inside.ask("transform")
+        else:
+            table = _as_table(inside, self.name)
+            if inside.X is self.X:
+                return table  # type: ignore[no-any-return]
+        same: np.ndarray | torch.Tensor = self.alike(table if hasattr(table, "detach") else np.asarray(table))
+        return same
 
     @cached_property
     def labels(self) -> list[np.ndarray]:

@@ -16,8 +16,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.svm import LinearSVC
 
-from modal_clip_dual import _compat
+from modal_clip_dual import _compat, scores
 from modal_clip_dual._compat import query_returns_metrics
+from modal_clip_dual.nn import inference
+from modal_clip_dual.strategies import _equal, _points, _ranking
 
 IGNORED = {"classifier", "X_pool"}
 
@@ -25,6 +27,15 @@ IGNORED = {"classifier", "X_pool"}
 def refused(name, value):
     """Pattern of the error for an argument out of its range: it names what, what came and what was expected."""
     return rf"The {name!r} parameter of \w+ must be .*\. Got {re.escape(repr(value))} instead"
+
+
+def small_blocks(monkeypatch):
+    """Make what goes block by block take many of them, none a multiple of a vector's width."""
+    monkeypatch.setattr(_points, "BLOCK", 7 * 128)
+    monkeypatch.setattr(_equal, "ROWS", 11)
+    monkeypatch.setattr(scores, "ROWS", 9)
+    monkeypatch.setattr(_ranking, "POOL_ROWS", 37)
+    monkeypatch.setattr(inference, "PREDICTION_BATCH", 13)
 
 
 class StrategyTemplate:
@@ -39,6 +50,7 @@ class StrategyTemplate:
     committee = True  # whether a Committee is taken
     any_classifier = True  # whether LogisticRegression is
     draws = False  # whether random_state decides the choice where nothing ties
+    in_row_order = (20, 120)  # queries so large take equal samples in the order of the pool
     lacking: tuple = ()
 
     def rows(self, *args, **kwargs):
@@ -83,6 +95,18 @@ class StrategyTemplate:
         pool = np.repeat(embeddings[:2], 10, axis=0)
         for n in (1, 3, 20):
             self.check(self.rows(learner, pool, n, **self.fast), n, 20)
+
+    def test_equal_samples_are_taken_in_row_order(self, learner, embeddings, monkeypatch):
+        """Wherever they stand in a block: a product rounds the last rows of one otherwise."""
+        small_blocks(monkeypatch)
+        sample = np.random.default_rng(0).permutation(np.repeat(np.arange(41), 5))
+        pool = embeddings[60:101][sample]
+        for n in self.in_row_order:
+            rows = self.rows(learner, pool, n, random_state=0, **self.fast)
+            self.check(rows, n, len(pool))
+            for one in np.unique(sample[rows]):
+                taken = rows[sample[rows] == one]
+                np.testing.assert_array_equal(taken, np.flatnonzero(sample == one)[: len(taken)])
 
     def test_empty_pool(self, learner, embeddings):
         for pool in (embeddings[:0], []):

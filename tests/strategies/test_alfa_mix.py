@@ -37,6 +37,7 @@ class TestALFAMixSampling(StrategyTemplate):
     strategy = staticmethod(alfa_mix_sampling)
     committee = False
     draws = True
+    in_row_order = (5,)  # of few candidates, more would be drawn
     lacking = (("images", r"method transform\(X\)"),)
 
     def test_candidates_equal_those_of_mixing(self):

@@ -29,6 +29,7 @@ def random_case(n=40, C=5, D=6, seed=0):
 class TestBadgeSampling(StrategyTemplate):
     strategy = staticmethod(badge_sampling)
     draws = True
+    in_row_order = (1,)  # the others are drawn
     lacking = (("svc", r"method predict_proba\(X\)"), ("images", r"method transform\(X\)"))
 
     def test_distances_equal_those_of_materialised_gradients(self):

@@ -30,6 +30,7 @@ def literal(proba, embeddings, n_prior, k):
 class TestCECSampling(StrategyTemplate):
     strategy = staticmethod(cec_sampling)
     draws = True
+    in_row_order = (20,)  # where there are more than distinct samples, the others are drawn
     lacking = (("svc", r"method predict_proba\(X\)"), ("images", r"method transform\(X\)"))
 
     def test_param_n_neighbors(self, learner, embeddings):

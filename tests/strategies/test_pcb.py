@@ -22,6 +22,7 @@ def classes_chosen(predicted, counts, n, seed=0, ties=None):
 class TestPCBSampling(StrategyTemplate):
     strategy = staticmethod(pcb_sampling)
     draws = True
+    in_row_order = ()
     lacking = (("svc", r"method predict_proba\(X\)"),)
 
     def test_balance_by_hand(self):

@@ -52,6 +52,20 @@ class TestProbCoverSampling(StrategyTemplate):
             with pytest.raises((TypeError, ValueError), match=refused("delta", wrong)):
                 self.rows(learner, pool, delta=wrong)
 
+    def test_samples_at_the_radius_are_covered(self):
+        """A grid whose neighbors stand at delta, which float32 rounds to either side."""
+        x = np.arange(12)
+        pool = np.stack(np.meshgrid(x, x), axis=-1).reshape(-1, 2)
+        expected, _ = literal(pool, pool[:0], 1, 20)
+        learner = ActiveLearner(LogisticRegression())
+        assert self.rows(learner, pool / 10 + 0.5, 20, delta=0.1).tolist() == expected
+
+    def test_a_radius_of_none_covers_equal_samples(self, embeddings):
+        pool = np.repeat(embeddings[:5], [1, 2, 3, 4, 2], axis=0)
+        learner = ActiveLearner(LogisticRegression())
+        assert self.rows(learner, pool, 5, delta=0.0).tolist() == [6, 3, 1, 10, 0]
+        assert self.metrics(learner, pool, 5, delta=0.0).tolist() == [4, 3, 2, 2, 1]
+
     def test_gains(self, learner, embeddings):
         expected, gains = literal(embeddings[:200], learner.X_training, 0.5, 10)
         metrics = self.metrics(learner, embeddings[:200], 10, delta=0.5)

@@ -6,6 +6,7 @@ from modal_clip_dual import random_sampling
 
 class TestRandomSampling(StrategyTemplate):
     strategy = staticmethod(random_sampling)
+    in_row_order = ()
     draws = True
 
     def test_param_random_tie_break(self, fitted, embeddings):
