@@ -15,7 +15,7 @@ from modal_clip_dual import DualPromptClassifier
 from modal_clip_dual.active import Protocol
 from modal_clip_dual.data import load_benchmark
 from modal_clip_dual.evaluation import compare_strategies
-from modal_clip_dual.evaluation.report import label_table
+from modal_clip_dual.evaluation.tables import label_table
 
 
 def main() -> None:

@@ -14,7 +14,9 @@ from functools import partial
 
 from modal_clip_dual import DualPromptClassifier, negative_prompt_sampling
 from modal_clip_dual.evaluation import compare_pairs, compare_strategies, write_report
-from modal_clip_dual.evaluation.report import AUROCS, label_table, percent
+from modal_clip_dual.evaluation.report import AUROCS
+from modal_clip_dual.evaluation.tables import label_table
+from modal_clip_dual.evaluation.text import percent
 from modal_clip_dual.scores import SCORES
 
 PAPER = "uniform, clean"

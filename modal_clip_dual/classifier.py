@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-import math
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from numbers import Integral, Real
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
-from sklearn.exceptions import NotFittedError
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import _num_samples, check_is_fitted, validate_data
+from sklearn.utils.validation import _num_samples
 
-from .clip.inputs import (
-    BATCH_SIZE,
-    READING_CONSTRAINTS,
-    check_cache,
-    check_input,
-    check_template,
-    check_width,
-    disk_cache,
-    join,
-)
+from .base import CLIPClassifier
+from .clip.inputs import BATCH_SIZE, check_template, disk_cache, join
 from .data.images import kind_of
 from .data.stores import EMBEDDING_BYTES, MemoryStore
-from .utils.arrays import unit_rows
+from .nn.fitted import VISUAL_SETTINGS, FittedPrompts
+from .utils.catalog import names_in
 from .utils.labels import check_labels, encode_labels, resolve_labels
-from .utils.rollback import unchanged_on_error
+from .utils.persistence import plain
 from .utils.selection import select_highest_per_class
 from .utils.validation import check_integer
 
@@ -39,20 +29,25 @@ if TYPE_CHECKING:
 
     from .clip.backbone import Backbone
     from .data.reading import ImageSource
+    from .nn.criteria._base import PromptCriterion
     from .nn.module import DualPromptModule
-    from .nn.text_encoder import PromptedTextEncoder
-    from .utils.arrays import Rows
 
-# Attributes that a fit may leave unset, and that the one before must not leave behind.
-FIT_ONLY: tuple[str, ...] = (
-    "n_features_in_", "feature_names_in_", "_moved_embeddings", "pseudo_rows_", "pseudo_labels_",
-    "saved_with_", "_saved_clip",
-)  # fmt: skip
-# A place on one machine, and none that a file from elsewhere may choose.
-NOT_SAVED = ("cache_folder",)
+# Read without importing torch: which criteria and visual prompts there are.
+CRITERIA_FOLDER, PROMPTS_FOLDER = (Path(__file__).parent / "nn" / name for name in ("criteria", "prompts"))
+# Parameters of version 0.1.0 that `net_params` hold now, with the defaults that they had.
+MOVED = {
+    "detach_positive": ("module__detach_positive", False),
+    "n_visual_tokens": ("module__n_visual_tokens", 20),
+    "prompt_depth": ("module__prompt_depth", None),
+    "text_encoding": ("module__text_encoding", "auto"),
+    "text_batch_size": ("module__text_batch_size", "auto"),
+    "momentum": ("optimizer__momentum", 0.9),
+    "weight_decay": ("optimizer__weight_decay", 5e-4),
+    "pseudo_batch_size": ("iterator_train__pseudo_batch_size", 64),
+}
 
 
-class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
+class DualPromptClassifier(CLIPClassifier):
     """Classify images with a frozen CLIP, two learnable text prompts and maybe visual ones.
 
     The positive prompt classifies.  The negative prompt is trained in reverse, so that
@@ -90,19 +85,17 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     complement : {"uniform", "all", "hard"}, default="uniform"
         Which wrong labels L2 sees: one drawn at random per sample and step, as in [1]_;
         all of them; or all, weighted by how likely the positive prompt finds them.
-    detach_positive : bool, default=False
-        Send the gradient of L2 to the negative prompt alone.
+    criterion : {"dual", "promptsrc"} or PromptCriterion class, default="dual"
+        What training minimizes.  ``"dual"`` is the loss of [1]_.  ``"promptsrc"`` adds the two terms of [4]_ that
+        hold the positive prompt near the hand-written ``template``; their weights are
+        ``criterion__text_weight`` and ``criterion__logits_weight`` of ``net_params``.  A class has to
+        derive from `modal_clip_dual.nn.criteria.PromptCriterion`.
     visual_prompts : {"vpt-deep", "vpt-shallow", "maple"} or None, default=None
         Learnable tokens in the image tower, which must be open_clip's VisionTransformer.
         ``"vpt-deep"``: fresh ones for every block [2]_, the paper's choice as we read it;
         ``"vpt-shallow"``: for the first block.  ``"maple"``: contexts for the first blocks
         of the text tower too, from which linear maps make the visual tokens [3]_.  None
         leaves the image tower as it is.
-    n_visual_tokens : int, default=20
-        Tokens per block of VPT; MaPLe has as many as ``n_context``.
-    prompt_depth : int or None, default=None
-        Number of blocks with prompts of their own in MaPLe (J); None is 9, as in [3]_, or
-        all blocks of the shallower tower if it has fewer.
     augment : "auto", callable or None, default="auto"
         Random change of training images.  ``"auto"``: with visual prompts a random resized
         crop and a horizontal flip; switch it off where a flip changes the meaning.  A
@@ -114,36 +107,22 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     lr : float, default=0.01
         Initial learning rate; it decays to 0 along a cosine, step by step.
     max_epochs : int, default=20
-        Passes over the labelled samples.
+        Passes over the labeled samples.
     batch_size : int, default=16
         Labelled samples per step.
-    pseudo_batch_size : int, default=64
-        Pseudo-labelled samples per step, if there are any.
-    momentum : float, default=0.9
-        Of SGD.
-    weight_decay : float, default=5e-4
-        Of SGD.
     gradient_clip_value : float or None, default=5.0
         Largest norm of the gradient of a context, each clipped on its own.  With few
         labels single steps are large enough to ruin a prompt; None takes them as they are.
     encode_batch_size : int, default=256
         Images per forward pass of the image tower, training aside.
-    text_encoding : {"auto", "prefix-sharing", "truncated", "full"}, default="auto"
-        How prompts go through the text tower: what all classes share is encoded once; sequences
-        are cut behind the longest one; or as they are.  All give the same embeddings;
-        ``"auto"`` takes the first that the tower allows.
-    text_batch_size : int, "auto" or None, default="auto"
-        Classes that go through the text tower at a time.  If there are more, memory does not grow
-        with their number, but in training they are encoded twice.  ``"auto"`` is 256, None all.
     n_jobs : int, "auto" or None, default="auto"
         Worker processes that read and decode files; see `CLIPImageEncoder`.
-    cache : {"memory", "disk"} or None, default="memory"
-        Where what was made of an image is kept, so that later rounds need not read it
-        again: its embedding, or with visual prompts its pixels.  ``"memory"``: in this
-        process, up to 1 GiB.  ``"disk"``: in ``cache_folder``, for every later process.  The
-        embeddings of a fit with visual prompts stay with it whatever this says, up to 1 GiB.
-    cache_folder : str or path-like or None, default=None
-        Folder of ``cache="disk"``; None is ``modal_clip_dual`` in the user's cache folder.
+    cache : {"memory", "disk"}, path-like or None, default="memory"
+        Cache for what was made of an image, so that later rounds need not read it again: its
+        embedding, or with visual prompts its pixels.  ``"memory"`` is this process's, up to 1 GiB.
+        ``"disk"`` keeps it for every later process, too, in ``modal_clip_dual`` in the user's cache folder, and
+        a path in that folder.  The embeddings of a fit with visual prompts stay with it whatever
+        this says, up to 1 GiB.
     device : str, default="auto"
         A torch device; ``"auto"`` takes CUDA where there is one.
     precision : str, default="auto"
@@ -151,9 +130,24 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         bfloat16 (or float16) on a GPU.  Logits and probabilities are always float32.
     net_params : dict, default=None
         Further arguments of the `skorch.NeuralNetClassifier`, for instance
-        ``{"optimizer": torch.optim.AdamW, "callbacks": [...]}``.  An ``iterator_train`` of
-        your own gets images as the model takes them, without ``augment``.  A ``train_split`` leaves the
-        learning rate above 0 at the end: its schedule counts every sample.
+        ``{"optimizer": torch.optim.AdamW, "callbacks": [...]}``.  The optimizer is SGD unless it is named here,
+        with ``optimizer__momentum=0.9`` and ``optimizer__weight_decay=5e-4``.  Arguments of the parts:
+
+        - ``module__n_visual_tokens=20``: tokens per block of VPT; MaPLe has as many as ``n_context``.
+        - ``module__prompt_depth=None``: number of blocks with prompts of their own in MaPLe (J); None is 9, as in
+          [3]_, or all blocks of the shallower tower if it has fewer.
+        - ``module__detach_positive=False``: send the gradient of L2 to the negative prompt alone.
+        - ``module__text_encoding="auto"``: how prompts go through the text tower.  ``"prefix-sharing"`` encodes once
+          what all classes share, ``"truncated"`` cuts sequences behind the longest one, ``"full"`` takes them as
+          they are.  All give the same embeddings; ``"auto"`` takes the first that the tower allows.
+        - ``module__text_batch_size="auto"``: classes that go through the text tower at a time.  If there are
+          more, memory does not grow with their number, but in training they are encoded twice.
+          ``"auto"`` is 256, None all.
+        - ``iterator_train__pseudo_batch_size=64``: pseudo-labeled samples per step, if there are any.
+        - ``criterion__...``: arguments of the ``criterion``.
+
+        An ``iterator_train`` of your own gets images as the model takes them, without ``augment``.  A
+        ``train_split`` leaves the learning rate above 0 at the end: its schedule counts every sample.
     verbose : int, default=1
         0: silent.  1: a progress bar when encoding images takes more than a few seconds.
         2: also skorch's line per epoch.
@@ -189,7 +183,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     Notes
     -----
     The loss of the negative prompt is printed with a wrong sign in [1]_ (Eq. 5); see
-    `modal_clip_dual.nn.losses.negative_prompt_loss`.
+    `modal_clip_dual.nn.criteria.dual.negative_prompt_loss`.
 
     With ``negative_weight=0`` these are the plain learners that [1]_ compares with: CoOp
     (no visual prompts), VPT and MaPLe.
@@ -200,6 +194,8 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
        Tuning", arXiv:2602.04340.
     .. [2] Jia et al., "Visual Prompt Tuning", ECCV 2022, arXiv:2203.12119.
     .. [3] Khattak et al., "MaPLe: Multi-modal Prompt Learning", CVPR 2023, arXiv:2210.03117.
+    .. [4] Khattak et al., "Self-regulating Prompts: Foundational Model Adaptation without
+       Forgetting", ICCV 2023, arXiv:2307.06948.
 
     Examples
     --------
@@ -218,40 +214,29 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     """
 
     _parameter_constraints: dict[str, Any] = {
-        "class_names": [list, tuple, np.ndarray, Mapping, None],
-        **READING_CONSTRAINTS,
+        **CLIPClassifier._parameter_constraints,
         "n_context": [Interval(Integral, 1, None, closed="left")],
         "negative_weight": [Interval(Real, 0, None, closed="left")],
         "complement": [StrOptions({"uniform", "all", "hard"})],
-        "detach_positive": ["boolean"],
-        "visual_prompts": [StrOptions({"vpt-deep", "vpt-shallow", "maple"}), None],
-        "n_visual_tokens": [Interval(Integral, 1, None, closed="left")],
-        "prompt_depth": [Interval(Integral, 1, None, closed="left"), None],
+        "criterion": [StrOptions(set(names_in(CRITERIA_FOLDER))), type],
+        "visual_prompts": [StrOptions(set(names_in(PROMPTS_FOLDER))), None],
         "augment": [StrOptions({"auto"}), callable, None],
-        "template": [str, list, tuple],
         "lr": [Interval(Real, 0, None, closed="neither")],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
         "batch_size": BATCH_SIZE,
-        "pseudo_batch_size": BATCH_SIZE,
-        "momentum": [Interval(Real, 0, 1, closed="left")],
-        "weight_decay": [Interval(Real, 0, None, closed="left")],
         "gradient_clip_value": [Interval(Real, 0, None, closed="neither"), None],
-        "encode_batch_size": BATCH_SIZE,
-        "text_encoding": [StrOptions({"auto", "prefix-sharing", "truncated", "full"})],
-        "text_batch_size": [*BATCH_SIZE, StrOptions({"auto"}), None],
         "net_params": [dict, None],
         "random_state": ["random_state"],
     }
+    _fit_only = (*CLIPClassifier._fit_only, "_net", "_prompted_embeddings", "pseudo_rows_", "pseudo_labels_")
+    _Head = FittedPrompts
 
-    classes_: np.ndarray
     history_: Any
     pseudo_rows_: np.ndarray
     pseudo_labels_: np.ndarray
-    _names: list[str]
-    _complement: str
-    _visual: dict[str, Any]
-    _clip: tuple[str, str | None]
-    _net: Any  # a NeuralNetClassifier, or after unpickling the arrays of its prompts
+    _head: FittedPrompts
+    _net: NeuralNetClassifier  # of a fit in this process, or rebuilt
+    _prompted_embeddings: MemoryStore  # of images, as a fit's visual prompts see them
 
     def __init__(
         self,
@@ -262,60 +247,46 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         n_context: int = 16,
         negative_weight: float = 1.0,
         complement: str = "uniform",
-        detach_positive: bool = False,
+        criterion: str | type[PromptCriterion] = "dual",
         visual_prompts: str | None = None,
-        n_visual_tokens: int = 20,
-        prompt_depth: int | None = None,
         augment: str | Callable[..., Any] | None = "auto",
         template: str | Sequence[str] = "a photo of a {}.",
         lr: float = 0.01,
         max_epochs: int = 20,
         batch_size: int = 16,
-        pseudo_batch_size: int = 64,
-        momentum: float = 0.9,
-        weight_decay: float = 5e-4,
         gradient_clip_value: float | None = 5.0,
         encode_batch_size: int = 256,
-        text_encoding: str = "auto",
-        text_batch_size: int | str | None = "auto",
         n_jobs: int | str | None = "auto",
-        cache: str | None = "memory",
-        cache_folder: str | os.PathLike[str] | None = None,
+        cache: str | os.PathLike[str] | None = "memory",
         device: str = "auto",
         precision: str = "auto",
         net_params: dict[str, Any] | None = None,
         verbose: int = 1,
         random_state: int | np.random.RandomState | None = None,
     ):
-        self.class_names = class_names
-        self.model_name = model_name
-        self.pretrained = pretrained
+        super().__init__(
+            class_names,
+            model_name=model_name,
+            pretrained=pretrained,
+            template=template,
+            encode_batch_size=encode_batch_size,
+            n_jobs=n_jobs,
+            cache=cache,
+            device=device,
+            precision=precision,
+            verbose=verbose,
+        )
         self.n_context = n_context
         self.negative_weight = negative_weight
         self.complement = complement
-        self.detach_positive = detach_positive
+        self.criterion = criterion
         self.visual_prompts = visual_prompts
-        self.n_visual_tokens = n_visual_tokens
-        self.prompt_depth = prompt_depth
         self.augment = augment
-        self.template = template
         self.lr = lr
         self.max_epochs = max_epochs
         self.batch_size = batch_size
-        self.pseudo_batch_size = pseudo_batch_size
-        self.momentum = momentum
-        self.weight_decay = weight_decay
         self.gradient_clip_value = gradient_clip_value
-        self.encode_batch_size = encode_batch_size
-        self.text_encoding = text_encoding
-        self.text_batch_size = text_batch_size
-        self.n_jobs = n_jobs
-        self.cache = cache
-        self.cache_folder = cache_folder
-        self.device = device
-        self.precision = precision
         self.net_params = net_params
-        self.verbose = verbose
         self.random_state = random_state
 
     # ---------------------------------------------------------------- training
@@ -323,8 +294,8 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     def fit(self, X: Any, y: Any, *, X_pseudo: Any = None, y_pseudo: Any = None) -> DualPromptClassifier:
         """Train all prompts from new random values.
 
-        With pseudo-labels a step takes ``batch_size`` labelled and ``pseudo_batch_size``
-        pseudo-labelled samples, whose mean losses are added.  An epoch is one pass over the
+        With pseudo-labels a step takes ``batch_size`` labeled and ``pseudo_batch_size``
+        pseudo-labeled samples, whose mean losses are added.  An epoch is one pass over the
         set with more batches; the other one is cycled.  modAL passes both arguments on:
         ``learner.teach(X, y, X_pseudo=..., y_pseudo=...)``.
 
@@ -379,7 +350,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         """Train on pseudo-labels of zero-shot CLIP alone, without any label: round 0.
 
         Per class the ``n_per_class`` samples of the pool that zero-shot CLIP predicts as it
-        with the highest probability are its pseudo-labelled ones (arXiv:2602.04340, Sec. 3).
+        with the highest probability are its pseudo-labeled ones (arXiv:2602.04340, Sec. 3).
 
         Parameters
         ----------
@@ -415,12 +386,9 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         proba = self._zero_shot(array, backbone, names)
         rows = select_highest_per_class(proba.max(axis=1), proba.argmax(axis=1), n_per_class)
         target = proba[rows].argmax(axis=1)
-        with unchanged_on_error(self):
-            self._train(None, target[:0], classes, names, array[rows], target)
-            if kind_of(array) == "embeddings":  # the names of the pool's columns, if it has any
-                validate_data(self, X_pool, reset=True, skip_check_array=True)
-            self.pseudo_rows_, self.pseudo_labels_ = rows, classes[target]
-        return self
+        pseudo = {"pseudo_rows_": rows, "pseudo_labels_": classes[target]}
+        table = X_pool if kind_of(array) == "embeddings" else None  # its columns may have names
+        return self._train(None, target[:0], classes, names, array[rows], target, table=table, **pseudo)
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None) -> DualPromptClassifier:
         """Train the present prompts further: ``max_epochs`` on the given samples alone.
@@ -481,8 +449,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         return self
 
     def _check_params(self) -> None:
-        self._validate_params()
-        check_cache(self.cache, self.cache_folder, self.n_jobs)
+        super()._check_params()
         if callable(self.augment) and self.visual_prompts is None:
             raise ValueError(
                 f"augment={self.augment!r} has no effect with visual_prompts=None, where each "
@@ -499,393 +466,117 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         pseudo_target: Any = (),
         *,
         continued: bool = False,
+        table: Any = None,
+        **attributes: Any,
     ) -> DualPromptClassifier:
-        from skorch.history import History
-
+        from .nn.module import module_of
         from .nn.training import check_net_params, train
 
-        n_labelled, n_pseudo = len(target), len(pseudo_target)
-        check_net_params(self.net_params, with_pseudo=n_pseudo > 0)
+        n_labeled, n_pseudo = len(target), len(pseudo_target)
+        check_net_params(self.net_params, self.criterion, with_pseudo=n_pseudo > 0)
         parts = []
         if X is not None:
-            parts.append(self._prepare(X, refit=not continued, n_labels=n_labelled))
+            parts.append(self._prepare(X, refit=not continued, n_labels=n_labeled))
         if n_pseudo:
             parts.append(self._prepare(X_pseudo, refit=True, n_labels=n_pseudo, name="X_pseudo"))
             target = np.concatenate([target, pseudo_target])
         arrays, (backbone, *_) = zip(*parts)
         array = arrays[0] if len(arrays) == 1 else join(*arrays)
-        if continued:
-            text_encoder, visual = _module_of(self.net_).text_encoder, self._visual
-        else:
-            names_ = ("visual_prompts", "n_visual_tokens", "prompt_depth")
-            visual = {name: getattr(self, name) for name in names_}
-            text_encoder = self._text_encoder(backbone, names, self.n_context)
+        net = self._make_net(backbone, names, n_labeled, n_pseudo, continued=continued)
+        module = module_of(net)
         if self.verbose >= 2:
-            print(text_encoder)
-        seeds = _seeds(self.random_state, 3)
-        net = self._make_net(text_encoder, visual, n_labelled, seeds, n_pseudo)
-        if visual["visual_prompts"] is None:
+            print(module.text_encoder)
+        if module.visual is None:
             inputs = self._encode(array, backbone)
         else:
             inputs = self._source(array, backbone)
             if callable(self.augment):  # shows before training whether it can be used
                 next(inputs.read([np.arange(1)], seed=0))
         if continued:
-            _module_of(net).load_state_dict(_module_of(self.net_).state_dict())
+            module.load_state_dict(self._module().state_dict())
         train(net, inputs, target)
         if continued:  # joined afterwards: skorch's scheduler would resume where it ended
-            rows = [*self.history_, *net.history]
-            net.history = History()
-            net.history.extend({**row, "epoch": k + 1} for k, row in enumerate(rows))
-        # Set at the very end, and all at once: whatever went wrong, it is as it was before.
-        with unchanged_on_error(self):
-            for name in FIT_ONLY:
-                self.__dict__.pop(name, None)
-            if kind_of(array) == "embeddings":
-                table = X_pseudo if X is None else X  # has the columns' names, if there are any
-                validate_data(self, table, reset=True, skip_check_array=True)
-            self.classes_ = classes
-            self.history_ = net.history
-            self._names = names
-            self._complement = self.complement
-            self._visual = visual
-            self._clip = (backbone.model_name, backbone.pretrained)
-            self._net = net
+            net.history = _history([*self.history_, *net.history])
+        visual = self._head.visual if continued else self._visual_settings()
+        head = FittedPrompts.of(module, self.complement, visual)
+        if kind_of(array) == "embeddings" and table is None:
+            table = X_pseudo if X is None else X  # has the columns' names, if there are any
+        self._adopt(
+            head, classes, names, backbone, table, history_=net.history, _net=net, **attributes
+        )
         return self
 
-    def _text_encoder(self, backbone: Backbone, names: list[str], n_context: int) -> PromptedTextEncoder:
-        from .nn.text_encoder import PromptedTextEncoder
-
-        settings = self.text_encoding, self.text_batch_size
-        return PromptedTextEncoder(backbone, names, n_context, *settings)
+    def _visual_settings(self) -> dict[str, Any]:
+        """What the visual prompts of the next fit are made with."""
+        given = self.net_params or {}
+        moved = {name: given.get(*MOVED[name]) for name in VISUAL_SETTINGS if name in MOVED}
+        return {"visual_prompts": self.visual_prompts, **moved}
 
     def _make_net(
-        self,
-        text_encoder: PromptedTextEncoder,
-        visual: dict[str, Any],
-        n_samples: int,
-        seeds: Sequence[int],
-        n_pseudo: int = 0,
+        self, backbone: Backbone, names: list[str], n_labeled: int, n_pseudo: int = 0, *, continued: bool = False
     ) -> NeuralNetClassifier:
-        """A skorch net with initialized modules; the seeds: prompts, order, complements."""
+        """A skorch net with initialized modules; ``continued``: of the kind that was fitted last."""
         from .nn.training import make_net
 
-        names = [
-            "negative_weight", "complement", "detach_positive", "lr", "max_epochs", "batch_size",
-            "momentum", "weight_decay", "gradient_clip_value", "net_params", "verbose",
-            "pseudo_batch_size",
-        ]  # fmt: skip
-        params = {name: getattr(self, name) for name in names}
-        return make_net(text_encoder, n_samples, seeds, n_pseudo=n_pseudo, visual=visual, **params)
+        same = ("negative_weight", "complement", "criterion", "lr", "max_epochs", "batch_size",
+                "gradient_clip_value", "verbose")  # fmt: skip
+        visual = self._head.visual if continued else self._visual_settings()
+        of_module = {f"module__{name}": value for name, value in visual.items() if name != "visual_prompts"}
+        return make_net(
+            backbone,
+            names,
+            _seeds(self.random_state, 3),
+            n_labeled=n_labeled,
+            n_pseudo=n_pseudo,
+            n_context=len(self._head.prompts["context_positive"]) if continued else self.n_context,
+            visual_prompts=visual["visual_prompts"],
+            templates=check_template(self.template),
+            net_params={**(self.net_params or {}), **of_module},
+            **{name: getattr(self, name) for name in same},
+        )
 
     # ---------------------------------------------------------------- prediction
 
-    def predict(self, X: Any) -> np.ndarray:
-        """Predict the label of each sample: the class nearest to the positive prompt.
+    def _inflation(self) -> float:
+        # Hard complements are the label's rivals, of which usually one matters.
+        return 0.0 if self._head.complement == "hard" else super()._inflation()
 
-        Parameters
-        ----------
-        X : array-like
-            Embeddings (n, D), images (n, H, W[, 3]) of uint8, or n file paths.
-
-        Returns
-        -------
-        labels : ndarray of shape (n,)
-            Values of ``classes_``.
-
-        Raises
-        ------
-        NotFittedError
-            If the estimator was never fitted.
-        ValueError
-            If X is none of the three forms, not finite, or of another width.
-        """
-        (best,) = self._predict(X, lambda positive, z: [positive.argmax(dim=1)], negative=False)
-        labels: np.ndarray = self.classes_[best]
-        return labels
-
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """Class probabilities softmax(s+ / tau) of the positive prompt.
-
-        Parameters
-        ----------
-        X : array-like
-            Embeddings (n, D), images (n, H, W[, 3]) of uint8, or n file paths.
-
-        Returns
-        -------
-        proba : ndarray of shape (n, C), float32
-            Columns in the order of ``classes_``, all C of them.
-
-        Raises
-        ------
-        NotFittedError, ValueError
-            As `predict`.
-        """
-        (proba,) = self._predict(X, lambda positive, z: [positive.softmax(dim=1)], negative=False)
-        return proba
-
-    def predict_logits(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Logits s+ / tau of the class probabilities, and clean logits z, in one pass.
-
-        Parameters
-        ----------
-        X : array-like
-            Embeddings (n, D), images (n, H, W[, 3]) of uint8, or n file paths.
-
-        Returns
-        -------
-        positive : ndarray of shape (n, C), float32
-            Their softmax is what `predict_proba` returns.
-        z : ndarray of shape (n, C), float32
-            As `clean_logits` returns.
-
-        Raises
-        ------
-        NotFittedError, ValueError
-            As `predict`.
-        """
-        positive, z = self._predict(X, lambda positive, z: [positive, z])
-        return positive, z
-
-    def clean_logits(self, X: Any) -> np.ndarray:
-        """Clean logits z = (s+ - s-) / tau, by which query strategies rank.
-
-        Parameters
-        ----------
-        X : array-like
-            Embeddings (n, D), images (n, H, W[, 3]) of uint8, or n file paths.
-
-        Returns
-        -------
-        z : ndarray of shape (n, C), float32
-            Unlike the probabilities these do not saturate: z reaches +-100.
-
-        Raises
-        ------
-        NotFittedError, ValueError
-            As `predict`.
-        """
-        (z,) = self._predict(X, lambda positive, z: [z])
-        return z
-
-    def predict_clean_proba(self, X: Any) -> np.ndarray:
-        """Clean probability p_k = sigmoid(z_k) of every label (arXiv:2602.04340, Eq. 3).
-
-        It ranks like the probability that label k is right, but is larger by log(C - 1)
-        in the logit where L2 sees one uniform complement; `predict_correct_proba` takes
-        that back.
-
-        Parameters
-        ----------
-        X : array-like
-            Embeddings (n, D), images (n, H, W[, 3]) of uint8, or n file paths.
-
-        Returns
-        -------
-        clean : ndarray of shape (n, C), float32
-            Each in [0, 1]; rows do not sum to one.
-
-        Raises
-        ------
-        NotFittedError, ValueError
-            As `predict`.
-        """
-        (clean,) = self._predict(X, lambda positive, z: [z.sigmoid()])
-        return clean
-
-    def predict_correct_proba(self, X: Any) -> np.ndarray:
-        """Probability that the predicted label is right.
-
-        ``sigmoid(z - log(C - 1))`` at the predicted label z: the minimiser of L2 with
-        uniform complements is inflated by just that term.  With ``complement="hard"`` the
-        complements are the label's rivals, of which usually one matters; the term is 0.
-
-        Parameters
-        ----------
-        X : array-like
-            Embeddings (n, D), images (n, H, W[, 3]) of uint8, or n file paths.
-
-        Returns
-        -------
-        correct : ndarray of shape (n,), float32
-            Each in [0, 1].
-
-        Raises
-        ------
-        NotFittedError, ValueError
-            As `predict`.
-        """
-        return self._predict_with_correct(X)[1]
-
-    def _predict_with_correct(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Predicted labels and P(correct), both (n,), in one pass."""
-        check_is_fitted(self, "classes_")
-        inflation = 0.0 if self._complement == "hard" else math.log(len(self.classes_) - 1)
-
-        def at_prediction(positive: torch.Tensor, z: torch.Tensor) -> list[torch.Tensor]:
-            best = positive.argmax(dim=1, keepdim=True)
-            return [best[:, 0], (z.gather(1, best)[:, 0] - inflation).sigmoid()]
-
-        best, correct = self._predict(X, at_prediction)
-        return self.classes_[best], correct
-
-    def zero_shot_proba(self, X: Any) -> np.ndarray:
-        """Class probabilities of CLIP with the hand-written ``template``; needs no `fit`.
-
-        Parameters
-        ----------
-        X : array-like
-            Embeddings (n, D), images (n, H, W[, 3]) of uint8, or n file paths.
-
-        Returns
-        -------
-        proba : ndarray of shape (n, C), float32
-            Columns in the order of ``classes_``; before `fit`, of the list ``class_names``
-            or of the sorted labels of a mapping.
-
-        Raises
-        ------
-        NotFittedError
-            If ``class_names`` is None and the estimator was never fitted.
-        ValueError
-            As `predict`; and if the template has no ``{}``.
-        """
-        self._check_params()
-        if hasattr(self, "classes_"):
-            names = self._names
-        elif self.class_names is None:
-            raise NotFittedError(
-                f"This {type(self).__name__} has class_names=None and was never fitted, so it "
-                "does not know its classes yet; pass class_names"
-            )
-        else:
-            _, names, _ = resolve_labels(self.class_names, None)
-        check_template(self.template)
-        array, backbone = self._prepare(X, frozen=True)
-        return self._zero_shot(array, backbone, names)
-
-    def _zero_shot(self, array: np.ndarray | Rows, backbone: Backbone, names: list[str]) -> np.ndarray:
-        from .clip.templates import template_embeddings
-        from .nn.inference import by_cosine
-        from .utils.memory import memory_advice
-
-        embeddings = self._encode(array, backbone)
-        with memory_advice("scoring", "free memory that others hold on this device, or device='cpu'"):
-            text = template_embeddings(backbone, names, check_template(self.template))
-            scaled = text * backbone.logit_scale
-            (proba,) = by_cosine(embeddings, scaled, lambda logits: [logits.softmax(dim=1)])
-        return proba
-
-    def transform(self, X: Any) -> np.ndarray:
-        """Unit image embeddings, on which the predictions rest; needs no `fit`.
-
-        Those of the frozen CLIP; after a fit with visual prompts, as these see the images.
-
-        Parameters
-        ----------
-        X : array-like
-            Embeddings (n, D), images (n, H, W[, 3]) of uint8, or n file paths.
-
-        Returns
-        -------
-        embeddings : ndarray of shape (n, D), float32
-            Each of length 1.  Without visual prompts they may be passed to every method in
-            place of X.
-
-        Raises
-        ------
-        ValueError
-            As `predict`.
-        """
-        self._check_params()
-        array, backbone = self._prepare(X)
-        return unit_rows(self._embed(array, backbone))
-
-    def _predict(
-        self, X: Any, reduce: Callable[..., Sequence[torch.Tensor]], negative: bool = True
+    def _reduce(
+        self, embeddings: Any, reduce: Callable[..., Sequence[torch.Tensor]], clean: bool
     ) -> list[np.ndarray]:
-        """What ``reduce`` makes of the logits of X, part by part; see `nn.inference.predict`."""
         from .nn.inference import predict
 
-        check_is_fitted(self, "classes_")
-        array, backbone = self._prepare(X)
-        return predict(self.net_, self._embed(array, backbone), reduce, negative)
+        return predict(self._module(), embeddings, reduce, clean)
 
-    # ---------------------------------------------------------------- input and state
+    def _module(self) -> DualPromptModule:
+        """The module of the last fit; rebuilt at first use after unpickling."""
+        if self._head.is_built:
+            return self._head.module(self._backbone, self._names)
+        from .nn.training import module_settings
 
-    def _load_backbone(self, model_name: str, pretrained: str | None) -> Backbone:
-        from .clip.backbone import load_backbone
+        return self._head.module(self._fitted_backbone(), self._names, **module_settings(self.net_params))
 
-        return load_backbone(model_name, pretrained, self.device, self.precision)
-
-    def _prepare(
-        self,
-        X: Any,
-        refit: bool = False,
-        n_labels: int | None = None,
-        frozen: bool = False,
-        name: str = "X",
-    ) -> tuple[Any, Backbone]:
-        """Return X checked, as embeddings, images or paths, and the CLIP it goes to.
-
-        That is the CLIP of the last fit, whatever the parameters say by now, or the one
-        that they name if there was none or another fit is due.  What can be seen without
-        the CLIP is checked before it is loaded.  ``frozen``: visual prompts play no part.
-        """
-        fitted = "_net" in self.__dict__ and not refit
-        array = check_input(X, self, name)
-        if n_labels is not None and len(array) != n_labels:
-            raise ValueError(
-                f"{name} has {len(array)} rows but {name.replace('X', 'y')} has {n_labels} labels "
-                "(inconsistent numbers of samples); expected one label per row"
-            )
-        visual_prompts = self._visual["visual_prompts"] if fitted else self.visual_prompts
-        if visual_prompts is not None and kind_of(array) == "embeddings" and not frozen:
-            raise ValueError(
-                f"{name} has shape {array.shape}, so it holds embeddings, which "
-                f"visual_prompts={visual_prompts!r} would have to change; expected images "
-                "(n, H, W[, 3]) of uint8 or file paths, or visual_prompts=None"
-            )
-        if fitted:
-            backbone = _module_of(self.net_).text_encoder.backbone
-        else:
-            backbone = self._load_backbone(self.model_name, self.pretrained)
-        if kind_of(array) == "embeddings":
-            check_width(array, backbone, self, name)
-            if hasattr(self, "n_features_in_") and not refit:  # column names, where fit saw some
-                validate_data(self, X, reset=False, skip_check_array=True)
-        return array, backbone
+    def _moving(self, fitted: bool) -> str | None:
+        visual_prompts: str | None = self._head.visual["visual_prompts"] if fitted else self.visual_prompts
+        return visual_prompts
 
     def _embed(self, array: Any, backbone: Backbone) -> Any:
-        """Embeddings (n, D) float32 of a checked X as the classifier sees them."""
-        if "_net" not in self.__dict__ or self._visual["visual_prompts"] is None:
+        if "_head" not in self.__dict__ or self._head.visual["visual_prompts"] is None:
             return self._encode(array, backbone)
         from .clip.embedding import embed, encoding_advice, prefetch
         from .nn.inference import embed_images
 
-        if "_moved_embeddings" not in self.__dict__:  # a fit's own, never pickled
-            self._moved_embeddings = MemoryStore(EMBEDDING_BYTES)
-        source = self._source(array, backbone)
+        if "_prompted_embeddings" not in self.__dict__:  # a fit's own, never pickled
+            self._prompted_embeddings = MemoryStore(EMBEDDING_BYTES)
+        source, module = self._source(array, backbone), self._module()
 
         def forward(batches: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
-            return prefetch(embed_images(self.net_, source.read(batches)))
+            return prefetch(embed_images(module, source.read(batches)))
 
-        store, batch_size = self._moved_embeddings, self.encode_batch_size
+        store, batch_size = self._prompted_embeddings, self.encode_batch_size
         with encoding_advice(backbone, batch_size, "encode_batch_size"):
             embeddings, _ = embed(source, forward, store, batch_size, self.verbose)
         return embeddings
-
-    def _encode(self, array: Any, backbone: Backbone) -> Any:
-        """Embeddings (n, D) float32 of a checked X by the frozen CLIP."""
-        if kind_of(array) == "embeddings":
-            return array
-        from .clip.embedding import encode
-
-        names = ("cache", "cache_folder", "n_jobs", "device")
-        params = {name: getattr(self, name) for name in names}
-        params["size_name"] = "encode_batch_size"
-        return encode(backbone, array, self.encode_batch_size, self.verbose, **params)
 
     def _source(self, array: np.ndarray, backbone: Backbone) -> ImageSource:
         """The images of a checked X, to be read for the towers with visual prompts."""
@@ -893,9 +584,7 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         from .data.augmentation import RandomResizedCropFlip
         from .data.reading import ImageSource, memory_of_pixels
 
-        store: Any = {"memory": memory_of_pixels, None: None}.get(self.cache)
-        if self.cache == "disk":
-            store = disk_cache(self.cache_folder, "pixels", "1", np.uint8)
+        store: Any = memory_of_pixels if self.cache == "memory" else disk_cache(self.cache, "pixels", "1", np.uint8)
         augment: Any = self.augment
         if augment == "auto":
             augment = RandomResizedCropFlip(backbone.preprocessing.size)
@@ -908,262 +597,113 @@ class DualPromptClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             pin=is_cuda(backbone),
         )
 
+    # ---------------------------------------------------------------- state
+
     @property
     def net_(self) -> NeuralNetClassifier:
         """The trained `skorch.NeuralNetClassifier`; rebuilt at first use after unpickling."""
-        if "_net" not in self.__dict__:
+        if "_head" not in self.__dict__:
             raise AttributeError(f"this {type(self).__name__} is not fitted yet: it has no net_")
-        if isinstance(self._net, dict):
-            import torch
+        if "_net" not in self.__dict__:
+            from .nn.module import module_of
 
-            prompts = {name: torch.from_numpy(value) for name, value in self._net.items()}
-            n_context = len(prompts["context_positive"])
-            backbone = self._load_backbone(*self._clip)
-            self._check_clip(backbone)
-            text_encoder = self._text_encoder(backbone, self._names, n_context)
-            net = self._make_net(text_encoder, self._visual, n_samples=1, seeds=(0, 0, 0))
-            _module_of(net).load_state_dict(prompts)
+            net = self._make_net(self._fitted_backbone(), self._names, 1, continued=True)
+            module_of(net).load_state_dict(self._module().state_dict())
             net.history = self.history_
             self._net = net
         return self._net
 
-    def _check_clip(self, backbone: Backbone) -> None:
-        """Refuse a CLIP that is not the one of the file that this was loaded from, if it was."""
-        from .utils.persistence import describe_versions
-
-        if "_saved_clip" in self.__dict__:
-            versions = getattr(self, "saved_with_", None)
-            shown = f", saved with {describe_versions(versions)}" if versions else ""
-            backbone.check_identity(self._saved_clip, shown)
-
     @property
     def coef_(self) -> np.ndarray:
         """Weights (C, D) of the linear classifier that this is on its own embeddings."""
-        module = _module_of(self.net_).eval()
-        scale = module.text_encoder.backbone.logit_scale
-        return (module.text_embeddings()[0] * scale).float().cpu().numpy()
+        if "_head" not in self.__dict__:
+            raise AttributeError(f"this {type(self).__name__} is not fitted yet: it has no coef_")
+        module = self._module().eval()
+        return (module.text_embeddings()[0] * module.backbone.logit_scale).float().cpu().numpy()
 
     def __getstate__(self) -> dict[str, Any]:
-        state: dict[str, Any] = super().__getstate__().copy()
-        state.pop("_moved_embeddings", None)
-        if not isinstance(state.get("_net", {}), dict):
-            # The prompts are all there is to keep: the backbone is loaded by name, the
-            # optimizer starts anew, and the losses of single steps would outgrow both.
-            module = _module_of(state["_net"])
-            state["_net"] = {
-                name: value.detach().cpu().numpy() for name, value in module.state_dict().items()
-            }
+        # The prompts are all there is to keep: the backbone is loaded by name, the
+        # optimizer starts anew, and the losses of single steps would outgrow both.
+        state = super().__getstate__()
+        for name in ("_net", "_prompted_embeddings"):
+            state.pop(name, None)
         if "history_" in state:
-            history = type(state["history_"])()
-            history.extend({**row, "batches": []} for row in state["history_"])
-            state["history_"] = history
+            state["history_"] = _history(state["history_"], with_batches=False)
         return state
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the fitted estimator to a file that holds no code and no weights of the CLIP.
-
-        One .npz file of plain arrays and a JSON text: prompts, classes, parameters, losses per
-        epoch, versions of packages, and a checksum of the CLIP's weights, which `load` compares.
-        A file that is there is replaced at once.  ``cache_folder`` is not in it.
+    def restore_state(
+        self, settings: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+    ) -> DualPromptClassifier:
+        """Become the fitted estimator of `fitted_state`; the losses of its fit are gone.
 
         Parameters
         ----------
-        path : str or path-like
-            File to write; taken as it is, whatever its suffix.
-
-        Raises
-        ------
-        NotFittedError
-            If the estimator was never fitted.
-        ValueError
-            If a parameter has become invalid since the fit, or there is no such folder.
-
-        See Also
-        --------
-        load : Reads the file.
-
-        Examples
-        --------
-        >>> import tempfile
-        >>> from pathlib import Path
-        >>> from modal_clip_dual import DualPromptClassifier
-        >>> from modal_clip_dual.data import load_digits_images
-        >>> X, y, class_names = load_digits_images().values()
-        >>> clf = DualPromptClassifier(
-        ...     class_names, model_name="demo", pretrained="bundled", max_epochs=2
-        ... ).fit(X[:60], y[:60])
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     clf.save(Path(folder, "digits.npz"))
-        ...     loaded = DualPromptClassifier.load(Path(folder, "digits.npz"))
-        >>> bool((loaded.predict_proba(X) == clf.predict_proba(X)).all())
-        True
-        """
-        from .utils.persistence import check_target, plain, plain_params, write_state
-
-        check_is_fitted(self, "classes_")
-        self._check_params()
-        path = check_target(path)
-        fit, arrays = self._saved_prompts()
-        arrays = {f"prompt.{name}": value for name, value in arrays.items()}
-        for name in ("pseudo_rows_", "pseudo_labels_"):
-            if hasattr(self, name):
-                arrays[name] = plain(getattr(self, name))
-        settings = {
-            "estimator": plain_params(self, without=NOT_SAVED),
-            "fit": fit,
-            "history": [_plain_entries(row) for row in self.history_],
-            "n_features_in": getattr(self, "n_features_in_", None),
-            "feature_names_in": list(getattr(self, "feature_names_in_", [])),
-        }
-        write_state(path, "classifier", settings, arrays)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str], **params: Any) -> DualPromptClassifier:
-        """Read an estimator that `save` wrote; it predicts as the saved one did, bit for bit.
-
-        The CLIP is loaded at first use, by name.  If its weights are not those that the prompts
-        were trained with, that first use raises ValueError; reading ``net_`` is one.
-
-        Parameters
-        ----------
-        path : str or path-like
-            A file of `save`.  It may come from a stranger: it can choose the parameters, among
-            them which CLIP is loaded, but nothing in it is run.
-        **params
-            Parameters that replace saved ones, such as ``device="cpu"``, or ``model_name`` where
-            a CLIP has moved to another folder.  Those that were no plain values, such as a callable
-            ``augment`` or classes in ``net_params``, are not in the file and have to be passed.
+        settings, arrays
+            As `fitted_state` returned them; arrays of other names are left aside.
 
         Returns
         -------
-        estimator : DualPromptClassifier
+        self : DualPromptClassifier
 
         Raises
         ------
-        FileNotFoundError
-            If there is no such file.
-        ValueError
-            If it is no file of `save`, is damaged or newer than this version of the package, or
-            a parameter is missing or does not fit.
-
-        See Also
-        --------
-        save : Writes the file, with an example.
+        KeyError, TypeError, ValueError
+            If something is missing or does not fit; the estimator is as it was then.
         """
-        from .utils.persistence import read_state
+        super().restore_state(settings, arrays)
+        self.history_ = _history([])
+        return self
 
-        settings, arrays = read_state(path, "classifier")
-        try:
-            missing = set(settings["estimator"]["missing"]) - set(params)
-            unknown = {*settings["estimator"]["params"], *missing} - set(cls._get_param_names())
-        except (KeyError, TypeError, AttributeError) as error:
-            raise _damaged(path, error) from error
-        if unknown:
-            raise ValueError(f"path={str(path)!r} has parameters that do not exist here: {sorted(map(str, unknown))}")
-        if missing:
-            example = ", ".join(f"{name}=..." for name in sorted(missing))
-            raise ValueError(
-                f"path={str(path)!r} cannot hold the saved {', '.join(sorted(missing))}, no plain "
-                f"value; pass what it was: {cls.__name__}.load(path, {example})"
-            )
-        estimator = cls._from_saved(path, settings, params)
-        estimator._check_params()
-        try:
-            return estimator._restore_saved(settings, arrays, params)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise _damaged(path, error) from error
+    def _extra_state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        settings, arrays = super()._extra_state()
+        settings["history"] = [_plain_entries(row) for row in self.history_]
+        names = [name for name in ("pseudo_rows_", "pseudo_labels_") if hasattr(self, name)]
+        return settings, {**arrays, **{name: plain(getattr(self, name)) for name in names}}
+
+    def _restore_extra(self, settings: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+        super()._restore_extra(settings, arrays)
+        self.history_ = _history(settings["history"], with_batches=False)
+        if "pseudo_labels_" in arrays:
+            self.pseudo_rows_ = arrays["pseudo_rows_"]
+            self.pseudo_labels_ = arrays["pseudo_labels_"].astype(self.classes_.dtype)
 
     @classmethod
-    def _from_saved(
-        cls, path: str | os.PathLike[str], settings: dict[str, Any], params: dict[str, Any]
-    ) -> DualPromptClassifier:
-        from .utils.persistence import params_of
+    def params_from(cls, saved: dict[str, Any]) -> dict[str, Any]:
+        """Return constructor arguments of what `saved_params` returned, by version 0.1.0 too.
 
-        try:
-            return cls(**params_of(settings["estimator"], without=NOT_SAVED) | params)
-        except (KeyError, ValueError) as error:  # TypeError: an argument of load that does not exist
-            raise _damaged(path, error) from error
+        Parameters
+        ----------
+        saved : dict
+            It may come from a stranger's file.
 
-    def _restore_saved(
-        self, settings: dict[str, Any], arrays: dict[str, np.ndarray], params: dict[str, Any]
-    ) -> DualPromptClassifier:
-        """All that `save` wrote, but the parameters."""
-        prompts = {k.removeprefix("prompt."): v for k, v in arrays.items() if k.startswith("prompt.")}
-        self._restore_prompts(settings["fit"], prompts)
-        if not all(prompts[f"context_{name}"].ndim == 2 for name in ("positive", "negative")):
-            raise ValueError("contexts are no matrices")
-        if self.classes_.shape != (len(self._names),) or not all(isinstance(n, str) for n in self._names):
-            raise ValueError("classes and names do not match")
-        if {type(self._saved_clip[name]) for name in ("precision", "weights", "preprocessing")} != {str}:
-            raise ValueError("no checksum")
-        if not {"visual_prompts", "n_visual_tokens", "prompt_depth"} <= set(self._visual):
-            raise ValueError("no settings of visual prompts")
-        name, tag = self._clip
-        self._clip = (params.get("model_name", name), params.get("pretrained", tag))
-        self.saved_with_ = dict(settings["versions"])
-        self.history_.extend({**row, "batches": []} for row in settings["history"])
-        if settings["n_features_in"] is not None:
-            self.n_features_in_ = int(settings["n_features_in"])
-        if settings["feature_names_in"]:
-            self.feature_names_in_ = np.array(settings["feature_names_in"], dtype=object)
-        for name in ("pseudo_rows_", "pseudo_labels_"):
-            if name in arrays:
-                setattr(self, name, arrays[name])
-        if "pseudo_labels_" in arrays:
-            self.pseudo_labels_ = self.pseudo_labels_.astype(self.classes_.dtype)
-        return self
+        Returns
+        -------
+        params : dict
 
-    def _saved_prompts(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """What was fitted, as plain settings and arrays: the inverse of `_restore_prompts`."""
-        clip = self.__dict__.get("_saved_clip")  # not loaded yet, or found to be the same
-        settings = {
-            "classes": self.classes_.tolist(),
-            "classes_dtype": self.classes_.dtype.str,
-            "names": self._names,
-            "complement": self._complement,
-            "visual": {k: v.item() if isinstance(v, np.generic) else v for k, v in self._visual.items()},
-            "clip": list(self._clip),
-            "clip_identity": clip or _module_of(self.net_).text_encoder.backbone.identity(),
-        }
-        return settings, self.__getstate__()["_net"]
-
-    def _restore_prompts(
-        self, settings: dict[str, Any], prompts: Mapping[str, np.ndarray]
-    ) -> DualPromptClassifier:
-        """Become the fitted estimator of `_saved_prompts`; the losses of its fit are gone."""
-        from skorch.history import History
-
-        dtype = settings.get("classes_dtype", "")
-        known = re.fullmatch(r"[<>|=]([biuf][1248]|O)", dtype)  # texts are as wide as they are
-        self.classes_ = np.array(settings["classes"], dtype=dtype if known else None)
-        self.history_ = History()
-        self._names = settings["names"]
-        self._complement = settings["complement"]
-        self._visual = settings["visual"]
-        self._clip = tuple(settings["clip"])
-        for name in FIT_ONLY:
-            self.__dict__.pop(name, None)
-        if "clip_identity" in settings:
-            self._saved_clip = dict(settings["clip_identity"])
-        self._net = dict(prompts)
-        return self
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.three_d_array = True
-        tags.input_tags.string = True
-        tags.transformer_tags.preserves_dtype = []  # always float32
-        return tags
+        Raises
+        ------
+        ValueError
+            If there are parameters that do not exist, or a folder that a file may not choose.
+        """
+        params = dict(saved["params"])
+        if "text_encoding" in params or "momentum" in params:
+            params.pop("cache_folder", None)
+            moved = {name: params.pop(name) for name in MOVED if name in params}
+            changed = {MOVED[name][0]: value for name, value in moved.items() if value != MOVED[name][1]}
+            if changed and "net_params" not in saved["missing"]:
+                params["net_params"] = {**changed, **(params.get("net_params") or {})}
+        missing = [name for name in saved["missing"] if name != "cache_folder"]
+        return super().params_from({"params": params, "missing": missing})
 
 
-def _module_of(net: NeuralNetClassifier) -> DualPromptModule:
-    from .nn.module import module_of  # loads torch
+def _history(rows: Any, with_batches: bool = True) -> Any:
+    """A skorch History of rows, their epochs numbered from 1."""
+    from skorch.history import History
 
-    return module_of(net)
-
-
-def _damaged(path: Any, error: Exception) -> ValueError:
-    return ValueError(f"path={str(path)!r} is no saved classifier, or damaged ({error!r})")
+    history = History()
+    extra: dict[str, Any] = {} if with_batches else {"batches": []}
+    history.extend({**row, "epoch": k + 1, **extra} for k, row in enumerate(rows))
+    return history
 
 
 def _plain_entries(row: dict[str, Any]) -> dict[str, Any]:

@@ -42,12 +42,10 @@ class CLIPImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         for 512 files and more, else none.  Integers and None as in joblib.  Inside
         ``joblib.parallel_config`` with the backend of another library (Dask, Ray, Spark)
         the workers of that engine encode whole chunks of X, each with a CLIP of its own.
-    cache : {"memory", "disk"} or None, default="memory"
-        Where embeddings are kept, so that an image that was encoded before is not read
-        again.  ``"memory"``: in this process, up to 1 GiB per model.  ``"disk"``: there and
-        in ``cache_folder``, for every later process.
-    cache_folder : str or path-like or None, default=None
-        Folder of ``cache="disk"``; None is ``modal_clip_dual`` in the user's cache folder.
+    cache : {"memory", "disk"}, path-like or None, default="memory"
+        Cache for embeddings, so that an image that was encoded before is not read
+        again.  ``"memory"`` is this process's, up to 1 GiB per model.  ``"disk"`` keeps them for every
+        later process, too, in ``modal_clip_dual`` in the user's cache folder, and a path in that folder.
     device : str, default="auto"
         A torch device; ``"auto"`` takes CUDA where there is one.
     precision : str, default="auto"
@@ -97,8 +95,7 @@ class CLIPImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         *,
         batch_size: int = 256,
         n_jobs: int | str | None = "auto",
-        cache: str | None = "memory",
-        cache_folder: str | os.PathLike[str] | None = None,
+        cache: str | os.PathLike[str] | None = "memory",
         device: str = "auto",
         precision: str = "auto",
         verbose: int = 1,
@@ -108,7 +105,6 @@ class CLIPImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         self.batch_size = batch_size
         self.n_jobs = n_jobs
         self.cache = cache
-        self.cache_folder = cache_folder
         self.device = device
         self.precision = precision
         self.verbose = verbose
@@ -173,7 +169,6 @@ class CLIPImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
             self.batch_size,
             self.verbose,
             cache=self.cache,
-            cache_folder=self.cache_folder,
             n_jobs=self.n_jobs,
             device=self.device,
         )
@@ -181,7 +176,7 @@ class CLIPImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
     def _prepare(self, X: Any) -> tuple[np.ndarray, Backbone]:
         """X checked, and the CLIP; what can be seen without the CLIP is checked first."""
         self._validate_params()
-        check_cache(self.cache, self.cache_folder, self.n_jobs)
+        check_cache(self.cache, self.n_jobs)
         array = check_input(X, self)
         backbone = self._load_backbone()
         if kind_of(array) == "embeddings":

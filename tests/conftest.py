@@ -130,10 +130,23 @@ def embeddings(digits):
     return make_classifier(digits).transform(digits.images)
 
 
+# Short names of tests for arguments of the net's parts.
+PARTS = {
+    "n_visual_tokens": "module__n_visual_tokens", "prompt_depth": "module__prompt_depth",
+    "detach_positive": "module__detach_positive", "text_encoding": "module__text_encoding",
+    "text_batch_size": "module__text_batch_size", "momentum": "optimizer__momentum",
+    "weight_decay": "optimizer__weight_decay", "pseudo_batch_size": "iterator_train__pseudo_batch_size",
+}  # fmt: skip
+
+
 def make_classifier(digits, **params):
     from modal_clip_dual import DualPromptClassifier
 
     params = {"max_epochs": 5, "device": "cpu", "random_state": 0} | params
+    parts = {name: params.pop(name) for name in PARTS if name in params}
+    if parts:
+        named = {PARTS[name]: value for name, value in parts.items()}
+        params["net_params"] = named | (params.get("net_params") or {})
     return DualPromptClassifier(
         digits.class_names, model_name="demo", pretrained="bundled", **params
     )

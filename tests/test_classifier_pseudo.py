@@ -12,7 +12,7 @@ from skorch.dataset import Dataset
 
 from modal_clip_dual import DualPromptClassifier, mine_confident, negative_prompt_sampling
 from modal_clip_dual.nn.batches import PairedBatches
-from modal_clip_dual.nn.losses import DualPromptLoss
+from modal_clip_dual.nn.criteria.dual import DualPromptLoss
 
 
 @pytest.fixture

@@ -290,7 +290,7 @@ def test_cache_saves_reading_files(visual, labelled, tmp_path, monkeypatch, cach
 
 def test_frozen_classifier_uses_the_disk_cache(classifier, labelled, tmp_path, demo, monkeypatch):
     demo.embedding_cache.clear()
-    disk = {"cache": "disk", "cache_folder": tmp_path}
+    disk = {"cache": tmp_path}
     first = classifier(**disk).fit(*labelled).predict_proba(labelled[0])
     demo.embedding_cache.clear()
     monkeypatch.setattr(Backbone, "encode_images", None)
@@ -346,7 +346,7 @@ def test_threads_share_one_backbone(visual, labelled, digits, classifier):
     results: list = []
 
     def score(clf, k):
-        clf.__dict__.pop("_moved_embeddings", None)
+        clf.__dict__.pop("_prompted_embeddings", None)
         results.append((k, clf.clean_logits(X)))
 
     threads = [threading.Thread(target=score, args=((moved, plain)[k % 2], k % 2)) for k in range(6)]

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from modal_clip_dual.__main__ import build_parser
+from modal_clip_dual.cli import build_parser
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

@@ -199,7 +199,7 @@ def test_encoder_refuses_other_x(make, paths):
 @pytest.mark.parametrize("kind", ["images", "paths"])
 def test_disk_cache_serves_the_next_process(make, images, paths, backbone, encoded, tmp_path, kind):
     X = images if kind == "images" else paths
-    disk = {"cache": "disk", "cache_folder": tmp_path / "cache"}
+    disk = {"cache": tmp_path / "cache"}
     first = make(**disk).transform(X)
     assert sum(encoded) == 7
     backbone.embedding_cache.clear()  # as in a new process
@@ -207,7 +207,7 @@ def test_disk_cache_serves_the_next_process(make, images, paths, backbone, encod
         patch.setattr(reading, "read_image", None)  # reads no image
         np.testing.assert_array_equal(make(**disk).transform(X), first)
     assert sum(encoded) == 7
-    make(cache_folder=tmp_path / "other", cache="disk").transform(X)
+    make(cache=tmp_path / "other").transform(X)
     assert sum(encoded) == 7  # still in memory, and now on disk there too
     assert len(list((tmp_path / "other").iterdir())) == 1
 
@@ -225,7 +225,7 @@ def test_cache_of_other_weights_precision_or_preprocessing_is_not_used(
     from conftest import write_checkpoint
 
     folder = write_checkpoint(tmp_path / "model", "custom", seed=0)
-    disk = {"cache": "disk", "cache_folder": tmp_path / "cache", "device": "cpu"}
+    disk = {"cache": tmp_path / "cache", "device": "cpu"}
 
     def files():
         return len(list((tmp_path / "cache").iterdir()))
@@ -263,7 +263,7 @@ def encode(self, pixels):
     return original(self, pixels)
 Backbone.encode_images = encode
 encoder = CLIPImageEncoder({backbone.model_name!r}, None, batch_size=2, device="cpu",
-                           cache="disk", cache_folder={str(tmp_path / "cache")!r})
+                           cache={str(tmp_path / "cache")!r})
 encoder.transform({paths!r})
 """
     process = subprocess.run([sys.executable, "-c", code], timeout=120)
@@ -277,7 +277,7 @@ encoder.transform({paths!r})
             "encode_images",
             lambda self, batch: sizes.append(len(batch)) or original(self, batch),
         )
-        actual = make(cache="disk", cache_folder=tmp_path / "cache").transform(paths)
+        actual = make(cache=tmp_path / "cache").transform(paths)
     np.testing.assert_allclose(actual, expected, atol=1e-6)
     assert 1 <= sum(sizes) <= 5  # at least the first batch of two was there
 
@@ -311,7 +311,7 @@ def test_dask_workers_encode(make, backbone, images, paths, encoded, dask_client
     """Chunks of paths are encoded in the engine's processes, by a CLIP of their own."""
     expected = encode(backbone, images)
     encoded.clear()
-    disk = {"cache": "disk", "cache_folder": tmp_path / "cache"}
+    disk = {"cache": tmp_path / "cache"}
     for X in (paths, images):
         backbone.embedding_cache.clear()
         with parallel_config(backend="dask"):

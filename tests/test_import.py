@@ -25,7 +25,7 @@ HEAVY = ("torch", "open_clip", "skorch", "modAL", "sklearn", "pandas", "numpy", 
             "from modal_clip_dual import negative_prompt_sampling",
             ("torch", "open_clip", "skorch", "modAL", "matplotlib"),
         ),
-        ("from modal_clip_dual.__main__ import build_parser; build_parser()", HEAVY),
+        ("from modal_clip_dual.cli import build_parser; build_parser()", HEAVY),
     ],
 )
 def test_imports_wait_for_their_use(statement, absent):
@@ -48,7 +48,7 @@ def test_type_checkers_see_what_is_imported():
     """Stubs name everything once, each where it is; the marker of PEP 561 is installed with them."""
     root = files("modal_clip_dual")
     assert (root / "py.typed").is_file()
-    for package in ("", ".data", ".evaluation", ".strategies"):
+    for package in ("", ".data", ".evaluation", ".evaluation.plots", ".strategies"):
         module = import_module(f"modal_clip_dual{package}")
         stub = (root.joinpath(*package.split(".")[1:]) / "__init__.pyi").read_text(encoding="utf-8")
         names = re.findall(r"(\w+) as \1\b", stub)

@@ -26,9 +26,9 @@ from modal_clip_dual import (
     negative_prompt_sampling,
 )
 from modal_clip_dual.clip.backbone import Backbone
-from modal_clip_dual.evaluation import compare
+from modal_clip_dual.evaluation import results
 from modal_clip_dual.nn import inference
-from modal_clip_dual.nn.losses import DualPromptLoss
+from modal_clip_dual.nn.criteria.dual import DualPromptLoss
 from modal_clip_dual.utils import memory
 from modal_clip_dual.utils.persistence import write_state
 from modal_clip_dual.utils.rollback import unchanged_on_error
@@ -148,7 +148,7 @@ def test_ctrl_c_in_encoding_keeps_what_is_whole(
         X = [str(tmp_path / f"{k}.png") for k in range(24)]
         for path, image in zip(X, digits.images):
             Image.fromarray(image).save(path)
-    clf = classifier(encode_batch_size=4, cache="disk", cache_folder=tmp_path / "cache")
+    clf = classifier(encode_batch_size=4, cache=tmp_path / "cache")
     encode, calls = Backbone.encode_images, []
 
     def interrupted(backbone, pixels):
@@ -245,7 +245,7 @@ def test_ctrl_c_anywhere_in_a_round_of_the_loop(classifier, embeddings, digits, 
     X, y = embeddings[:N], digits.target[:N]
 
     def make():
-        return DualPromptLearner(classifier(max_epochs=1), X, n_pseudo=2, y_pool=y)
+        return DualPromptLearner(classifier(max_epochs=1), X, n_per_class=2, y_pool=y)
 
     def play(learner, interrupt):
         for round_ in range(3):
@@ -270,7 +270,7 @@ def test_ctrl_c_anywhere_in_a_round_of_the_loop(classifier, embeddings, digits, 
             patch.setattr(DualPromptLoss, "forward", raising(KeyboardInterrupt()))
         elif where == "_record":
             interrupt = raising(KeyboardInterrupt())
-            patch.setattr(type(learner.estimator), "_predict_with_correct", interrupt)
+            patch.setattr(type(learner.estimator), "predict_with_confidence", interrupt)
         else:
             record = type(learner)._record
 
@@ -289,7 +289,7 @@ def test_ctrl_c_anywhere_in_a_round_of_the_loop(classifier, embeddings, digits, 
 @pytest.mark.parametrize("where", ["fit_unlabeled", "_record"])
 def test_ctrl_c_in_round_zero(classifier, embeddings, digits, where, monkeypatch):
     X = embeddings[:N]
-    learner = DualPromptLearner(classifier(max_epochs=1), X, n_pseudo=2)
+    learner = DualPromptLearner(classifier(max_epochs=1), X, n_per_class=2)
     owner = type(learner.estimator if where == "fit_unlabeled" else learner)
     with monkeypatch.context() as patch:
         patch.setattr(owner, where, raising(KeyboardInterrupt()))
@@ -297,7 +297,7 @@ def test_ctrl_c_in_round_zero(classifier, embeddings, digits, where, monkeypatch
             learner.query(n_instances=3)
     assert not hasattr(learner, "log_")
     assert not hasattr(learner.estimator, "classes_")
-    expected = DualPromptLearner(classifier(max_epochs=1), X, n_pseudo=2).query(n_instances=3)[0]
+    expected = DualPromptLearner(classifier(max_epochs=1), X, n_per_class=2).query(n_instances=3)[0]
     np.testing.assert_array_equal(learner.query(n_instances=3)[0], expected)
     assert [record["round"] for record in learner.log_] == [0]
 
@@ -414,7 +414,7 @@ def full_disk(*args, **kwargs):
 def test_full_disk_leaves_the_saved_state_whole(classifier, embeddings, digits, tmp_path, monkeypatch):
     X, y = embeddings[:N], digits.target[:N]
     path = tmp_path / "state.npz"
-    learner = DualPromptLearner(classifier(max_epochs=1), X, n_pseudo=0, path=path)
+    learner = DualPromptLearner(classifier(max_epochs=1), X, n_per_class=0, path=path)
     rows, instances = learner.query(n_instances=5)
     saved = path.read_bytes()
     with monkeypatch.context() as patch:
@@ -433,7 +433,7 @@ def test_full_disk_leaves_the_saved_state_whole(classifier, embeddings, digits, 
 def test_full_disk_after_a_training(classifier, embeddings, digits, tmp_path, monkeypatch):
     X, y = embeddings[:N], digits.target[:N]
     path = tmp_path / "state.npz"
-    learner = DualPromptLearner(classifier(max_epochs=1), X, n_pseudo=0, path=path)
+    learner = DualPromptLearner(classifier(max_epochs=1), X, n_per_class=0, path=path)
     rows, instances = learner.query(n_instances=5)
     calls, fsync = [], os.fsync
 
@@ -466,7 +466,7 @@ def test_full_disk_while_a_state_is_written(tmp_path, monkeypatch):
 
 def test_full_disk_leaves_tables_and_finished_runs_whole(tmp_path, monkeypatch):
     frame = pd.DataFrame({"seed": range(5), "accuracy": np.linspace(0, 1, 5)})
-    compare.write_table(frame, tmp_path)
+    results.write_table(frame, tmp_path)
     saved = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
 
     def half(self, target, **kwargs):
@@ -475,7 +475,7 @@ def test_full_disk_leaves_tables_and_finished_runs_whole(tmp_path, monkeypatch):
 
     monkeypatch.setattr(pd.DataFrame, "to_csv", half)
     with pytest.raises(OSError, match=r"No space left.*before is whole.*results\.csv"):
-        compare.write_table(frame, tmp_path)
+        results.write_table(frame, tmp_path)
     monkeypatch.undo()
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == saved
 
@@ -501,7 +501,7 @@ def test_full_disk_in_the_middle_of_a_comparison(embeddings, digits, tmp_path, m
         writerow = full_disk
 
     with monkeypatch.context() as patch:
-        patch.setattr(compare.csv, "writer", Full)
+        patch.setattr(results.csv, "writer", Full)
         with pytest.raises(OSError, match=r"No space left.*finished runs are whole.*seed|partial"):
             run([0, 1])
     pd.testing.assert_frame_equal(read_results(tmp_path), first)
@@ -563,7 +563,7 @@ def test_loss_that_was_never_finite(classifier, labelled):
 
 def test_diverging_loop_goes_on_with_the_last_good_prompts(classifier, embeddings, digits):
     X, y = embeddings[:N], digits.target[:N]
-    learner = DualPromptLearner(classifier(max_epochs=1), X, n_pseudo=0)
+    learner = DualPromptLearner(classifier(max_epochs=1), X, n_per_class=0)
     rows, instances = learner.query(n_instances=6)
     learner.teach(instances, y[rows])
     good = learner.predict_proba(X)

@@ -79,7 +79,7 @@ def test_frozen_images_are_encoded_once_for_all_rounds_and_epochs(
     classifier, digits, images, n_pseudo
 ):
     pool = digits.images[:300]
-    learner = DualPromptLearner(classifier(max_epochs=2), pool, n_pseudo=n_pseudo)
+    learner = DualPromptLearner(classifier(max_epochs=2), pool, n_per_class=n_pseudo)
     learner.run(digits.target[:300], protocol=Protocol(3, per_class=1))
     learner.estimator.transform(pool)
     assert sum(images) == distinct(pool)
@@ -89,7 +89,7 @@ def test_one_forward_per_image_and_round_with_visual_prompts(classifier, digits,
     """Probabilities, scores, embeddings and mining come from the same pass."""
     pool = digits.images[:200]
     clf = classifier(visual_prompts="vpt-deep", augment=None, n_visual_tokens=2, max_epochs=1)
-    learner = DualPromptLearner(clf, pool, n_pseudo=2)
+    learner = DualPromptLearner(clf, pool, n_per_class=2)
     learner.start()
     for _ in range(2):
         rows, _ = learner.query(n_instances=10)

@@ -206,7 +206,7 @@ def test_other_precision_of_the_same_clip(replaced, digits, path, nothing_loaded
 def test_resumed_learner_refuses_another_clip(replaced, digits, path, tmp_path):
     clf, replace, _ = replaced
     X = digits.images[:30]
-    DualPromptLearner(clone(clf), X, n_pseudo=1, path=tmp_path / "loop.npz").start()
+    DualPromptLearner(clone(clf), X, n_per_class=1, path=tmp_path / "loop.npz").start()
     DualPromptLearner.resume(tmp_path / "loop.npz", X).predict(X)
     replace(seed=1)
     with pytest.raises(ValueError, match="other weights"):
@@ -234,7 +234,7 @@ def test_parameters_that_are_no_plain_values(classifier, digits, embeddings, pat
 
 
 def test_folder_of_the_cache_is_not_taken_from_a_file(classifier, digits, embeddings, path, tmp_path):
-    clf = classifier(max_epochs=1, cache="disk", cache_folder=tmp_path / "cache")
+    clf = classifier(max_epochs=1, cache=tmp_path / "cache")
     clf.fit(embeddings[:20], digits.target[:20]).save(path)
     assert DualPromptClassifier.load(path).cache_folder is None
     assert DualPromptClassifier.load(path, cache_folder=tmp_path).cache_folder == tmp_path

@@ -9,7 +9,7 @@ import pytest
 from scipy.special import expit, softmax
 
 import modal_clip_dual
-from modal_clip_dual.__main__ import build_parser
+from modal_clip_dual.cli import build_parser
 from modal_clip_dual.evaluation.report import AUROCS
 from modal_clip_dual.scores import SCORES
 

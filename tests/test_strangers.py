@@ -337,9 +337,9 @@ def test_odd_names(digits, classifier, tmp_path, monkeypatch, name):
     check_files(X)
     assert read_image(X, 0).size == (8, 8)
     assert len(image_key(X, 0)) == 16
-    clf = classifier(cache="disk", cache_folder=tmp_path / "cache", verbose=0)
+    clf = classifier(cache=tmp_path / "cache", verbose=0)
     np.testing.assert_allclose(clf.transform([name]), clf.transform(digits.images[:1]), atol=1e-6)
-    learner = DualPromptLearner(clf.set_params(max_epochs=1), [name] * 12, path="s", n_pseudo=1).start()
+    learner = DualPromptLearner(clf.set_params(max_epochs=1), [name] * 12, path="s", n_per_class=1).start()
     resumed = DualPromptLearner.resume("s")
     assert resumed.X_pool == [os.path.abspath(name)] * 12 == [os.path.abspath(p) for p in learner._pool]
 
@@ -374,7 +374,7 @@ SCRIPT = "<script>alert(1)</script>"
 def test_html_is_escaped(embeddings):
     names = [f"{SCRIPT} {k}" for k in range(10)]
     clf = DualPromptClassifier(names, model_name="demo", pretrained="bundled", max_epochs=1, device="cpu")
-    learner = DualPromptLearner(clf, embeddings[:30], n_pseudo=1).start()
+    learner = DualPromptLearner(clf, embeddings[:30], n_per_class=1).start()
     learner.estimator.__class__ = type(SCRIPT, (DualPromptClassifier,), {})
     for shown in (learner, DualPromptLearner(learner.estimator, embeddings[:30])):
         assert SCRIPT not in shown._repr_mimebundle_().get("text/html", "")
@@ -399,11 +399,11 @@ def test_tables_are_escaped():
 
 
 def test_csv_is_quoted(tmp_path):
-    from modal_clip_dual.evaluation.compare import _RoundFile
+    from modal_clip_dual.evaluation.results import RoundFile
 
     names = {"data": 'a,"b"\n=1+1', "estimator": "x;y\r", "learner": "'", "strategy": SCRIPT, "seed": 3}
     (tmp_path / "runs").mkdir()
-    file = _RoundFile(tmp_path / "runs" / "a.csv")
+    file = RoundFile(tmp_path / "runs" / "a.csv")
     for round_ in range(2):
         file.write({**names, "round": round_, "accuracy": 0.1})
     file.finish()

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+FIRST_QUERIES = ("strategy", "random")
+
 
 @dataclass(frozen=True)
 class Protocol:
-    """How many samples are labelled when.
+    """How many samples are labeled when.
 
     Parameters
     ----------
     n_rounds : int
-        Rounds of labelling.
+        Rounds of labeling.
     fraction : float, default=None
         Labels per round as a fraction of the pool.
     per_class : int, default=None
         Labels per round as a multiple of the number of classes; in place of ``fraction``.
-    random_first_query : bool, default=False
-        Choose the first round's samples at random.
-    reported_rounds : tuple of int, default=()
-        Rounds whose accuracy is reported; all if empty.
+    first_query : {"strategy", "random"}, default="strategy"
+        How the first round's samples are chosen.
 
     See Also
     --------
@@ -38,8 +38,7 @@ class Protocol:
     n_rounds: int
     fraction: float | None = None
     per_class: int | None = None
-    random_first_query: bool = False
-    reported_rounds: tuple[int, ...] = ()
+    first_query: str = "strategy"
 
     def n_instances(self, n_pool: int, n_classes: int) -> int:
         """Return the number of labels per round.
@@ -70,8 +69,22 @@ class Protocol:
 
 PROTOCOLS = {
     # arXiv 2602.04340: tables at 1, 2 and 5% of the pool
-    "paper": Protocol(n_rounds=6, fraction=0.01, reported_rounds=(1, 2, 5)),
-    "1pct": Protocol(n_rounds=6, fraction=0.01, reported_rounds=(1, 2, 5)),
+    "paper": Protocol(n_rounds=6, fraction=0.01),
     # PCB, CVPR 2024, arXiv 2311.11178
-    "pcb": Protocol(n_rounds=8, per_class=1, random_first_query=True),
+    "pcb": Protocol(n_rounds=8, per_class=1, first_query="random"),
 }
+
+
+def protocol_of(protocol: str | Protocol) -> Protocol:
+    """Return a protocol, or the one of a name.
+
+    Raises
+    ------
+    ValueError
+        If there is no protocol of that name.
+    """
+    if isinstance(protocol, Protocol):
+        return protocol
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"protocol={protocol!r}; expected one of {sorted(PROTOCOLS)} or a Protocol")
+    return PROTOCOLS[protocol]

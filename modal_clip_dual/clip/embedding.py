@@ -32,8 +32,7 @@ def encode(
     batch_size: int = 256,
     verbose: int = 1,
     *,
-    cache: str | None = "memory",
-    cache_folder: str | os.PathLike[str] | None = None,
+    cache: str | os.PathLike[str] | None = "memory",
     n_jobs: int | str | None = "auto",
     device: str = "auto",
     size_name: str = "batch_size",
@@ -47,7 +46,7 @@ def encode(
     backbone : Backbone
     array : ndarray
         Images, or paths of files that exist; as `data.images.as_array` returns them.
-    batch_size, verbose, cache, cache_folder, n_jobs, device
+    batch_size, verbose, cache, n_jobs, device
         See `CLIPImageEncoder`; ``device`` is that of an engine's workers.
     size_name : str, default="batch_size"
         What messages call ``batch_size``.
@@ -64,9 +63,8 @@ def encode(
         With advice; likewise.
     """
     stores: list[Any] = [backbone.embedding_cache] if cache else []
-    if cache == "disk":
-        fingerprint = backbone.image_fingerprint
-        stores.append(disk_cache(cache_folder, "embeddings", fingerprint, np.float32))
+    if cache not in (None, "memory"):
+        stores.append(disk_cache(cache, "embeddings", backbone.image_fingerprint, np.float32))
     source = ImageSource(array, backbone.preprocessing, n_jobs=n_jobs, pin=is_cuda(backbone))
     if uses_engine():
         recipe = (backbone.model_name, backbone.pretrained, device, backbone.precision)

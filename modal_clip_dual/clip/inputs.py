@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from functools import partial
 from numbers import Integral
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,8 +25,7 @@ READING_CONSTRAINTS: dict[str, Any] = {
     "model_name": [str],
     "pretrained": [str, None],
     "n_jobs": [Integral, StrOptions({"auto"}), None],
-    "cache": [StrOptions({"memory", "disk"}), None],
-    "cache_folder": [str, os.PathLike, None],
+    "cache": [str, os.PathLike, None],
     "device": [str],
     "precision": [StrOptions({"auto", "fp32", "fp16", "bf16", "pure_fp16", "pure_bf16"})],
     "verbose": ["verbose"],
@@ -101,22 +101,27 @@ def check_width(array: np.ndarray, backbone: Backbone, estimator: Any, name: str
         )
 
 
-def check_cache(
-    cache: str | None, cache_folder: str | os.PathLike[str] | None, n_jobs: int | str | None
-) -> None:
-    """Refuse a folder that nothing would be written to, and a number of no workers."""
-    if cache_folder is not None and cache != "disk":
-        raise ValueError(f"cache_folder={cache_folder!r} needs cache='disk', but cache={cache!r}")
+def check_cache(cache: str | os.PathLike[str] | None, n_jobs: int | str | None) -> None:
+    """Refuse a cache that is neither a kind nor a folder, and 0 workers."""
     if n_jobs == 0:
         raise ValueError("n_jobs=0; expected 'auto', None, or a number of workers other than 0")
+    if cache is None or cache in ("memory", "disk"):
+        return
+    folder = Path(cache)
+    if folder.is_file():
+        raise ValueError(f"cache={str(cache)!r} is a file; expected 'memory', 'disk', None or a folder")
+    if isinstance(cache, str) and len(folder.parts) == 1 and not folder.is_absolute() and not folder.is_dir():
+        raise ValueError(  # more likely a slip of the pen than a new folder
+            f"cache={cache!r}; expected 'memory', 'disk', None, or a folder: one that exists, or a path with "
+            f"a separator such as './{cache}'"
+        )
 
 
-def disk_cache(
-    cache_folder: str | os.PathLike[str] | None, kind: str, fingerprint: str, dtype: Any
-) -> DiskCache:
-    """The file of a kind of array in the user's folder, or in the default one."""
-    folder = default_cache_folder() if cache_folder is None else cache_folder
-    return DiskCache(folder, kind, fingerprint, dtype)
+def disk_cache(cache: str | os.PathLike[str] | None, kind: str, fingerprint: str, dtype: Any) -> DiskCache | None:
+    """The file of a kind of array in the folder of a cache; None where nothing is kept on disk."""
+    if cache is None or cache == "memory":
+        return None
+    return DiskCache(default_cache_folder() if cache == "disk" else cache, kind, fingerprint, dtype)
 
 
 def check_template(template: str | Sequence[str]) -> list[str]:

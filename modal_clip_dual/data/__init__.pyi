@@ -1,5 +1,5 @@
 # The public names and where they are: lazy_loader resolves them at first use, type checkers read them.
-from .benchmarks import (
+from .datasets.loading import (
     available_benchmarks as available_benchmarks,
     load_benchmark as load_benchmark,
 )

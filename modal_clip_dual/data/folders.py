@@ -38,7 +38,7 @@ def load_image_folder(folder: str | os.PathLike[str], extensions: Sequence[str] 
     Raises
     ------
     NotADirectoryError
-        If ``folder`` is none.
+        If ``folder`` is not a folder.
     ValueError
         If there is no class folder, or no image in any.
     TypeError

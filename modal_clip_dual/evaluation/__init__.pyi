@@ -1,7 +1,9 @@
 # The public names and where they are: lazy_loader resolves them at first use, type checkers read them.
-from .compare import (
-    compare_strategies as compare_strategies,
-    read_results as read_results,
+from .compare import compare_strategies as compare_strategies
+from .curves import (
+    area_under_learning_curve as area_under_learning_curve,
+    labels_to_reach as labels_to_reach,
+    summarize as summarize,
 )
 from .metrics import (
     area_under_risk_coverage as area_under_risk_coverage,
@@ -17,11 +19,7 @@ from .plots import (
     plot_win_matrix as plot_win_matrix,
 )
 from .report import write_report as write_report
-from .runs import run_active_learning as run_active_learning
-from .summary import (
-    area_under_learning_curve as area_under_learning_curve,
-    compare_pairs as compare_pairs,
-    labels_to_reach as labels_to_reach,
-    paper_table as paper_table,
-    summarize as summarize,
-)
+from .results import read_results as read_results
+from .run import run_active_learning as run_active_learning
+from .significance import compare_pairs as compare_pairs
+from .tables import paper_table as paper_table

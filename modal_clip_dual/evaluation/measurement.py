@@ -1,11 +1,7 @@
-"""What is measured of a model and of a round: predictions, seconds, memory."""
+"""What is measured of a model: the quality of its predictions and of their confidence."""
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -15,13 +11,6 @@ from sklearn.metrics import balanced_accuracy_score, f1_score
 from ..scores import SCORES
 from ..strategies.view import View
 from .metrics import auroc_of_correctness, expected_calibration_error, negative_log_likelihood
-
-# Methods by which strategies look at a classifier.
-SCORING = (
-    "predict", "predict_proba", "predict_logits", "clean_logits", "predict_clean_proba",
-    "predict_correct_proba", "zero_shot_proba", "transform", "decision_function",
-)  # fmt: skip
-INTERVAL = 0.02  # seconds between two looks at the memory
 
 
 def measure(estimator: Any, X: Any, y: Any) -> dict[str, float]:
@@ -91,99 +80,8 @@ def _margin(proba: np.ndarray) -> np.ndarray:
 def _of_all_classes(
     proba: np.ndarray, classes: np.ndarray, y: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities with a column for every class that occurs, and the true columns."""
+    """Return probabilities with a column for every class that occurs, and the true columns."""
     every = np.unique(np.concatenate([classes, y]))
     full = np.zeros((len(proba), len(every)))
     full[:, np.searchsorted(every, classes)] = proba
     return full, np.searchsorted(every, y)
-
-
-@contextmanager
-def scoring_clock(estimator: Any) -> Iterator[list[float]]:
-    """Sum up the seconds that calls of a classifier's scoring methods take, nested ones once.
-
-    Yields a list whose only entry is the sum.  The methods are wrapped on the objects
-    themselves, the last step of a Pipeline included, and are themselves again afterwards.
-    """
-    seconds, depth = [0.0], [0]
-
-    def timed(method: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            depth[0] += 1
-            start = time.perf_counter()
-            try:
-                return method(*args, **kwargs)
-            finally:
-                depth[0] -= 1
-                if not depth[0]:
-                    seconds[0] += time.perf_counter() - start
-
-        return call
-
-    owners = [estimator, *(step for _, step in getattr(estimator, "steps", []))]
-    wrapped = []
-    for owner in owners:
-        for name in SCORING:
-            if hasattr(type(owner), name) and hasattr(owner, name) and name not in vars(owner):
-                setattr(owner, name, timed(getattr(owner, name)))
-                wrapped.append((owner, name))
-    try:
-        yield seconds
-    finally:
-        for owner, name in wrapped:
-            delattr(owner, name)
-
-
-def resident_mib(children: bool = False) -> float:
-    """Resident memory of this process, in MiB; with those that it has started or without."""
-    import psutil
-
-    here = psutil.Process()
-    total = here.memory_info().rss
-    for process in here.children(recursive=True) if children else ():
-        try:
-            total += process.memory_info().rss
-        except psutil.NoSuchProcess:
-            pass
-    return float(total / 2**20)
-
-
-class PeakMemory:
-    """Largest `resident_mib` while a block runs, sampled.
-
-    Parameters
-    ----------
-    children : bool, default=False
-        Whether processes that this one started count, too.
-
-    Examples
-    --------
-    >>> from modal_clip_dual.evaluation.measurement import PeakMemory
-    >>> with PeakMemory() as memory:
-    ...     _ = bytearray(1000)
-    >>> memory.mib > 1
-    True
-    """
-
-    def __init__(self, children: bool = False):
-        self.children = children
-
-    def __enter__(self) -> PeakMemory:
-        self.mib = 0.0
-        self._stop = threading.Event()
-        self._look()
-        self._thread = threading.Thread(target=self._sample, daemon=True)
-        self._thread.start()
-        return self
-
-    def _look(self) -> None:
-        self.mib = max(self.mib, resident_mib(self.children))
-
-    def _sample(self) -> None:
-        while not self._stop.wait(INTERVAL):
-            self._look()
-
-    def __exit__(self, *error: object) -> None:
-        self._stop.set()
-        self._thread.join()
-        self._look()

@@ -10,7 +10,7 @@ from sklearn.utils import check_consistent_length
 
 
 def auroc_of_correctness(score: Any, correct: Any) -> float:
-    """Area under the ROC curve of a confidence score for "the prediction is right".
+    """Compute the area under the ROC curve of a confidence score for "the prediction is right".
 
     The probability that a right prediction has a higher score than a wrong one; 0.5 is
     a score that carries nothing.
@@ -18,7 +18,7 @@ def auroc_of_correctness(score: Any, correct: Any) -> float:
     Parameters
     ----------
     score : array-like of shape (n,)
-        Confidence, higher is surer; any scale.
+        Confidence, higher is more confident; any scale.
     correct : array-like of bool, shape (n,)
         Whether each prediction is right.
 
@@ -50,7 +50,7 @@ def auroc_of_correctness(score: Any, correct: Any) -> float:
 
 
 def expected_calibration_error(confidence: Any, correct: Any, n_bins: int = 15) -> float:
-    """Expected calibration error over bins of equal mass.
+    """Compute the expected calibration error over bins of equal mass.
 
     Samples are sorted by confidence and cut into bins of (nearly) equal size; the result
     is the mean over samples of ``|accuracy - mean confidence|`` of their bin.
@@ -93,7 +93,7 @@ def expected_calibration_error(confidence: Any, correct: Any, n_bins: int = 15) 
 def calibration_bins(
     confidence: Any, correct: Any, n_bins: int = 15
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Accuracy, mean confidence and number of samples of bins of equal mass.
+    """Compute accuracy, mean confidence and number of samples of bins of equal mass.
 
     Parameters
     ----------
@@ -128,10 +128,10 @@ def calibration_bins(
 
 
 def negative_log_likelihood(proba: Any, target_column: Any) -> float:
-    """Mean negative log probability of the true classes, in nats.
+    """Compute the mean negative log probability of the true classes, in nats.
 
-    `sklearn.metrics.log_loss` for targets that are columns of ``proba``: no labels to sort, and a
-    class that no sample has is none to be named. Probabilities are clipped as there, to
+    `sklearn.metrics.log_loss` for targets that are columns of ``proba``: no labels to sort, and no
+    names of classes that no sample has. Probabilities are clipped as there, to
     [eps, 1 - eps] with the eps of their own type (1.2e-7 for float32, 2.2e-16 for float64), so that a
     true class with probability 0 costs at most 15.9 or 36.0 nats. The mean is taken in float64. Rows
     are not made to sum to 1: float32 rows of many classes are off by rounding.
@@ -152,7 +152,7 @@ def negative_log_likelihood(proba: Any, target_column: Any) -> float:
     ------
     ValueError
         If there is no sample, the shapes do not fit, a probability is missing or outside [0, 1], or a
-        target is no column.
+        target is not a column.
 
     Examples
     --------
@@ -183,7 +183,7 @@ def negative_log_likelihood(proba: Any, target_column: Any) -> float:
 
 
 def area_under_risk_coverage(score: Any, correct: Any) -> float:
-    """Area under the risk-coverage curve: errors left when the least sure predictions are withheld.
+    """Compute the area under the risk-coverage curve: errors left when doubtful predictions are withheld.
 
     The mean, over k from 1 to n, of the share of wrong predictions among the k with the highest
     scores. A score that carries nothing has the error rate; lower is better.
@@ -191,7 +191,7 @@ def area_under_risk_coverage(score: Any, correct: Any) -> float:
     Parameters
     ----------
     score : array-like of shape (n,)
-        Confidence, higher is surer; any scale. Among equal scores the expected risk is taken, over
+        Confidence, higher is more confident; any scale. Among equal scores the expected risk is taken, over
         all orders of theirs.
     correct : array-like of bool, shape (n,)
         Whether each prediction is right.
@@ -225,7 +225,7 @@ def area_under_risk_coverage(score: Any, correct: Any) -> float:
 
 
 def risk_coverage(score: Any, correct: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Coverage k / n and risk at it, for k from 1 to n.
+    """Compute coverage k / n and the risk at it, for k from 1 to n.
 
     Parameters
     ----------

@@ -11,13 +11,19 @@ from datetime import date
 from html import escape
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from ..scores import SCORES
 from ..utils.persistence import replacing
-
-if TYPE_CHECKING:
-    import pandas as pd
+from ._checks import check_runs
+from .curves import labels_to_reach
+from .plots.learning_curves import MOST_BANDS, drawn_together, plot_learning_curves
+from .plots.wins import plot_win_matrix
+from .significance import compare_pairs
+from .tables import round_table
+from .text import percent, plain
 
 # Columns of the table of measurements after the last round: name, heading, in percent.
 MEASURED = (
@@ -42,8 +48,6 @@ COSTS = (
     ("select_seconds", "selection, s"),
     ("peak_memory_mib", "memory, MiB"),
 )
-
-MOST_BANDS = 7  # curves in a figure whose bands can be told apart
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8884; }
@@ -80,7 +84,7 @@ def write_report(
     Raises
     ------
     TypeError, ValueError
-        If ``frame`` is no such table.
+        If ``frame`` is not such a table.
 
     Examples
     --------
@@ -94,8 +98,6 @@ def write_report(
     >>> page.count("<img")
     1
     """
-    from ._frames import check_runs
-
     check_runs(frame, "accuracy", "data", "estimator", "round")
     body = [f"<h1>{escape(title)}</h1>", _about(frame)]
     for data, rows in frame.groupby("data", sort=False):
@@ -125,10 +127,8 @@ def _about(frame: pd.DataFrame) -> str:
 
 
 def _of_data(rows: pd.DataFrame) -> str:
-    from .plots import plot_learning_curves
-
     parts = []
-    for name, part in curves(rows):
+    for name, part in drawn_together(rows):
         band = "std" if len(part.groupby(["estimator", "strategy"])) <= MOST_BANDS else None
         parts.append(_image(plot_learning_curves(part, band=band).figure, f"learning curves, {name}"))
     parts.append(
@@ -136,28 +136,9 @@ def _of_data(rows: pd.DataFrame) -> str:
         "standard deviation; below with the standard deviation, and the area under the curve (mean "
         "accuracy over the labels).</p>"
     )
-    parts.append(_table(*_accuracy(rows)))
+    parts.append(_table(*round_table(rows)))
     parts += [_measured(rows), _tests(rows), _labels(rows), _costs(rows)]
     return "\n".join(part for part in parts if part)
-
-
-def curves(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """Rows of one data set that are drawn together: all, or if they are many by estimator."""
-    if len(rows.groupby(["estimator", "strategy"])) <= MOST_BANDS:
-        return [("all", rows)]
-    return [(str(name), part) for name, part in rows.groupby("estimator", sort=False)]
-
-
-def _accuracy(rows: pd.DataFrame) -> tuple[list[str], list[list[Any]]]:
-    from .summary import area_under_learning_curve
-
-    labels = sorted(rows["n_labels"].unique())
-    areas = area_under_learning_curve(rows).groupby(["estimator", "strategy"])["area"]
-    lines = []
-    for key, runs in rows.groupby(["estimator", "strategy"], sort=False):
-        cells = [percent(runs.loc[runs["n_labels"] == n, "accuracy"]) for n in labels]
-        lines.append([*key, *cells, percent(areas.get_group(key))])
-    return ["estimator", "strategy", *(f"{n} labels" for n in labels), "area"], lines
 
 
 def _measured(rows: pd.DataFrame) -> str:
@@ -181,9 +162,6 @@ def _measured(rows: pd.DataFrame) -> str:
 
 
 def _tests(rows: pd.DataFrame) -> str:
-    from .plots import plot_win_matrix
-    from .summary import compare_pairs
-
     if rows["strategy"].nunique() < 2:
         return ""
     parts = [
@@ -223,8 +201,6 @@ def _differences(pairs: pd.DataFrame, which: str) -> str:
 
 
 def _labels(rows: pd.DataFrame) -> str:
-    from .summary import labels_to_reach
-
     parts = []
     for estimator, runs in rows.groupby("estimator", sort=False):
         random = runs[runs["strategy"] == "random"]
@@ -255,39 +231,6 @@ def _costs(rows: pd.DataFrame) -> str:
     return "<h3>Cost of a round: means, and the largest memory</h3>" + _table(
         ["estimator", "strategy", *(title for _, title in known)], lines
     )
-
-
-def label_table(frame: pd.DataFrame) -> str:
-    """Accuracy after every round in Markdown: mean +- standard deviation over seeds, in percent."""
-    parts = []
-    for data, rows in frame.groupby("data", sort=False):
-        header, lines = _accuracy(rows)
-        lines = [[_markdown(cell) for cell in line] for line in [header, *lines]]
-        lines.insert(1, ["---"] * len(header))
-        text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-        parts.append(text if frame["data"].nunique() == 1 else f"{data}\n\n{text}")
-    return "\n\n".join(parts)
-
-
-def percent(values: pd.Series) -> str:
-    """Mean +- standard deviation in percent; the mean alone of one value."""
-    return _spread(100 * values.dropna(), 1)
-
-
-def plain(values: pd.Series) -> str:
-    """Mean +- standard deviation."""
-    return _spread(values.dropna(), 2)
-
-
-def _spread(values: pd.Series, digits: int) -> str:
-    if not len(values):
-        return ""
-    spread = f" +- {values.std():.{digits}f}" if len(values) > 1 else ""
-    return f"{values.mean():.{digits}f}{spread}"
-
-
-def _markdown(cell: Any) -> str:
-    return str(cell).replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
 
 
 def _table(header: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:

@@ -28,12 +28,7 @@ class Batches:
         shuffle: bool = False,
         generator: torch.Generator | None = None,
     ):
-        rows = None
-        while hasattr(dataset, "indices"):  # what skorch's train_split makes of a data set
-            rows = dataset.indices if rows is None else np.asarray(dataset.indices)[rows]
-            dataset = dataset.dataset
-        self.X = dataset.X if rows is None else dataset.X[rows]
-        self.y = dataset.y if rows is None else dataset.y[rows]
+        self.X, self.y, _ = _unwrapped(dataset)
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.generator = generator
@@ -68,7 +63,7 @@ class Batches:
 
 
 class PairedBatches:
-    """Batches of labelled and of pseudo-labelled samples, joined step by step.
+    """Batches of labeled and of pseudo-labeled samples, joined step by step.
 
     An epoch is one pass over the set with more batches; the other one is cycled.  Each
     sample comes with the weight 1 over the number of its own kind in the batch.
@@ -76,13 +71,13 @@ class PairedBatches:
     Parameters
     ----------
     dataset : skorch Dataset
-        The labelled samples first.
+        The labeled samples first.
     batch_size : int
         Labelled samples per step.
-    n_labelled : int
-        How many samples of the data set are labelled.
+    n_labeled : int
+        How many samples of the data set are labeled.
     pseudo_batch_size : int
-        Pseudo-labelled samples per step.
+        Pseudo-labeled samples per step.
     generator : torch.Generator
         Decides order, cycles and augmentation.
     """
@@ -91,18 +86,14 @@ class PairedBatches:
         self,
         dataset: Any,
         batch_size: int,
-        n_labelled: int,
+        n_labeled: int,
         pseudo_batch_size: int,
         generator: torch.Generator,
     ):
-        plain = Batches(dataset, batch_size)
-        self.X, self.y = plain.X, plain.y
-        rows = np.arange(len(plain.X))
-        while hasattr(dataset, "indices"):  # a part of the data, as skorch's train_split makes
-            rows, dataset = np.asarray(dataset.indices)[rows], dataset.dataset
+        self.X, self.y, rows = _unwrapped(dataset)
         self.sets = [
-            (torch.from_numpy(np.flatnonzero(rows < n_labelled)), batch_size),
-            (torch.from_numpy(np.flatnonzero(rows >= n_labelled)), pseudo_batch_size),
+            (torch.from_numpy(np.flatnonzero(rows < n_labeled)), batch_size),
+            (torch.from_numpy(np.flatnonzero(rows >= n_labeled)), pseudo_batch_size),
         ]
         self.generator = generator
 
@@ -131,3 +122,14 @@ class PairedBatches:
             order = torch.randperm(len(rows), generator=self.generator)
             batches += rows[order].split(size)
         return batches[: len(self)]
+
+
+def _unwrapped(dataset: Any) -> tuple[Any, Any, np.ndarray]:
+    """Samples and labels of a data set or a part of it, and their rows in the whole."""
+    rows = None
+    while hasattr(dataset, "indices"):  # what skorch's train_split makes of a data set
+        rows = np.asarray(dataset.indices) if rows is None else np.asarray(dataset.indices)[rows]
+        dataset = dataset.dataset
+    if rows is None:
+        return dataset.X, dataset.y, np.arange(len(dataset.X))
+    return dataset.X[rows], dataset.y[rows], rows

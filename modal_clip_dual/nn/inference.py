@@ -10,19 +10,17 @@ import torch
 
 from ..utils.arrays import as_tensor, blocks
 from ..utils.memory import memory_advice
-from .module import module_of
 
 if TYPE_CHECKING:
-    from skorch import NeuralNetClassifier
-
     from ..utils.arrays import Rows
+    from .module import DualPromptModule
 
 PREDICTION_BATCH = 4096  # rows, so few that they stay in the cache of a core
 
 
-def embed_images(net: NeuralNetClassifier, batches: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
+def embed_images(module: DualPromptModule, batches: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
     """Unit embeddings of batches of images as the trained prompts see them."""
-    module = net.module_.eval()
+    module.eval()
     for pixels in batches:
         with torch.no_grad():
             embeddings = module.image_embeddings(pixels)
@@ -31,7 +29,7 @@ def embed_images(net: NeuralNetClassifier, batches: Iterable[torch.Tensor]) -> I
 
 @torch.no_grad()
 def predict(
-    net: NeuralNetClassifier,
+    module: DualPromptModule,
     embeddings: np.ndarray | Rows,
     reduce: Callable[..., Sequence[torch.Tensor]],
     negative: bool = True,
@@ -41,31 +39,20 @@ def predict(
     ``reduce`` takes s+ / tau and z, both (rows, C), of some rows, and returns tensors with a line
     per row.  The logits of all rows are never held at once.  Without ``negative``, z is None.
     """
-    text_encoder = module_of(net).text_encoder
     advice = (
-        f"try a smaller text_batch_size (now {text_encoder.batch_size!r}; it counts from the next fit "
-        "on), or free memory that others hold on this device"
+        f"try a smaller text_batch_size (now {module.text_encoder.batch_size!r}; it counts from the next "
+        "fit on), or free memory that others hold on this device"
     )
     with memory_advice("scoring", advice):
-        return _predict(net, embeddings, reduce, negative)
+        text = module.eval().text_embeddings() * module.backbone.logit_scale
+        if not negative:
+            return by_cosine(embeddings, text[0], lambda positive: reduce(positive, None))
 
+        def reduce_both(products: torch.Tensor) -> Sequence[torch.Tensor]:
+            positive, negative = products.chunk(2, dim=1)
+            return reduce(positive, positive - negative)
 
-def _predict(
-    net: NeuralNetClassifier,
-    embeddings: np.ndarray | Rows,
-    reduce: Callable[..., Sequence[torch.Tensor]],
-    negative: bool,
-) -> list[np.ndarray]:
-    module = net.module_.eval()
-    text = module.text_embeddings() * module.text_encoder.backbone.logit_scale
-    if not negative:
-        return by_cosine(embeddings, text[0], lambda positive: reduce(positive, None))
-
-    def reduce_both(products: torch.Tensor) -> Sequence[torch.Tensor]:
-        positive, negative = products.chunk(2, dim=1)
-        return reduce(positive, positive - negative)
-
-    return by_cosine(embeddings, text.flatten(0, 1), reduce_both)
+        return by_cosine(embeddings, text.flatten(0, 1), reduce_both)
 
 
 @torch.no_grad()
@@ -79,13 +66,22 @@ def by_cosine(
     ``embeddings`` (n, D) are sliced, so that they may lie in a file; ``weights`` are (m, D).
     """
     transposed = weights.T.contiguous()
-    outputs: list[np.ndarray] = []
-    for rows in blocks(len(embeddings), PREDICTION_BATCH):
+
+    def cosines(rows: slice) -> Sequence[torch.Tensor]:
         image = as_tensor(embeddings[rows]).to(weights.device)
         length = image.norm(dim=1, keepdim=True).clamp_(min=torch.finfo().tiny)
-        parts = reduce((image @ transposed).div_(length))
+        return reduce((image @ transposed).div_(length))
+
+    return by_blocks(len(embeddings), cosines)
+
+
+def by_blocks(n: int, compute: Callable[[slice], Sequence[torch.Tensor]]) -> list[np.ndarray]:
+    """Arrays of n rows, filled block by block with what ``compute`` returns for a slice of rows."""
+    outputs: list[np.ndarray] = []
+    for rows in blocks(n, PREDICTION_BATCH):
+        parts = compute(rows)
         if not outputs:
-            sizes = [(len(embeddings), *part.shape[1:]) for part in parts]
+            sizes = [(n, *part.shape[1:]) for part in parts]
             outputs = [np.empty(size, part.cpu().numpy().dtype) for size, part in zip(sizes, parts)]
         for output, part in zip(outputs, parts):
             torch.from_numpy(output[rows]).copy_(part)

@@ -1,21 +1,36 @@
-"""The trainable module: two text prompts, and maybe tokens in the image tower; its batches."""
+"""The trainable module: two text prompts, and maybe prompts in the image tower."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..clip.backbone import Backbone
+from ..clip.templates import template_embeddings
 from .image_encoder import PromptedImageEncoder
-from .text_encoder import PromptedTextEncoder
-from .visual_prompts import CoupledTokens, VisualTokens, resolve_prompt_depth
+from .prompts import visual_prompts_of
+from .text_encoder import CONTEXT_STD, PromptedTextEncoder
 
 if TYPE_CHECKING:
     from skorch import NeuralNet
 
-CONTEXT_STD = 0.02
+    from .prompts._base import VisualPrompts
+
+
+class Outputs(NamedTuple):
+    """What a step of training sees; all float32, and unit embeddings have length 1."""
+
+    positive: torch.Tensor  # (n, C) logits s+ / tau of the class probabilities
+    clean: torch.Tensor | None  # (n, C) z = (s+ - s-) / tau; None while training without a negative prompt
+    text: torch.Tensor | None = None  # (C, D) unit text embeddings of the positive prompt
+    image: torch.Tensor | None = None  # (n, D) unit image embeddings
+    frozen_text: torch.Tensor | None = None  # (C, D) unit text embeddings of the hand-written templates
+    frozen_image: torch.Tensor | None = None  # (n, D) unit embeddings by the frozen tower
+    logit_scale: float = 1.0  # 1 / tau, by which cosines become logits
 
 
 class DualPromptModule(nn.Module):
@@ -26,61 +41,81 @@ class DualPromptModule(nn.Module):
 
     Parameters
     ----------
-    text_encoder : PromptedTextEncoder
+    backbone : Backbone
+    names : sequence of str, length C
+        What the classes are called.
+    n_context : int, default=16
+        Context vectors per prompt.
     negative : bool, default=True
         Whether training needs the negative prompt; without, its context keeps the
         values that it was drawn with.
     detach_positive : bool, default=False
         Send the gradient of L2 to the negative prompt alone.
-    visual_prompts : {"vpt-deep", "vpt-shallow", "maple"} or None, default=None
-        Learnable tokens of the image tower; None takes frozen embeddings.
+    visual_prompts : str or None, default=None
+        A name in `nn.prompts`; None takes frozen embeddings.
     n_visual_tokens : int, default=20
-        VPT's tokens per block.
+        Tokens per block, where their number is free.
     prompt_depth : int or None, default=None
-        MaPLe's J; see `visual_prompts.resolve_prompt_depth`.
+        Blocks with prompts of their own, where that is free.
+    text_encoding : {"auto", "prefix-sharing", "truncated", "full"}, default="auto"
+        How prompts go through the text tower; see `PromptedTextEncoder`.
+    text_batch_size : int, "auto" or None, default="auto"
+        Classes that go through the text tower at a time.
+    needs : collection of str, default=()
+        Which of the `Outputs` beyond the logits are computed.
+    templates : sequence of str, default=("a photo of a {}.",)
+        Hand-written prompts behind ``frozen_text``.
     seed : int, default=0
-        Seed of everything that is drawn: the two contexts from N(0, 0.02^2), then deep
-        contexts alike, then what moves the image tower.
+        Seed of everything that is drawn: the two contexts from N(0, 0.02^2), then the visual
+        prompts.
+
+    Raises
+    ------
+    ValueError
+        If a tower does not allow what was asked for, or a prompt does not fit its window.
     """
 
     def __init__(
         self,
-        text_encoder: PromptedTextEncoder,
+        backbone: Backbone,
+        names: Sequence[str],
+        n_context: int = 16,
         negative: bool = True,
         detach_positive: bool = False,
         visual_prompts: str | None = None,
         n_visual_tokens: int = 20,
         prompt_depth: int | None = None,
+        text_encoding: str = "auto",
+        text_batch_size: int | str | None = "auto",
+        needs: Collection[str] = (),
+        templates: Sequence[str] = ("a photo of a {}.",),
         seed: int = 0,
     ):
         super().__init__()
-        self.text_encoder = text_encoder
+        self.text_encoder = PromptedTextEncoder(backbone, names, n_context, text_encoding, text_batch_size)
         self.negative = negative
         self.detach_positive = detach_positive
-        self.visual_prompts = visual_prompts
+        self.needs = frozenset(needs)
         generator = torch.Generator().manual_seed(seed)
-        shape = (2, text_encoder.n_context, text_encoder.width)
+        shape = (2, n_context, self.text_encoder.width)
         positive, negative_context = torch.randn(shape, generator=generator) * CONTEXT_STD
         self.context_positive = nn.Parameter(positive.clone())
         self.context_negative = nn.Parameter(negative_context.clone())
-        self.visual: VisualTokens | CoupledTokens | None = None
+        self.visual: VisualPrompts | None = None
         if visual_prompts is not None:
-            self.image_encoder = PromptedImageEncoder(text_encoder.backbone)
-            self._draw_visual(n_visual_tokens, prompt_depth, generator)
+            self.image_encoder = PromptedImageEncoder(backbone)
+            self.visual = visual_prompts_of(visual_prompts)(
+                self.image_encoder, self.text_encoder, n_visual_tokens, prompt_depth, generator
+            )
+        self._frozen_text: torch.Tensor | None = None
+        if "frozen_text" in self.needs:
+            self._frozen_text = template_embeddings(backbone, names, templates)
         self._text_embeddings: torch.Tensor | None = None
 
-    def _draw_visual(self, n_tokens: int, prompt_depth: int | None, generator: torch.Generator) -> None:
-        encoder, text = self.image_encoder, self.text_encoder
-        if self.visual_prompts != "maple":
-            depth = 1 if self.visual_prompts == "vpt-shallow" else encoder.n_blocks
-            self.visual = VisualTokens(encoder, depth, n_tokens, generator)
-            return
-        depth = resolve_prompt_depth(prompt_depth, encoder.n_blocks, text.n_blocks)
-        shape = (2, depth - 1, text.n_context, text.width)
-        positive, negative = torch.randn(shape, generator=generator) * CONTEXT_STD
-        self.deep_positive = nn.Parameter(positive.clone())
-        self.deep_negative = nn.Parameter(negative.clone())
-        self.visual = CoupledTokens(depth, text.width, encoder.width, generator)
+    @property
+    def backbone(self) -> Backbone:
+        """The frozen CLIP."""
+        return self.text_encoder.backbone
 
     def train(self, mode: bool = True) -> DualPromptModule:
         """As `torch.nn.Module.train`; training moves the contexts and so ends what is kept of them."""
@@ -91,39 +126,48 @@ class DualPromptModule(nn.Module):
     def text_embeddings(self) -> torch.Tensor:
         """Unit text embeddings (2, C, D), positive prompt first; kept while evaluating."""
         if self.training:
-            return self._encode_text(("positive", "negative") if self.negative else ("positive",))
+            return self._encode_text(self.negative)
         if self._text_embeddings is None:
             with torch.no_grad():
-                self._text_embeddings = self._encode_text(("positive", "negative"))
+                self._text_embeddings = self._encode_text(negative=True)
         return self._text_embeddings
 
-    def _encode_text(self, prompts: tuple[str, ...]) -> torch.Tensor:
-        contexts = torch.stack([getattr(self, f"context_{prompt}") for prompt in prompts])
-        if self.visual_prompts != "maple":
-            return self.text_encoder(contexts)
-        deep = torch.stack([getattr(self, f"deep_{prompt}") for prompt in prompts])
-        return self.text_encoder(contexts, deep)
+    def _encode_text(self, negative: bool) -> torch.Tensor:
+        contexts: list[torch.Tensor] = [self.context_positive]
+        if negative:
+            contexts.append(self.context_negative)
+        deep = None if self.visual is None else self.visual.text_contexts(negative)
+        return self.text_encoder(torch.stack(contexts), deep)
 
     def image_embeddings(self, inputs: torch.Tensor) -> torch.Tensor:
         """Unit image embeddings (n, D), float32, of what `forward` takes."""
         if self.visual is None:
             return F.normalize(inputs.float(), dim=-1)
-        contexts = self.context_positive[None]
-        if self.visual_prompts == "maple":
-            contexts = torch.cat([contexts, self.deep_positive])
-        return self.image_encoder(inputs, self.visual(contexts), self.visual.through_ln_pre)
+        tokens = self.visual.visual_tokens(self.context_positive)
+        return self.image_encoder(inputs, tokens, self.visual.through_ln_pre)
 
-    def forward(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return s+ / tau and z = (s+ - s-) / tau, both (n, C) float32.
+    def forward(self, inputs: torch.Tensor) -> Outputs:
+        """Return the logits and what else is needed.
 
         ``inputs`` are embeddings (n, D), or with visual prompts images as
-        `Backbone.to_input` takes them.  z is None while training without a negative prompt.
+        `Backbone.to_input` takes them.
         """
-        return self.logits(self.image_embeddings(inputs))
+        image = self.image_embeddings(inputs)
+        text = self.text_embeddings()
+        frozen_image = None
+        if "frozen_image" in self.needs:
+            frozen_image = image if self.visual is None else self.backbone.encode_images(inputs)
+        return Outputs(
+            *self._logits(image, text),
+            text=text[0] if "text" in self.needs else None,
+            image=image if "image" in self.needs else None,
+            frozen_text=self._frozen_text,
+            frozen_image=frozen_image,
+            logit_scale=self.backbone.logit_scale,
+        )
 
-    def logits(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """As `forward`, of unit image embeddings (n, D)."""
-        text = self.text_embeddings() * self.text_encoder.backbone.logit_scale
+    def _logits(self, image: torch.Tensor, text: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        text = text * self.backbone.logit_scale
         positive = image @ text[0].T
         if len(text) == 1:
             return positive, None

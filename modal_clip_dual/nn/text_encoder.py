@@ -34,7 +34,7 @@ from ..clip.templates import clean_name, tokenize
 from ._prefix_sharing import block_behind_prefix, finish, heads
 
 PLACEHOLDER = "x"
-PATHS = ("auto", "prefix-sharing", "truncated", "full")
+CONTEXT_STD = 0.02  # of the values that contexts are drawn with
 AUTO_BATCH = 256  # classes; some 2 GB of activations in the text tower of ViT-B/16
 
 

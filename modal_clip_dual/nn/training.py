@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from inspect import signature
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
 from skorch import NeuralNetClassifier
 from skorch.callbacks import EarlyStopping, LRScheduler
 
@@ -15,76 +18,109 @@ from ..utils.arrays import as_tensor
 from ..utils.memory import memory_advice, precision_advice
 from .batches import Batches, PairedBatches
 from .callbacks import ClipEachGradient, StopIfNotFinite, diverged
+from .criteria import criterion_of
 from .inference import PREDICTION_BATCH
-from .losses import DualPromptLoss
 from .module import DualPromptModule, module_of
-from .text_encoder import PromptedTextEncoder
 
 if TYPE_CHECKING:
+    from ..clip.backbone import Backbone
     from ..data.reading import ImageSource
     from ..utils.arrays import Rows
+    from .criteria._base import PromptCriterion
 
 # Arguments of the net that have an argument of their own in the classifier, or that the
 # method fixes.
 OWN_PARAMS = (
-    "lr", "max_epochs", "batch_size", "device", "verbose", "classes", "predict_nonlinearity",
+    "lr", "max_epochs", "batch_size", "device", "verbose", "classes", "predict_nonlinearity", "module",
+    "criterion", "criterion__negative_weight", "criterion__complement", "criterion__seed",
 )  # fmt: skip
+_COUNT = [Interval(Integral, 1, None, closed="left")]
+# What net_params may say of the module and of the batches, with what is taken if it says nothing.
+MODULE_CONSTRAINTS: dict[str, Any] = {
+    "module__detach_positive": ["boolean"],
+    "module__n_visual_tokens": _COUNT,
+    "module__prompt_depth": [*_COUNT, None],
+    "module__text_encoding": [StrOptions({"auto", "prefix-sharing", "truncated", "full"})],
+    "module__text_batch_size": [*_COUNT, StrOptions({"auto"}), None],
+    "iterator_train__pseudo_batch_size": _COUNT,
+}
+PSEUDO_BATCH_SIZE = "iterator_train__pseudo_batch_size"
+SGD = {"optimizer__momentum": 0.9, "optimizer__weight_decay": 5e-4}
 
 
-def check_net_params(net_params: dict[str, Any] | None, with_pseudo: bool = False) -> None:
-    """Refuse arguments of the net that have another place, or that the method fixes."""
-    for name in net_params or {}:
-        if with_pseudo and name.partition("__")[0] == "iterator_train":
-            raise ValueError(
-                f"net_params[{name!r}]: with pseudo-labels the batches are those of the method"
-            )
+def check_net_params(
+    net_params: Mapping[str, Any] | None,
+    criterion: str | type[PromptCriterion] = "dual",
+    with_pseudo: bool = False,
+) -> None:
+    """Refuse arguments of the net that have another place, that the method fixes, or that do not fit."""
+    net_params = net_params or {}
+    settings = {name: value for name, value in net_params.items() if name in MODULE_CONSTRAINTS}
+    known = signature(criterion_of(criterion)).parameters
+    for name in net_params:
+        part, _, rest = name.partition("__")
         if name in OWN_PARAMS:
             raise ValueError(
                 f"net_params[{name!r}]: this is an argument of DualPromptClassifier, or follows "
                 "from one; set it there"
             )
-        if name.partition("__")[0] in ("module", "criterion"):
-            raise ValueError(f"net_params[{name!r}]: module and criterion are those of the method")
-    callbacks = (net_params or {}).get("callbacks")
+        if part == "module" and name not in settings:
+            free = sorted(key for key in MODULE_CONSTRAINTS if key.startswith("module__"))
+            raise ValueError(
+                f"net_params[{name!r}]: this follows from other arguments, or does not exist; of the module "
+                f"these may be set: {', '.join(free)}"
+            )
+        if part == "criterion" and rest not in known:
+            raise ValueError(
+                f"net_params[{name!r}]: criterion={criterion!r} has no such argument; expected one of "
+                f"{sorted(set(known) - {'negative_weight', 'complement', 'seed'})}"
+            )
+        if with_pseudo and part == "iterator_train" and name not in settings:
+            raise ValueError(
+                f"net_params[{name!r}]: with pseudo-labels the batches are those of the method"
+            )
+    validate_parameter_constraints(
+        {name: MODULE_CONSTRAINTS[name] for name in settings}, settings, caller_name="net_params"
+    )
+    callbacks = net_params.get("callbacks")
     if not isinstance(callbacks, (list, tuple, type(None))):
         raise ValueError(f"net_params['callbacks']={callbacks!r}; expected a list of callbacks")
 
 
+def module_settings(net_params: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What ``net_params`` say of the module, by the names that `DualPromptModule` has for it."""
+    pairs = (name.split("__", 1) for name in net_params or {} if name.startswith("module__"))
+    return {name: (net_params or {})[f"{part}__{name}"] for part, name in pairs}
+
+
 def make_net(
-    text_encoder: PromptedTextEncoder,
-    n_samples: int,
+    backbone: Backbone,
+    names: Sequence[str],
     seeds: Sequence[int],
     *,
+    n_labeled: int,
     n_pseudo: int = 0,
-    pseudo_batch_size: int = 64,
-    negative_weight: float,
-    complement: str,
-    detach_positive: bool,
-    visual: dict[str, Any],
-    lr: float,
-    max_epochs: int,
-    batch_size: int,
-    momentum: float,
-    weight_decay: float,
-    gradient_clip_value: float | None,
-    net_params: dict[str, Any] | None,
-    verbose: int,
+    n_context: int = 16,
+    visual_prompts: str | None = None,
+    templates: Sequence[str] = ("a photo of a {}.",),
+    criterion: str | type[PromptCriterion] = "dual",
+    negative_weight: float = 1.0,
+    complement: str = "uniform",
+    lr: float = 0.01,
+    max_epochs: int = 20,
+    batch_size: int = 16,
+    gradient_clip_value: float | None = 5.0,
+    net_params: Mapping[str, Any] | None = None,
+    verbose: int = 0,
 ) -> NeuralNetClassifier:
-    """A skorch net with initialized modules, to be trained on `n_samples` labelled samples.
+    """Build a skorch net with initialized modules, to be trained on labeled samples.
 
-    ``n_pseudo`` pseudo-labelled samples follow these.
+    ``n_pseudo`` pseudo-labeled samples follow the ``n_labeled`` labeled ones.
 
     The three seeds are those of the contexts, the order of the samples and the drawn
-    complements.  ``visual`` holds ``visual_prompts``, ``n_visual_tokens`` and
-    ``prompt_depth``; the other arguments are those of `DualPromptClassifier`.
+    complements; the other arguments are those of `DualPromptClassifier`.
     """
     context_seed, order_seed, complement_seed = seeds
-    n_steps = max_epochs * max(
-        math.ceil(n_samples / batch_size), math.ceil(n_pseudo / pseudo_batch_size)
-    )
-    cosine = LRScheduler(
-        torch.optim.lr_scheduler.CosineAnnealingLR, step_every="batch", T_max=n_steps
-    )
     params = {
         "iterator_train": Batches,
         "iterator_train__shuffle": True,
@@ -95,42 +131,57 @@ def make_net(
         "callbacks__valid_acc": None,
         **(net_params or {}),
     }
+    pseudo_batch_size = params.pop(PSEUDO_BATCH_SIZE, 64)
     if n_pseudo:
         del params["iterator_train__shuffle"]
         params["iterator_train"] = PairedBatches
-        params["iterator_train__n_labelled"] = n_samples
-        params["iterator_train__pseudo_batch_size"] = pseudo_batch_size
+        params["iterator_train__n_labeled"] = n_labeled
+        params[PSEUDO_BATCH_SIZE] = pseudo_batch_size
+    n_steps = max_epochs * max(math.ceil(n_labeled / batch_size), math.ceil(n_pseudo / pseudo_batch_size))
     if "optimizer" not in params:
-        params["optimizer"] = torch.optim.SGD
-        params.setdefault("optimizer__momentum", momentum)
-        params.setdefault("optimizer__weight_decay", weight_decay)
+        params = {"optimizer": torch.optim.SGD, **SGD, **params}
     if verbose < 2:
         params.setdefault("callbacks__print_log", None)
-    callbacks = [("finite_loss", StopIfNotFinite()), ("cosine_decay", cosine)]
-    if gradient_clip_value is not None:
-        callbacks.append(("clipping", ClipEachGradient(gradient_clip_value)))
-    params["callbacks"] = [*callbacks, *(params.get("callbacks") or [])]
+    of_criterion = {k.partition("__")[2]: v for k, v in params.items() if k.startswith("criterion__")}
+    params["callbacks"] = [
+        *_callbacks(n_steps, gradient_clip_value),
+        *criterion_of(criterion).callbacks(**of_criterion),
+        *(params.get("callbacks") or []),
+    ]
     net = NeuralNetClassifier(
         DualPromptModule,
-        module__text_encoder=text_encoder,
+        module__backbone=backbone,
+        module__names=list(names),
+        module__n_context=n_context,
         module__negative=bool(negative_weight),
-        module__detach_positive=detach_positive,
+        module__visual_prompts=visual_prompts,
+        module__needs=criterion_of(criterion).needs,
+        module__templates=list(templates),
         module__seed=context_seed,
-        **{f"module__{name}": value for name, value in visual.items()},
-        criterion=DualPromptLoss,
+        criterion=criterion_of(criterion),
         criterion__negative_weight=negative_weight,
         criterion__complement=complement,
         criterion__seed=complement_seed,
         lr=lr,
         max_epochs=max_epochs,
         batch_size=batch_size,
-        classes=np.arange(len(text_encoder.names)),
-        device=str(text_encoder.backbone.device),
+        classes=np.arange(len(names)),
+        device=str(backbone.device),
         verbose=int(verbose >= 2),
         predict_nonlinearity=_softmax,
         **params,
     )
     return net.initialize()
+
+
+def _callbacks(n_steps: int, gradient_clip_value: float | None) -> list[tuple[str, Any]]:
+    cosine = LRScheduler(
+        torch.optim.lr_scheduler.CosineAnnealingLR, step_every="batch", T_max=n_steps
+    )
+    callbacks = [("finite_loss", StopIfNotFinite()), ("cosine_decay", cosine)]
+    if gradient_clip_value is not None:
+        callbacks.append(("clipping", ClipEachGradient(gradient_clip_value)))
+    return callbacks
 
 
 def train(net: NeuralNetClassifier, inputs: np.ndarray | Rows | ImageSource, target: np.ndarray) -> None:
@@ -147,8 +198,8 @@ def train(net: NeuralNetClassifier, inputs: np.ndarray | Rows | ImageSource, tar
     """
     params = net.get_params(deep=False)
     sizes = {"batch_size": net.batch_size}
-    if "iterator_train__pseudo_batch_size" in params:
-        sizes["pseudo_batch_size"] = params["iterator_train__pseudo_batch_size"]
+    if PSEUDO_BATCH_SIZE in params:
+        sizes["pseudo_batch_size"] = params[PSEUDO_BATCH_SIZE]
     text_encoder = module_of(net).text_encoder
     sizes["text_batch_size"] = text_encoder.batch_size
     shown = " or ".join(f"{name} (now {size!r})" for name, size in sizes.items())

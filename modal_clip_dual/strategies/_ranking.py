@@ -64,14 +64,14 @@ def of_answer(entry: Score, answer: np.ndarray, predicted: np.ndarray) -> tuple[
 
 def _answers(estimator: Any, X: Any, entry: Score) -> tuple[np.ndarray, int, np.ndarray]:
     """Predicted columns, how many there are, and what the score's method gives; in one pass if there is one."""
+    if entry.of_logits is None and hasattr(estimator, "classes_") and hasattr(estimator, "predict"):
+        both = getattr(estimator, "predict_with_confidence", None)
+        labels, right = both(X) if both else (estimator.predict(X), getattr(estimator, entry.method)(X))
+        return np.searchsorted(estimator.classes_, labels), len(estimator.classes_), right
     if entry.of_logits is not None and hasattr(estimator, "predict_logits"):
         positive, answer = estimator.predict_logits(X)
     else:
-        answer = getattr(estimator, entry.method)(X)
-        if not hasattr(estimator, "predict_proba"):
-            classes = estimator.classes_
-            return np.searchsorted(classes, estimator.predict(X)), len(classes), answer
-        positive = estimator.predict_proba(X)
+        positive, answer = estimator.predict_proba(X), getattr(estimator, entry.method)(X)
     return positive.argmax(axis=1), positive.shape[1], answer
 
 

@@ -70,7 +70,7 @@ def resolve_labels(class_names: Any, y: Any) -> tuple[np.ndarray, list[str], Any
     else:
         names = list(class_names)
         classes = np.arange(len(names))
-        if y is not None and y.dtype.kind in "OUST":
+        if y is not None and are_names(y):
             order = sorted(range(len(names)), key=lambda k: str(names[k]))
             names = [names[k] for k in order]
             classes = np.array(names) if all(isinstance(n, str) for n in names) else classes
@@ -106,3 +106,21 @@ def encode_labels(y: np.ndarray, classes: np.ndarray, name: str = "y") -> np.nda
             )
         target[row] = position[label]
     return target
+
+
+def are_names(labels: np.ndarray) -> bool:
+    """Whether labels are texts, and not numbers."""
+    return labels.dtype.kind in "OUST"
+
+
+def as_labels(labels: np.ndarray, like: np.ndarray, class_names: Any) -> np.ndarray:
+    """Positions in a list of class names as names, or names as positions, as `like` has them."""
+    if class_names is None or isinstance(class_names, Mapping):
+        return labels
+    if labels.dtype.kind in "iu" and are_names(like):
+        named: np.ndarray = np.array(list(class_names))[labels]
+        return named
+    if are_names(labels) and like.dtype.kind in "iu":
+        position = {name: k for k, name in enumerate(class_names)}
+        return np.array([position[name] for name in labels.tolist()], dtype=like.dtype)
+    return labels

@@ -16,7 +16,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-SCHEMA = 1
+SCHEMA = 2  # what is written
+KNOWN_SCHEMAS = (1, 2)  # what is read; 1 is that of version 0.1.0
 # What a file may hold, and what reads it.
 READERS = {"learner": "DualPromptLearner.resume", "classifier": "DualPromptClassifier.load"}
 PACKAGES = ("torch", "open_clip_torch", "numpy", "scikit-learn", "skorch")
@@ -107,7 +108,7 @@ def read_state(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any],
         raise
     except Exception as error:
         raise ValueError(f"path={str(path)!r} is no saved state of a {kind} ({error})") from error
-    if schema != SCHEMA:
+    if schema not in KNOWN_SCHEMAS:
         raise ValueError(
             f"path={str(path)!r} has schema {schema}; this version of modal-clip-dual reads {SCHEMA}"
             f"{_written_with(settings)}"

@@ -36,8 +36,8 @@ def pool(embeddings, digits):
 
 @pytest.fixture
 def make(classifier, pool):
-    def make(X=pool[0], n_pseudo=4, max_epochs=2, **params):
-        return DualPromptLearner(classifier(max_epochs=max_epochs), X, n_pseudo=n_pseudo, **params)
+    def make(X=pool[0], n_per_class=4, max_epochs=2, **params):
+        return DualPromptLearner(classifier(max_epochs=max_epochs), X, n_per_class=n_per_class, **params)
 
     return make
 
@@ -95,7 +95,7 @@ def test_loop_is_the_papers_step_by_step(make, classifier, pool):
 def test_selection_only(make, classifier, pool):
     """Without pseudo-labels it is a plain ActiveLearner with the same seeds."""
     X, y = pool
-    learner = make(n_pseudo=0)
+    learner = make(n_per_class=0)
     rows, instances = learner.query(n_instances=10)
     plain = ActiveLearner(classifier(max_epochs=2), query_strategy=negative_prompt_sampling)
     np.testing.assert_array_equal(rows, plain.query(X, n_instances=10)[0])
@@ -194,7 +194,7 @@ def test_classes_may_be_those_of_the_labels(classifier, pool):
 
     def make():
         clf = classifier(max_epochs=1).set_params(class_names=None)
-        return DualPromptLearner(clf, X, n_pseudo=0, random_first_query=True)
+        return DualPromptLearner(clf, X, n_per_class=0, first_query="random")
 
     learner = make().run(names, protocol=Protocol(2, fraction=0.1))
     assert [record["n_labels"] for record in learner.log_] == [0, 12, 24]
@@ -220,7 +220,7 @@ def test_forms_of_the_pool(make, digits, tmp_path, form):
     learner = make(X)
     rows, instances = learner.query(n_instances=5)
     learner.teach(instances, y[rows])
-    learner.teach(rows=learner.unlabelled_[:3], y=y[learner.unlabelled_[:3]])
+    learner.teach(rows=learner.unlabeled_[:3], y=y[learner.unlabeled_[:3]])
     assert len(learner.rows_) == 8
     assert learner.log_[1]["scores"] is not None
     assert learner.log_[2]["rows"] == learner.rows_[5:].tolist()
@@ -281,7 +281,7 @@ def test_teach_refuses_and_changes_nothing(make, pool):
     with pytest.raises(ValueError, match="have a label already"):
         learner.teach(rows=rows[:1], y=y[rows[:1]])
     with pytest.raises(ValueError, match=r"labels so far are positions such as \d, y holds names such as 'seven'"):
-        learner.teach(rows=learner.unlabelled_[:1], y=["seven"])
+        learner.teach(rows=learner.unlabeled_[:1], y=["seven"])
     assert len(learner.rows_) == 5 and learner._pending is None
     for oracle in (y[:50], np.tile(y, 2)):
         with pytest.raises(ValueError, match=f"oracle has {len(oracle)} labels, X_pool 120 rows"):
@@ -291,7 +291,7 @@ def test_teach_refuses_and_changes_nothing(make, pool):
 @pytest.mark.parametrize(
     ("params", "error", "message"),
     [
-        ({"n_pseudo": -1}, ValueError, "n_pseudo=-1; expected at least 0"),
+        ({"n_per_class": -1}, ValueError, "n_per_class=-1; expected at least 0"),
         ({"random_state": None}, TypeError, "random_state=None is a NoneType; expected an integer"),
         ({"random_state": -1}, ValueError, "random_state=-1; expected at least 0"),
         ({"budget": 1.5}, TypeError, "budget=1.5 is a float; expected an integer"),
@@ -321,7 +321,7 @@ def test_presets(make, classifier, digits, embeddings):
     X, y = embeddings[:300], digits.target[:300]
     paper = make(X).run(y)
     assert [record["n_labels"] for record in paper.log_] == [0, 3, 6, 9, 12, 15, 18]
-    pcb = make(X, n_pseudo=0).run(y, protocol="pcb")
+    pcb = make(X, n_per_class=0).run(y, protocol="pcb")
     assert [record["n_labels"] for record in pcb.log_] == list(range(0, 81, 10))
     first = np.random.default_rng([0, 1]).permutation(300)[:10]
     assert pcb.log_[1]["rows"] == first.tolist()
@@ -415,7 +415,7 @@ def test_resume_goes_on_to_the_same_end(make, pool, tmp_path, strategy):
 
 @pytest.mark.parametrize("then", ["query", "teach the same", "teach others"])
 def test_interrupted_training_loses_no_label(make, pool, monkeypatch, then):
-    from modal_clip_dual.nn.losses import DualPromptLoss
+    from modal_clip_dual.nn.criteria.dual import DualPromptLoss
 
     X, y = pool
     learner = make()
@@ -464,13 +464,13 @@ def test_settings_that_json_has_no_form_for(digits, pool, tmp_path, as_type):
     labels = y + 5 if isinstance(names, dict) and 5 in names and 0 not in names else y
     clf = DualPromptClassifier(
         names, model_name="demo", pretrained="bundled", device="cpu", max_epochs=1,
-        template=("a photo of a {}.",), cache="disk", cache_folder=tmp_path / "cache",
+        template=("a photo of a {}.",), cache=tmp_path / "cache",
     )  # fmt: skip
     learner = DualPromptLearner(clf, X, path=tmp_path / "state.npz", y_pool=labels)
     learner.run(labels, protocol=Protocol(1, per_class=1))
     resumed = DualPromptLearner.resume(tmp_path / "state.npz", X)
     np.testing.assert_array_equal(resumed.predict(X), learner.predict(X))
-    resumed.teach(rows=resumed.unlabelled_[:2], y=labels[resumed.unlabelled_[:2]])
+    resumed.teach(rows=resumed.unlabeled_[:2], y=labels[resumed.unlabeled_[:2]])
     assert learner.log_[0]["accuracy"] > 0.4
 
 
@@ -486,7 +486,7 @@ clf = DualPromptClassifier(
     data["names"].tolist(), model_name="demo", pretrained="bundled", device="cpu", max_epochs=2,
     random_state=0, visual_prompts=visual or None, n_visual_tokens=2, augment=None,
 )
-learner = DualPromptLearner(clf, data["X"], n_pseudo=4, path=path)
+learner = DualPromptLearner(clf, data["X"], n_per_class=4, path=path)
 def killer(function, when=lambda: len(getattr(learner, "log_", [])) == 2):
     def killing(*args, **kwargs):
         if when():
@@ -498,7 +498,7 @@ if phase == "query":
 if phase == "mining":
     loop.mine_confident = killer(loop.mine_confident)
 if phase == "training":
-    from modal_clip_dual.nn.losses import DualPromptLoss
+    from modal_clip_dual.nn.criteria.dual import DualPromptLoss
     DualPromptLoss.forward = killer(DualPromptLoss.forward)
 if phase == "recording":
     loop.DualPromptLearner._record = killer(loop.DualPromptLearner._record)
@@ -535,7 +535,7 @@ def test_killed_in_the_middle_of_a_round(classifier, digits, pool, tmp_path, pha
     assert len(resumed.rows_) == n_labels  # labels that had come are there
     params = {"visual_prompts": visual or None, "n_visual_tokens": 2, "augment": None}
     estimator = classifier(max_epochs=2, **params)
-    expected = finish(DualPromptLearner(estimator, X, n_pseudo=4), y)
+    expected = finish(DualPromptLearner(estimator, X, n_per_class=4), y)
     assert_equal(finish(resumed, y), expected, X)
 
 
@@ -559,7 +559,7 @@ def test_pool_of_paths_is_in_the_state(make, digits, tmp_path, monkeypatch):
     )
     monkeypatch.chdir("/")
     resumed = DualPromptLearner.resume(tmp_path / "state.npz")
-    assert len(resumed.unlabelled_) == 30
+    assert len(resumed.unlabeled_) == 30
     Image.fromarray(digits.images[50]).save(tmp_path / "7.png", optimize=True)
     with pytest.raises(ValueError, match=r"X_pool differs .* 1 of 40 rows, the first of them \[7\]"):
         DualPromptLearner.resume(tmp_path / "state.npz")

@@ -12,7 +12,7 @@ import argparse
 
 import numpy as np
 
-from modal_clip_dual.evaluation._inference import METHODS, mean_interval
+from modal_clip_dual.evaluation._intervals import METHODS, mean_interval
 
 
 def experiments(kind: str, shape: tuple[int, int], rng):

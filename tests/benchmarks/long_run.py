@@ -55,7 +55,7 @@ def run(args, X, y, class_names, folder):
     process, began, readings = psutil.Process(), time.perf_counter(), []
     learner = None
     for round_ in range(1, args.rounds + 1):
-        if learner is None or len(learner.unlabelled_) < args.instances:
+        if learner is None or len(learner.unlabeled_) < args.instances:
             (folder / "state.npz").unlink(missing_ok=True)
             clf = DualPromptClassifier(
                 class_names, model_name="demo", pretrained="bundled", max_epochs=1, device="cpu",
@@ -63,7 +63,7 @@ def run(args, X, y, class_names, folder):
                 n_jobs="auto" if args.n_jobs is None else args.n_jobs,
             )  # fmt: skip
             learner = DualPromptLearner(
-                clf, X, n_pseudo=2, query_strategy=get_strategy(args.strategy), path=folder / "state.npz"
+                clf, X, n_per_class=2, query_strategy=get_strategy(args.strategy), path=folder / "state.npz"
             )
         rows, _ = learner.query(n_instances=args.instances)
         learner.teach(y=y[rows], rows=rows)

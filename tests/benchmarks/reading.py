@@ -89,7 +89,7 @@ def main():
     args = parser.parse_args()
     args.n_jobs = args.n_jobs if args.n_jobs == "auto" else int(args.n_jobs)
     from modal_clip_dual import DualPromptClassifier
-    from modal_clip_dual.evaluation.measurement import PeakMemory, resident_mib
+    from modal_clip_dual.evaluation.costs import PeakMemory, resident_mib
 
     with tempfile.TemporaryDirectory() as folder:
         model_name = write_model(Path(folder, "model"))
@@ -115,7 +115,7 @@ def main():
             if args.visual_prompts is None:
                 clf.net_.module_.text_encoder.backbone.embedding_cache.clear()
             else:
-                clf.__dict__.pop("_moved_embeddings", None)
+                clf.__dict__.pop("_prompted_embeddings", None)
             with PeakMemory(children=True) as memory:
                 start = time.perf_counter()
                 clf.predict_proba(paths)

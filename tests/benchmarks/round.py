@@ -27,7 +27,7 @@ import torch
 from sklearn.base import clone
 
 from modal_clip_dual import DualPromptClassifier, negative_prompt_sampling
-from modal_clip_dual.nn.losses import DualPromptLoss
+from modal_clip_dual.nn.criteria.dual import DualPromptLoss
 from modal_clip_dual.nn.module import DualPromptModule
 from modal_clip_dual.strategies.view import View
 from modal_clip_dual.utils.arrays import as_tensor

@@ -26,7 +26,7 @@ from strategies import write_model, write_pool
 
 from modal_clip_dual import DualPromptClassifier, DualPromptLearner, negative_prompt_sampling
 from modal_clip_dual.active import Protocol
-from modal_clip_dual.evaluation.measurement import PeakMemory, resident_mib
+from modal_clip_dual.evaluation.costs import PeakMemory, resident_mib
 
 
 def make(model: str, n_classes: int, **params) -> DualPromptClassifier:
@@ -98,7 +98,7 @@ def mapped(args, folder: Path) -> None:
     in_turns(calls, args)
 
     def rounds():
-        learner = DualPromptLearner(make(clf.model_name, args.classes), X, n_pseudo=16)
+        learner = DualPromptLearner(make(clf.model_name, args.classes), X, n_per_class=16)
         learner.run(np.zeros(len(X), dtype=int), protocol=Protocol(2, fraction=100 / len(X)))
         print(learner.log[["round", "n_labels", "query_seconds", "train_seconds"]].to_string(index=False))
 

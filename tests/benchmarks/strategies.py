@@ -57,7 +57,7 @@ def measure(name: str, path: Path, model: str, n_classes: int, n_queries: int, d
     from modAL.models import ActiveLearner
 
     from modal_clip_dual import DualPromptClassifier, get_strategy
-    from modal_clip_dual.evaluation.measurement import PeakMemory, resident_mib
+    from modal_clip_dual.evaluation.costs import PeakMemory, resident_mib
 
     warnings.simplefilter("ignore")
     X, y = np.load(path), np.load(path.with_suffix(".labels.npy"))

@@ -18,7 +18,7 @@ import warnings
 import torch
 
 from modal_clip_dual.clip.backbone import load_backbone
-from modal_clip_dual.evaluation.measurement import PeakMemory, resident_mib
+from modal_clip_dual.evaluation.costs import PeakMemory, resident_mib
 from modal_clip_dual.nn.text_encoder import PromptedTextEncoder
 
 WORDS = "river highway forest meadow orchard harbour station market garden tower".split()

@@ -86,7 +86,7 @@ def main():
     frozen, moved = learners[None], learners["vpt-deep"]
 
     def score_moved():
-        moved.__dict__.pop("_moved_embeddings", None)
+        moved.__dict__.pop("_prompted_embeddings", None)
         moved.predict_proba(images)
 
     rows = {

@@ -25,7 +25,9 @@ from modal_clip_dual.evaluation import (
     run_active_learning,
     summarize,
 )
-from modal_clip_dual.evaluation.compare import _RoundFile, make_plan, write_table
+from modal_clip_dual.evaluation.compare import run_plan
+from modal_clip_dual.evaluation.plan import find_samples, make_plan
+from modal_clip_dual.evaluation.results import RoundFile, write_table
 
 PROTOCOL = Protocol(n_rounds=2, per_class=1)
 SECONDS = ["train_seconds", "score_seconds", "select_seconds", "peak_memory_mib"]
@@ -43,6 +45,11 @@ def data(embeddings, digits):
 @pytest.fixture
 def clf(classifier):
     return classifier(max_epochs=1)
+
+
+def planned(estimators, strategies, protocol=PROTOCOL, seeds=1, first_round="random", test_size=1 / 3, **data):
+    settings = {"protocol": protocol, "seeds": seeds, "first_round": first_round, "test_size": test_size}
+    return make_plan(find_samples(**data), estimators, strategies, **settings).runs
 
 
 def compare(*args, **kwargs):
@@ -188,8 +195,8 @@ def test_stored_runs_are_read_and_not_repeated(clf, data, tmp_path, monkeypatch)
 def test_other_settings_are_other_runs(classifier, data, change):
     arguments = {"estimators": classifier(max_epochs=1), "strategies": {"a": negative_prompt_sampling}}
     arguments |= data | {"seeds": 1, "protocol": PROTOCOL}
-    before = [run.key for run in make_plan(**arguments).runs]
-    assert before == [run.key for run in make_plan(**arguments).runs]
+    before = [run.key for run in planned(**arguments)]
+    assert before == [run.key for run in planned(**arguments)]
     changed = dict(change)
     if "estimators" in change:
         changed["estimators"] = classifier(max_epochs=2)
@@ -197,7 +204,7 @@ def test_other_settings_are_other_runs(classifier, data, change):
         changed["X"] = data["X"] + np.float32(1e-3)
     if "y" in change:
         changed["y"] = np.roll(data["y"], 1)
-    assert before != [run.key for run in make_plan(**arguments | changed).runs]
+    assert before != [run.key for run in planned(**arguments | changed)]
 
 
 def test_a_changed_function_is_another_run(data, tmp_path, monkeypatch):
@@ -215,8 +222,7 @@ def test_a_changed_function_is_another_run(data, tmp_path, monkeypatch):
         import linecache
 
         linecache.checkcache()
-        plan = make_plan(GaussianNB(), {"mine": strategy}, **data, protocol=PROTOCOL, seeds=1)
-        keys.append(plan.runs[0].key)
+        keys.append(planned(GaussianNB(), {"mine": strategy}, **data)[0].key)
     assert keys[0] != keys[1] == keys[2]
 
 
@@ -259,7 +265,7 @@ def weighted(learner, X, n_instances=1, weights=None):
 )
 def test_a_strategy_with_another_setting_is_another_run(data, make):
     keys = [
-        make_plan(GaussianNB(), {"mine": make(k)}, **data, protocol=PROTOCOL, seeds=1).runs[0].key
+        planned(GaussianNB(), {"mine": make(k)}, **data)[0].key
         for k in (1, 2, 1)
     ]
     assert keys[0] == keys[2] != keys[1]
@@ -281,7 +287,7 @@ def test_a_cut_result_is_refused_by_name(data, tmp_path):
 
 def test_two_processes_at_one_run(tmp_path):
     """Neither takes the other's rows away; whoever is first gives the result."""
-    ours, theirs = (_RoundFile(tmp_path / "run.csv") for _ in range(2))
+    ours, theirs = (RoundFile(tmp_path / "run.csv") for _ in range(2))
     dead = tmp_path / f"{ours.stem}99999999-1.partial"
     elsewhere = tmp_path / "run.csv.another_machine-99999999-1.partial"
     dead.touch()
@@ -295,7 +301,7 @@ def test_two_processes_at_one_run(tmp_path):
     theirs.finish()
     assert pd.read_csv(tmp_path / "run.csv")["round"].tolist() == [1, 2, 3]
     assert sorted(file.name for file in tmp_path.iterdir()) == ["run.csv", elsewhere.name]
-    vanished = _RoundFile(tmp_path / "other.csv")
+    vanished = RoundFile(tmp_path / "other.csv")
     vanished.write({"strategy": "a", "round": 1})
     vanished.partial.unlink()
     with pytest.raises(OSError, match=r"other.csv"):
@@ -472,3 +478,20 @@ def test_a_data_set_of_ones_own(data):
     frame = compare(GaussianNB(), "random", data=own, seeds=1)
     assert set(frame["data"]) == {"mine"}
     assert frame["accuracy"].tolist() == expected["accuracy"].tolist()
+
+
+@pytest.mark.parametrize("n_jobs", [None, 2])
+def test_rows_are_told_as_they_come(data, n_jobs):
+    plan = make_plan(find_samples(**data), GaussianNB(), ["random", "margin"], PROTOCOL, seeds=2)
+    told = []
+    frame = run_plan(plan, n_jobs=n_jobs, verbose=0, on_round=told.append)
+    keys = ["strategy", "seed", "round"]
+    assert len(told) == len(frame) == 8
+    told = pd.DataFrame(told).sort_values(keys)[[*keys, "accuracy"]]
+    assert told.to_numpy().tolist() == frame.sort_values(keys)[[*keys, "accuracy"]].to_numpy().tolist()
+
+
+def test_images_that_are_not_embedded_before(clf, digits):
+    plan = make_plan(find_samples(digits.images[:240], digits.target[:240]), clf, "entropy", PROTOCOL, seeds=1)
+    frames = [run_plan(plan, verbose=0, embed=embed) for embed in (True, False)]
+    np.testing.assert_allclose(*(frame["nll"] for frame in frames), rtol=1e-3)

@@ -14,7 +14,7 @@ from modal_clip_dual.evaluation import (
     summarize,
 )
 from modal_clip_dual.evaluation.metrics import calibration_bins
-from modal_clip_dual.evaluation.plots import COLORS, _style
+from modal_clip_dual.evaluation.plots._style import COLORS, style_of
 from modal_clip_dual.strategies import available_strategies
 
 
@@ -95,7 +95,7 @@ def test_as_many_strategies_as_there_are_stay_apart(tmp_path):
     box = ax.get_legend().get_window_extent()
     assert box.x0 >= ax.get_window_extent().x1
     assert box.x1 <= ax.figure.bbox.x1
-    assert len({(s["color"], s["marker"]) for s in map(_style, range(49))}) == 49
+    assert len({(s["color"], s["marker"]) for s in map(style_of, range(49))}) == 49
 
 
 def test_strategies_that_not_every_estimator_has():
@@ -116,7 +116,7 @@ def test_wrong_curves():
     frame = frame_of(["a"])
     with pytest.raises(ValueError, match=r"2 data sets, \['A', 'B'\]; expected one"):
         plot_learning_curves(pd.concat([frame, frame.assign(data="B")]))
-    with pytest.raises(ValueError, match="band='sem'; expected one of 'std', 'interval', None"):
+    with pytest.raises(ValueError, match=r"band='sem'; expected one of \('std', 'interval', None\)"):
         plot_learning_curves(frame, band="sem")
     with pytest.raises(ValueError, match="metric='x' is no measured column"):
         plot_learning_curves(frame, metric="x")

@@ -10,10 +10,13 @@ from modal_clip_dual.nn.batches import Batches
 from modal_clip_dual.nn.module import DualPromptModule
 from modal_clip_dual.nn.text_encoder import PromptedTextEncoder
 
+NAMES = ["cat", "dog", "bird"]
+
 
 @pytest.fixture
-def encoder(tiny):
-    return PromptedTextEncoder(tiny(), ["cat", "dog", "bird"], n_context=4)
+def module(tiny):
+    """Function that makes a module of the small CLIP."""
+    return lambda names=NAMES, n_context=4, **params: DualPromptModule(tiny(), names, n_context, **params)
 
 
 def unit(n, seed=0):
@@ -21,10 +24,11 @@ def unit(n, seed=0):
     return F.normalize(torch.randn(n, 32, generator=generator), dim=-1)
 
 
-def test_forward_is_the_formula(encoder):
-    module = DualPromptModule(encoder).eval()
+def test_forward_is_the_formula(module):
+    module = module().eval()
+    encoder = module.text_encoder
     image = unit(5)
-    positive, z = module(image * 3)  # length must not matter
+    positive, z = module(image * 3)[:2]  # length must not matter
     text = encoder(torch.stack([module.context_positive, module.context_negative])).detach()
     tau = 1 / encoder.backbone.logit_scale
     s_pos, s_neg = image @ text[0].T, image @ text[1].T
@@ -32,62 +36,60 @@ def test_forward_is_the_formula(encoder):
     torch.testing.assert_close(z, (s_pos - s_neg) / tau, atol=1e-4, rtol=1e-5)
 
 
-def test_only_the_contexts_are_parameters(encoder):
-    module = DualPromptModule(encoder)
+def test_only_the_contexts_are_parameters(module):
+    module = module()
     assert set(module.state_dict()) == {"context_positive", "context_negative"}
-    positive, z = module(unit(5))
+    positive, z = module(unit(5))[:2]
     (positive.sum() + z.sum()).backward()
     assert module.context_positive.grad.abs().sum() > 0
-    assert all(p.grad is None for p in encoder.backbone.model.parameters())
+    assert all(p.grad is None for p in module.backbone.model.parameters())
 
 
-def test_initial_contexts(encoder):
-    big = PromptedTextEncoder(encoder.backbone, ["cat", "dog"], n_context=30)
-    module = DualPromptModule(big, seed=3)
-    contexts = torch.stack([module.context_positive, module.context_negative]).detach()
+def test_initial_contexts(module):
+    big = {"names": ["cat", "dog"], "n_context": 30}
+    first = module(**big, seed=3)
+    contexts = torch.stack([first.context_positive, first.context_negative]).detach()
     assert contexts.std().item() == pytest.approx(0.02, rel=0.05)
     assert not torch.equal(*contexts)
-    again = DualPromptModule(big, seed=3)
-    assert torch.equal(module.context_negative, again.context_negative)
-    assert not torch.equal(module.context_negative, DualPromptModule(big, seed=4).context_negative)
+    assert torch.equal(first.context_negative, module(**big, seed=3).context_negative)
+    assert not torch.equal(first.context_negative, module(**big, seed=4).context_negative)
 
 
-def gradients(encoder, **params):
-    module = DualPromptModule(encoder, **params).train()
-    _, z = module(unit(5))
+def gradients(module):
+    z = module.train()(unit(5)).clean
     z.square().sum().backward()
     return module.context_positive.grad, module.context_negative.grad
 
 
-def test_detach_positive_keeps_l2_from_the_positive_prompt(encoder):
-    positive, negative = gradients(encoder)
+def test_detach_positive_keeps_l2_from_the_positive_prompt(module):
+    positive, negative = gradients(module())
     assert positive.abs().sum() > 0
-    detached, same = gradients(encoder, detach_positive=True)
+    detached, same = gradients(module(detach_positive=True))
     assert detached is None or detached.abs().sum() == 0
     torch.testing.assert_close(same, negative)
 
 
-def test_without_negative_prompt_training_skips_it(encoder, monkeypatch):
-    module = DualPromptModule(encoder, negative=False)
+def test_without_negative_prompt_training_skips_it(module, monkeypatch):
+    module = module(negative=False)
     seen = []
     monkeypatch.setattr(
         PromptedTextEncoder,
         "__call__",
-        lambda self, contexts: seen.append(len(contexts)) or torch.ones(len(contexts), 3, 32),
+        lambda self, contexts, deep: seen.append(len(contexts)) or torch.ones(len(contexts), 3, 32),
     )
     assert module.train()(unit(2))[1] is None
     assert module.eval()(unit(2))[1].shape == (2, 3)
     assert seen == [1, 2]
 
 
-def test_text_is_encoded_once_while_evaluating(encoder, monkeypatch):
-    module = DualPromptModule(encoder)
+def test_text_is_encoded_once_while_evaluating(module, monkeypatch):
+    module = module()
     calls = []
     original = PromptedTextEncoder.__call__
     monkeypatch.setattr(
         PromptedTextEncoder,
         "__call__",
-        lambda self, contexts: calls.append(1) or original(self, contexts),
+        lambda self, contexts, deep: calls.append(1) or original(self, contexts, deep),
     )
     module.eval()
     first = module(unit(2))[0]
@@ -100,6 +102,29 @@ def test_text_is_encoded_once_while_evaluating(encoder, monkeypatch):
     module.eval()
     assert not torch.equal(module(unit(2))[0], first)
     assert len(calls) == 3
+
+
+def test_only_what_is_needed_is_computed(module, tiny):
+    from modal_clip_dual.clip.templates import template_embeddings
+
+    plain = module()(unit(2))
+    assert plain.text is plain.image is plain.frozen_text is plain.frozen_image is None
+    needs = {"text", "image", "frozen_text", "frozen_image"}
+    made = module(needs=needs, templates=["a {}.", "the {}"])
+    full = made(unit(2) * 3)
+    torch.testing.assert_close(full.positive, plain.positive, atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(full.image, unit(2))
+    torch.testing.assert_close(full.frozen_image, unit(2))
+    torch.testing.assert_close(full.frozen_text, template_embeddings(tiny(), NAMES, ["a {}.", "the {}"]))
+    torch.testing.assert_close(full.positive, full.logit_scale * full.image @ full.text.T)
+
+
+def test_frozen_images_are_those_of_the_tower_without_prompts(module, tiny):
+    pixels = torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    made = module(visual_prompts="vpt-deep", needs={"frozen_image", "image"})
+    outputs = made(pixels)
+    torch.testing.assert_close(outputs.frozen_image, tiny().encode_images(pixels))
+    assert not torch.allclose(outputs.image, outputs.frozen_image)
 
 
 def batches(n=10, **params):

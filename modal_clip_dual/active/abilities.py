@@ -1,0 +1,80 @@
+"""What the loop asks of an estimator: abilities, whatever its class."""
+
+from __future__ import annotations
+
+from inspect import signature
+from typing import Any
+
+import numpy as np
+
+
+def check_abilities(estimator: Any, path: Any = None) -> None:
+    """Refuse what cannot be trained round by round, or with a ``path`` what cannot be saved.
+
+    Raises
+    ------
+    TypeError
+        Names what the estimator lacks.
+    """
+    missing = [name for name in ("fit", "predict", "get_params", "set_params") if not hasattr(estimator, name)]
+    if missing:
+        raise TypeError(
+            f"estimator is a {type(estimator).__name__} without {', '.join(missing)}; expected a "
+            "classifier, such as DualPromptClassifier"
+        )
+    if path is not None and not hasattr(estimator, "fitted_state"):
+        raise TypeError(
+            f"estimator is a {type(estimator).__name__} without fitted_state, so path={str(path)!r} cannot "
+            "hold it; expected a classifier of this package, or path=None"
+        )
+
+
+def seed(estimator: Any, random_state: int, round_: int) -> None:
+    """Set the ``random_state`` of an estimator that has one, by the learner's and the round."""
+    if "random_state" in estimator.get_params(deep=False):
+        sequence = np.random.SeedSequence([random_state, round_])
+        estimator.set_params(random_state=int(sequence.generate_state(1)[0] >> 1))
+
+
+def fit_without_labels(estimator: Any, pool: Any, n_per_class: int) -> bool:
+    """Run round 0, if the estimator has ``fit_unlabeled``; return whether it was run.
+
+    One that trains on ``n_per_class`` pseudo-labels is not asked if there are to be none.
+    """
+    fit_unlabeled = getattr(estimator, "fit_unlabeled", None)
+    if fit_unlabeled is None:
+        return False
+    if "n_per_class" not in signature(fit_unlabeled).parameters:
+        fit_unlabeled(pool)
+        return True
+    if n_per_class:
+        fit_unlabeled(pool, n_per_class=n_per_class)
+    return bool(n_per_class)
+
+
+def takes_pseudo_labels(estimator: Any) -> bool:
+    """Whether ``fit`` takes samples with pseudo-labels."""
+    return "X_pseudo" in signature(estimator.fit).parameters
+
+
+def fit_labeled(
+    estimator: Any, X: Any, y: np.ndarray, pool: Any, pseudo_labeled: tuple[Any, np.ndarray] | None
+) -> None:
+    """Fit on labeled samples, and on pseudo-labeled ones and the pool where the estimator takes them."""
+    extra: dict[str, Any] = {}
+    if pseudo_labeled is not None:
+        extra["X_pseudo"], extra["y_pseudo"] = pseudo_labeled
+    if "X_pool" in signature(estimator.fit).parameters:
+        extra["X_pool"] = pool
+    estimator.fit(X, y, **extra)
+
+
+def predictions_of(estimator: Any, X: Any) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Predicted labels and P(correct), both (n,); None for what the estimator does not say yet, or never."""
+    if not hasattr(estimator, "classes_"):
+        return None, None
+    if hasattr(estimator, "predict_with_confidence"):
+        predicted, correct = estimator.predict_with_confidence(X)
+        return predicted, correct
+    ask = getattr(estimator, "predict_correct_proba", None)
+    return estimator.predict(X), None if ask is None else ask(X)

@@ -1,0 +1,315 @@
+"""CLIPClassifier: what every classifier on a CLIP shares."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from sklearn.utils.validation import validate_data
+
+from ..clip.inputs import (
+    BATCH_SIZE,
+    READING_CONSTRAINTS,
+    check_cache,
+    check_input,
+    check_template,
+    check_width,
+)
+from ..data.images import kind_of
+from ..utils.arrays import unit_rows
+from ..utils.labels import check_labels, resolve_labels
+from ..utils.persistence import (
+    describe_versions,
+)
+from ..utils.rollback import unchanged_on_error
+from ._prediction import Predicting
+from ._saving import Saving
+
+if TYPE_CHECKING:
+
+    from ..clip.backbone import Backbone
+    from ..utils.arrays import Rows
+
+Self = TypeVar("Self", bound="CLIPClassifier")
+
+
+
+class CLIPClassifier(Predicting, Saving):
+    """Classify images with a frozen CLIP and something learned on its embeddings.
+
+    This is the base of `DualPromptClassifier` and of the heads in `modal_clip_dual.heads`.  It knows
+    class names, the three forms of X, the cache, zero-shot classification, predictions from
+    logits, saving and loading.  A subclass writes two methods:
+
+    - ``_fit(embeddings, target, text, logit_scale)`` returns what was learned: a frozen dataclass of arrays
+      and plain values, whose type is the class attribute ``_Head``.  ``embeddings`` are (n, D) float32
+      of unit length, ``target`` (n,) positions in ``classes_``, ``text`` the (C, D) unit text embeddings of
+      the ``template``, ``logit_scale`` 1 over the temperature of the CLIP.
+    - ``_logits(embeddings)`` returns (n, C) logits of unit embeddings by ``self._head``.
+
+    ``_clean(embeddings, logits)`` may be written, too: the clean logits z that say how likely each label is
+    right.  Unless it is, they are the log-odds of each class against the others by the logits
+    themselves, so that `predict_correct_proba` is the largest probability.
+
+    Parameters
+    ----------
+    class_names : list of str or dict of {label: str}, default=None
+        See `DualPromptClassifier`, as for all other parameters.
+    model_name : str, default="ViT-B-16"
+        open_clip's name of the model.
+    pretrained : str or None, default="openai"
+        open_clip's tag of the weights, or a checkpoint file.
+    template : str or list of str, default="a photo of a {}."
+        Hand-written prompt; with several, their embeddings are averaged.
+    encode_batch_size : int, default=256
+        Images per forward pass of the image tower.
+    n_jobs : int, "auto" or None, default="auto"
+        Worker processes that read and decode files.
+    cache : {"memory", "disk"}, path-like or None, default="memory"
+        Cache of embeddings.
+    device : str, default="auto"
+        A torch device.
+    precision : str, default="auto"
+        open_clip's name of the towers' precision.
+    verbose : int, default=1
+        Whether a progress bar is shown.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (C,)
+        All labels, sorted, also those of which no sample was seen.
+    n_features_in_ : int
+        Width D of the embeddings, if ``fit`` was given embeddings.
+    feature_names_in_ : ndarray of shape (D,)
+        Column names, if ``fit`` was given a DataFrame of embeddings.
+    saved_with_ : dict of {str: str}
+        After `load`: the versions of Python and of packages that wrote the file.
+
+    Examples
+    --------
+    A classifier of nearest class means, whole:
+
+    >>> from dataclasses import dataclass
+    >>> import numpy as np
+    >>> from modal_clip_dual.base import CLIPClassifier
+    >>> from modal_clip_dual.data import load_digits_images
+    >>> @dataclass(frozen=True)
+    ... class Means:
+    ...     means: np.ndarray
+    >>> class NearestMeanClassifier(CLIPClassifier):
+    ...     _Head = Means
+    ...     def _fit(self, embeddings, target, text, logit_scale):
+    ...         seen = [embeddings[target == k].mean(axis=0) if (target == k).any() else text[k]
+    ...                 for k in range(len(text))]
+    ...         return Means(logit_scale * np.stack(seen))
+    ...     def _logits(self, embeddings):
+    ...         return embeddings @ self._head.means.T
+    >>> X, y, class_names = load_digits_images().values()
+    >>> clf = NearestMeanClassifier(class_names, model_name="demo", pretrained="bundled").fit(X[:60], y[:60])
+    >>> clf.predict_proba(X[60:]).shape
+    (1737, 10)
+    """
+
+    _parameter_constraints: dict[str, Any] = {
+        "class_names": [list, tuple, np.ndarray, Mapping, None],
+        **READING_CONSTRAINTS,
+        "template": [str, list, tuple],
+        "encode_batch_size": BATCH_SIZE,
+    }
+    # Attributes that a fit may leave unset, and that the one before must not leave behind.
+    _fit_only: tuple[str, ...] = ("n_features_in_", "feature_names_in_", "saved_with_", "_saved_clip")
+    _Head: type  # of what `_fit` returns
+
+    classes_: np.ndarray
+    n_features_in_: int
+    feature_names_in_: np.ndarray
+    saved_with_: dict[str, str]
+    _names: list[str]  # what the classes are called in a prompt
+    _clip: tuple[str, str | None]  # name and tag of the CLIP of the fit
+    _saved_clip: dict[str, str]  # identity of the CLIP of the file that this was loaded from
+    _backbone: Backbone  # that CLIP, once it is there; never copied
+    _head: Any  # what the last fit learned
+
+    def __init__(
+        self,
+        class_names: Sequence[str] | np.ndarray | Mapping[Any, str] | None = None,
+        *,
+        model_name: str = "ViT-B-16",
+        pretrained: str | None = "openai",
+        template: str | Sequence[str] = "a photo of a {}.",
+        encode_batch_size: int = 256,
+        n_jobs: int | str | None = "auto",
+        cache: str | os.PathLike[str] | None = "memory",
+        device: str = "auto",
+        precision: str = "auto",
+        verbose: int = 1,
+    ):
+        self.class_names = class_names
+        self.model_name = model_name
+        self.pretrained = pretrained
+        self.template = template
+        self.encode_batch_size = encode_batch_size
+        self.n_jobs = n_jobs
+        self.cache = cache
+        self.device = device
+        self.precision = precision
+        self.verbose = verbose
+
+    def _fit(self, embeddings: np.ndarray, target: np.ndarray, text: np.ndarray, logit_scale: float) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} has no _fit")
+
+    # ---------------------------------------------------------------- training
+
+    def fit(self: Self, X: Any, y: Any) -> Self:
+        """Learn from labeled samples.
+
+        Parameters
+        ----------
+        X : array-like
+            Embeddings (n, D), images (n, H, W[, 3]) of uint8, or n file paths.
+        y : array-like of shape (n,)
+            Labels.  Not every class needs one.
+
+        Returns
+        -------
+        self : CLIPClassifier
+
+        Raises
+        ------
+        ValueError
+            If a parameter or X or y does not fit, before any work; an estimator that was fitted
+            before stays as it was.
+        FileNotFoundError
+            If X names a file that does not exist.
+        """
+        self._check_params()
+        classes, names, target = resolve_labels(self.class_names, check_labels(y))
+        array, backbone = self._prepare(X, refit=True, n_labels=len(target))
+        embeddings = unit_rows(self._encode(array, backbone))
+        head = self._fit(embeddings, target, self._text(backbone, names), backbone.logit_scale)
+        self._adopt(head, classes, names, backbone, X if kind_of(array) == "embeddings" else None)
+        return self
+
+    def _check_params(self) -> None:
+        self._validate_params()
+        check_cache(self.cache, self.n_jobs)
+        check_template(self.template)
+
+    def _adopt(
+        self, head: Any, classes: np.ndarray, names: list[str], backbone: Backbone, table: Any, **attributes: Any
+    ) -> None:
+        """Become the fitted estimator, all at once: if anything goes wrong, nothing has changed.
+
+        ``table`` is the X of the fit if it held embeddings: its columns may have names.
+        """
+        with unchanged_on_error(self):
+            for name in self._fit_only:
+                self.__dict__.pop(name, None)
+            if table is not None:
+                validate_data(self, table, reset=True, skip_check_array=True)
+            self.classes_ = classes
+            self._names = names
+            self._clip = (backbone.model_name, backbone.pretrained)
+            self._backbone = backbone
+            self._head = head
+            for name, value in attributes.items():
+                setattr(self, name, value)
+
+    def _text(self, backbone: Backbone, names: list[str]) -> np.ndarray:
+        """Unit text embeddings (C, D), float32, of the hand-written template."""
+        from ..clip.templates import template_embeddings
+
+        text = template_embeddings(backbone, names, check_template(self.template))
+        embeddings: np.ndarray = text.cpu().numpy()
+        return embeddings
+
+    def _zero_shot(self, array: np.ndarray | Rows, backbone: Backbone, names: list[str]) -> np.ndarray:
+        from ..clip.templates import template_embeddings
+        from ..nn.inference import by_cosine
+        from ..utils.memory import memory_advice
+
+        embeddings = self._encode(array, backbone)
+        with memory_advice("scoring", "free memory that others hold on this device, or device='cpu'"):
+            text = template_embeddings(backbone, names, check_template(self.template))
+            scaled = text * backbone.logit_scale
+            (proba,) = by_cosine(embeddings, scaled, lambda logits: [logits.softmax(dim=1)])
+        return proba
+
+    # ---------------------------------------------------------------- input
+
+    def _load_backbone(self, model_name: str, pretrained: str | None) -> Backbone:
+        from ..clip.backbone import load_backbone
+
+        return load_backbone(model_name, pretrained, self.device, self.precision)
+
+    def _fitted_backbone(self) -> Backbone:
+        """The CLIP of the last fit; loaded by name, and compared, after unpickling or `load`."""
+        if self.__dict__.get("_backbone") is None:
+            backbone = self._load_backbone(*self._clip)
+            if "_saved_clip" in self.__dict__:
+                versions = getattr(self, "saved_with_", None)
+                shown = f", saved with {describe_versions(versions)}" if versions else ""
+                backbone.check_identity(self._saved_clip, shown)
+            self._backbone = backbone
+        return self._backbone
+
+    def _moving(self, fitted: bool) -> str | None:
+        """What moves the embeddings, so that X cannot hold them; None here."""
+        return None
+
+    def _prepare(
+        self,
+        X: Any,
+        refit: bool = False,
+        n_labels: int | None = None,
+        frozen: bool = False,
+        name: str = "X",
+    ) -> tuple[Any, Backbone]:
+        """Return X checked, as embeddings, images or paths, and the CLIP it goes to.
+
+        That is the CLIP of the last fit, whatever the parameters say by now, or the one
+        that they name if there was none or another fit is due.  What can be seen without
+        the CLIP is checked before it is loaded.  ``frozen``: visual prompts play no part.
+        """
+        fitted = "_head" in self.__dict__ and not refit
+        array = check_input(X, self, name)
+        if n_labels is not None and len(array) != n_labels:
+            raise ValueError(
+                f"{name} has {len(array)} rows but {name.replace('X', 'y')} has {n_labels} labels "
+                "(inconsistent numbers of samples); expected one label per row"
+            )
+        visual_prompts = self._moving(fitted)
+        if visual_prompts is not None and kind_of(array) == "embeddings" and not frozen:
+            raise ValueError(
+                f"{name} has shape {array.shape}, so it holds embeddings, which "
+                f"visual_prompts={visual_prompts!r} would have to change; expected images "
+                "(n, H, W[, 3]) of uint8 or file paths, or visual_prompts=None"
+            )
+        backbone = self._fitted_backbone() if fitted else self._load_backbone(self.model_name, self.pretrained)
+        if kind_of(array) == "embeddings":
+            check_width(array, backbone, self, name)
+            if hasattr(self, "n_features_in_") and not refit:  # column names, where fit saw some
+                validate_data(self, X, reset=False, skip_check_array=True)
+        return array, backbone
+
+    def _embed(self, array: Any, backbone: Backbone) -> Any:
+        """Embeddings (n, D) float32 of a checked X as the classifier sees them."""
+        return self._encode(array, backbone)
+
+    def _encode(self, array: Any, backbone: Backbone) -> Any:
+        """Embeddings (n, D) float32 of a checked X by the frozen CLIP."""
+        if kind_of(array) == "embeddings":
+            return array
+        from ..clip.embedding import encode
+
+        params = {name: getattr(self, name) for name in ("cache", "n_jobs", "device")}
+        return encode(backbone, array, self.encode_batch_size, self.verbose, size_name="encode_batch_size", **params)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        tags.input_tags.string = True
+        tags.transformer_tags.preserves_dtype = []  # always float32
+        return tags

@@ -1,0 +1,309 @@
+"""From logits to answers: labels, probabilities, and how likely each label is right."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import check_is_fitted
+
+from ..utils.arrays import unit_rows
+from ..utils.labels import resolve_labels
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Predicting(ClassifierMixin, TransformerMixin, BaseEstimator):
+    """The methods of `CLIPClassifier` that answer; `_logits` is what they rest on."""
+
+    class_names: Any
+    classes_: np.ndarray
+    _names: list[str]
+    _check_params: Callable[[], None]
+    _prepare: Callable[..., Any]
+    _embed: Callable[..., Any]
+    _zero_shot: Callable[..., np.ndarray]
+
+    def _logits(self, embeddings: np.ndarray) -> np.ndarray:
+        raise NotImplementedError(f"{type(self).__name__} has no _logits")
+
+    def _clean(self, embeddings: np.ndarray, logits: np.ndarray) -> np.ndarray:
+        clean: np.ndarray = log_odds(logits) + np.float32(self._inflation())
+        return clean
+
+    def _inflation(self) -> float:
+        """How much larger the clean logit is than the log-odds of being right."""
+        return math.log(max(len(self.classes_) - 1, 1))
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predict the label of each sample.
+
+        Parameters
+        ----------
+        X : array-like
+            Embeddings (n, D), images (n, H, W[, 3]) of uint8, or n file paths.
+
+        Returns
+        -------
+        labels : ndarray of shape (n,)
+            Values of ``classes_``.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator was never fitted.
+        ValueError
+            If X is none of the three forms, not finite, or of another width.
+        """
+        (best,) = self._predict(X, lambda positive, z: [positive.argmax(dim=1)], clean=False)
+        labels: np.ndarray = self.classes_[best]
+        return labels
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return class probabilities, the softmax of the logits.
+
+        Parameters
+        ----------
+        X : array-like
+            Embeddings (n, D), images (n, H, W[, 3]) of uint8, or n file paths.
+
+        Returns
+        -------
+        proba : ndarray of shape (n, C), float32
+            Columns in the order of ``classes_``, all C of them.
+
+        Raises
+        ------
+        NotFittedError, ValueError
+            As `predict`.
+        """
+        (proba,) = self._predict(X, lambda positive, z: [positive.softmax(dim=1)], clean=False)
+        return proba
+
+    def predict_logits(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Return the logits of the class probabilities, and clean logits z, in one pass.
+
+        Parameters
+        ----------
+        X : array-like
+            Embeddings (n, D), images (n, H, W[, 3]) of uint8, or n file paths.
+
+        Returns
+        -------
+        positive : ndarray of shape (n, C), float32
+            Their softmax is what `predict_proba` returns.
+        z : ndarray of shape (n, C), float32
+            As `clean_logits` returns.
+
+        Raises
+        ------
+        NotFittedError, ValueError
+            As `predict`.
+        """
+        positive, z = self._predict(X, lambda positive, z: [positive, z])
+        return positive, z
+
+    def clean_logits(self, X: Any) -> np.ndarray:
+        """Return the clean logits z, by which query strategies rank.
+
+        Parameters
+        ----------
+        X : array-like
+            Embeddings (n, D), images (n, H, W[, 3]) of uint8, or n file paths.
+
+        Returns
+        -------
+        z : ndarray of shape (n, C), float32
+            Unlike the probabilities these do not saturate.
+
+        Raises
+        ------
+        NotFittedError, ValueError
+            As `predict`.
+        """
+        (z,) = self._predict(X, lambda positive, z: [z])
+        return z
+
+    def predict_clean_proba(self, X: Any) -> np.ndarray:
+        """Return the clean probability p_k = sigmoid(z_k) of every label (arXiv:2602.04340, Eq. 3).
+
+        It ranks like the probability that label k is right, but is larger by log(C - 1)
+        in the logit where L2 sees one uniform complement; `predict_correct_proba` takes
+        that back.
+
+        Parameters
+        ----------
+        X : array-like
+            Embeddings (n, D), images (n, H, W[, 3]) of uint8, or n file paths.
+
+        Returns
+        -------
+        clean : ndarray of shape (n, C), float32
+            Each in [0, 1]; rows do not sum to one.
+
+        Raises
+        ------
+        NotFittedError, ValueError
+            As `predict`.
+        """
+        (clean,) = self._predict(X, lambda positive, z: [z.sigmoid()])
+        return clean
+
+    def predict_correct_proba(self, X: Any) -> np.ndarray:
+        """Return the probability that the predicted label is right.
+
+        Parameters
+        ----------
+        X : array-like
+            Embeddings (n, D), images (n, H, W[, 3]) of uint8, or n file paths.
+
+        Returns
+        -------
+        correct : ndarray of shape (n,), float32
+            Each in [0, 1].
+
+        Raises
+        ------
+        NotFittedError, ValueError
+            As `predict`.
+        """
+        return self.predict_with_confidence(X)[1]
+
+    def predict_with_confidence(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Return predicted labels and the probability that each is right, in one pass.
+
+        Parameters
+        ----------
+        X : array-like
+            Embeddings (n, D), images (n, H, W[, 3]) of uint8, or n file paths.
+
+        Returns
+        -------
+        labels : ndarray of shape (n,)
+            As `predict` returns.
+        correct : ndarray of shape (n,), float32
+            As `predict_correct_proba` returns.
+
+        Raises
+        ------
+        NotFittedError, ValueError
+            As `predict`.
+        """
+        check_is_fitted(self, "classes_")
+        inflation = self._inflation()
+
+        def at_prediction(positive: torch.Tensor, z: torch.Tensor) -> list[torch.Tensor]:
+            best = positive.argmax(dim=1, keepdim=True)
+            return [best[:, 0], (z.gather(1, best)[:, 0] - inflation).sigmoid()]
+
+        best, correct = self._predict(X, at_prediction)
+        return self.classes_[best], correct
+
+    def zero_shot_proba(self, X: Any) -> np.ndarray:
+        """Return class probabilities of CLIP with the hand-written ``template``; needs no `fit`.
+
+        Parameters
+        ----------
+        X : array-like
+            Embeddings (n, D), images (n, H, W[, 3]) of uint8, or n file paths.
+
+        Returns
+        -------
+        proba : ndarray of shape (n, C), float32
+            Columns in the order of ``classes_``; before `fit`, of the list ``class_names``
+            or of the sorted labels of a mapping.
+
+        Raises
+        ------
+        NotFittedError
+            If ``class_names`` is None and the estimator was never fitted.
+        ValueError
+            As `predict`; and if the template has no ``{}``.
+        """
+        self._check_params()
+        if hasattr(self, "classes_"):
+            names = self._names
+        elif self.class_names is None:
+            raise NotFittedError(
+                f"This {type(self).__name__} has class_names=None and was never fitted, so it "
+                "does not know its classes yet; pass class_names"
+            )
+        else:
+            _, names, _ = resolve_labels(self.class_names, None)
+        array, backbone = self._prepare(X, frozen=True)
+        return self._zero_shot(array, backbone, names)
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Return unit image embeddings, on which the predictions rest; needs no `fit`.
+
+        They are those of the frozen CLIP; after a fit with visual prompts, as these see the images.
+
+        Parameters
+        ----------
+        X : array-like
+            Embeddings (n, D), images (n, H, W[, 3]) of uint8, or n file paths.
+
+        Returns
+        -------
+        embeddings : ndarray of shape (n, D), float32
+            Each of length 1.  Without visual prompts they may be passed to every method in
+            place of X.
+
+        Raises
+        ------
+        ValueError
+            As `predict`.
+        """
+        self._check_params()
+        array, backbone = self._prepare(X)
+        return unit_rows(self._embed(array, backbone))
+
+    def _predict(
+        self, X: Any, reduce: Callable[..., Sequence[torch.Tensor]], clean: bool = True
+    ) -> list[np.ndarray]:
+        """What ``reduce`` makes of logits and clean logits of X, part by part.
+
+        Both are float32 tensors (rows, C).  Without ``clean`` the second one is None.
+        """
+        check_is_fitted(self, "classes_")
+        array, backbone = self._prepare(X)
+        return self._reduce(self._embed(array, backbone), reduce, clean)
+
+    def _reduce(
+        self, embeddings: Any, reduce: Callable[..., Sequence[torch.Tensor]], clean: bool
+    ) -> list[np.ndarray]:
+        """As `_predict`, of embeddings (n, D) of any length."""
+        import torch
+
+        from ..nn.inference import by_blocks
+
+        def of_block(rows: slice) -> Sequence[torch.Tensor]:
+            unit = unit_rows(embeddings[rows])
+            logits = np.asarray(self._logits(unit), dtype=np.float32)
+            z = np.asarray(self._clean(unit, logits), dtype=np.float32) if clean else None
+            return reduce(torch.from_numpy(logits), None if z is None else torch.from_numpy(z))
+
+        return by_blocks(len(embeddings), of_block)
+
+
+def log_odds(logits: np.ndarray) -> np.ndarray:
+    """Log-odds of each class against all others, (n, C), of logits (n, C) of class probabilities.
+
+    Exact where a probability rounds to 1, too.
+    """
+    from scipy.special import logsumexp
+
+    logits = np.asarray(logits, dtype=np.float64)
+    rows, best = np.arange(len(logits)), logits.argmax(axis=1)
+    total = logsumexp(logits, axis=1, keepdims=True)
+    others = logits.copy()
+    others[rows, best] = -np.inf
+    against = total + np.log1p(-np.minimum(np.exp(logits - total), 1 - 1e-16))
+    against[rows, best] = logsumexp(others, axis=1)
+    odds: np.ndarray = (logits - against).astype(np.float32)
+    return odds

@@ -1,0 +1,33 @@
+"""The command line: ``modal-clip-dual`` and ``python -m modal_clip_dual``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from .. import __version__
+from . import benchmark, demo, report
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="modal-clip-dual",
+        description="Active learning for CLIP with dual prompt tuning, as a plugin for modAL.",
+    )
+    parser.add_argument("--version", action="version", version=f"modal-clip-dual {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command in (benchmark, report, demo):
+        command.add_parser(commands)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command and return its exit status."""
+    args = build_parser().parse_args(argv)
+    try:
+        status: int = args.run(args)
+        return status
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        return 130

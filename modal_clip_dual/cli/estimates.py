@@ -1,0 +1,64 @@
+"""How long a benchmark takes, from a few steps and images."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+
+from ..data.images import kind_of
+from ..evaluation.plan import Plan, Run
+
+
+def estimate_seconds(plan: Plan, runs: Sequence[Run]) -> float:
+    """Estimate the seconds of training and of encoding images of some runs, from a few steps and images."""
+    rng = np.random.default_rng(0)
+    n_sample = min(64, len(plan.y))
+    rows = rng.permutation(len(plan.y))[:n_sample]
+    whole: Any = plan.X  # None in a plan without data alone
+    X, y = whole[rows], plan.y[rows]
+    images = 0 if kind_of(whole) == "embeddings" else plan.n_pool + plan.n_test
+    total, encoded = 0.0, set()
+    by_estimator: dict[str, list[Run]] = {}
+    for run in runs:
+        by_estimator.setdefault(run.names["estimator"], []).append(run)
+    for same in by_estimator.values():
+        clf = clone(same[0].estimator).set_params(max_epochs=1, cache=None, verbose=0)
+        clf.fit(X, y)  # loads the model and warms up
+        start = time.perf_counter()
+        clf.fit(X, y)
+        fit = time.perf_counter() - start
+        start = time.perf_counter()
+        clf.predict(X)
+        per_image = (time.perf_counter() - start) / n_sample
+        moved = clf.visual_prompts is not None
+        steps_timed = -(-n_sample // clf.batch_size)
+        per_step = max(0.0, fit - (0 if moved else per_image * n_sample)) / steps_timed
+        steps = sum(_steps(plan, run, same[0].estimator) for run in same)
+        total += steps * per_step
+        if moved:
+            total += per_image * images * plan.n_rounds * len(same)
+        elif clf.model_name not in encoded:
+            encoded.add(clf.model_name)
+            total += per_image * images
+    return total
+
+
+def _steps(plan: Plan, run: Run, clf: Any) -> int:
+    """Count the training steps of a run; a step with pseudo-labels counts as many as it has batches' worth."""
+    pseudo = run.n_pseudo * plan.n_classes
+    steps = 0
+    for round_ in range(0 if pseudo else 1, plan.n_rounds + 1):
+        labelled = -(-round_ * plan.n_instances // clf.batch_size)
+        steps += clf.max_epochs * max(labelled, -(-pseudo // clf.pseudo_batch_size))
+    return steps
+
+
+def duration(seconds: float) -> str:
+    """Write seconds in the unit that suits them."""
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

@@ -1,0 +1,35 @@
+"""The command ``modal-clip-dual report``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from .parsing import refuse
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the command line."""
+    report = commands.add_parser(
+        "report",
+        help="one HTML page of the results of benchmarks",
+        description="Make one HTML page of tables and figures from stored results, self-contained.",
+    )
+    report.add_argument("results", type=Path, nargs="+", metavar="RESULTS", help="folders of benchmark --out")
+    report.add_argument("--out", type=Path, help="the page (default: report.html in the first folder)")
+    report.set_defaults(run=run_report)
+
+
+def run_report(args: argparse.Namespace) -> int:
+    """Write the page; return the exit status."""
+    import pandas as pd
+
+    from ..evaluation import read_results, write_report
+
+    try:
+        frame = pd.concat([read_results(path) for path in args.results], ignore_index=True)
+        file = write_report(frame, args.out or args.results[0] / "report.html")
+    except (OSError, ValueError) as error:
+        return refuse(error)
+    print(f"written: {file}")
+    return 0

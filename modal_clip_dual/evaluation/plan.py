@@ -1,0 +1,300 @@
+"""What a comparison is to run: its arguments checked and resolved, and the list of runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import blake2b
+from itertools import product
+from numbers import Integral
+from typing import Any, TypeAlias
+
+import numpy as np
+from sklearn.base import BaseEstimator, clone
+from sklearn.utils import Bunch
+
+from ..active import PROTOCOLS, Protocol
+from ..classifier import DualPromptClassifier
+from ..data import load_benchmark
+from ..data.images import as_array, kind_of
+from ..strategies.registry import get_strategy
+from ..utils.validation import check_integer, check_number, check_option
+from ._fingerprints import description_of, digest_of
+from .run import FIRST_ROUNDS
+
+LOOPS = ("selection", "full")
+# Raised when the same settings would give other figures, so that stored runs are not mixed up.
+FORMAT = 1
+Strategies: TypeAlias = (
+    "str | Callable[..., Any] | Sequence[str | Callable[..., Any]] | Mapping[str, str | Callable[..., Any]]"
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: an estimator in a kind of loop, a strategy and a seed."""
+
+    names: dict[str, Any]  # columns data, estimator, learner, strategy, seed
+    estimator: BaseEstimator
+    strategy: Callable[..., Any]
+    n_pseudo: int
+    first_rows: Any  # as `run_active_learning` takes them
+    key: str
+
+    @property
+    def file_name(self) -> str:
+        """Name that is readable, and different for everything that makes another run."""
+        parts = (str(value) for value in self.names.values())
+        slug = "-".join(re.sub(r"[^A-Za-z0-9]+", "_", part)[:24] for part in parts)
+        return f"{slug}-{self.key}.csv"
+
+
+@dataclass
+class Plan:
+    """All runs, and the data that they share."""
+
+    runs: list[Run]
+    name: str
+    X: np.ndarray | None  # None where the samples come by another way: nothing may follow from it
+    y: np.ndarray
+    X_test: np.ndarray | None  # alike
+    y_test: np.ndarray | None
+    protocol: Protocol
+    test_size: float
+    n_classes: int
+
+    @property
+    def n_rounds(self) -> int:
+        """Rounds per run."""
+        return self.protocol.n_rounds
+
+    @property
+    def n_pool(self) -> int:
+        """Samples in the pool."""
+        return len(self.y) if self.y_test is not None else len(self.y) - self.n_test
+
+    @property
+    def n_test(self) -> int:
+        """Samples that are measured on."""
+        return len(self.y_test) if self.y_test is not None else round(self.test_size * len(self.y))
+
+    @property
+    def n_instances(self) -> int:
+        """Labels per round."""
+        return self.protocol.n_instances(self.n_pool, self.n_classes)
+
+    def without_data(self) -> Plan:
+        """Return the plan without samples, which go to worker processes by themselves."""
+        return Plan(**vars(self) | {"X": None, "X_test": None, "runs": []})
+
+    def split(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rows of pool and test set, the same for all runs of a seed."""
+        if self.y_test is not None:
+            return np.arange(len(self.y)), np.arange(len(self.y_test))
+        order = np.random.default_rng(seed).permutation(len(self.y))
+        return order[self.n_test :], order[: self.n_test]
+
+    def embed(self, runs: Sequence[Run]) -> dict[str, list[Any]]:
+        """Return (X, X_test) of each run: embeddings, once per CLIP, where the image tower is frozen."""
+        inputs: dict[str, list[Any]] = {}
+        by_clip: dict[tuple[Any, ...] | None, list[Any]] = {}
+        for run in runs:
+            clf = run.estimator
+            clip = None
+            frozen = isinstance(clf, DualPromptClassifier) and clf.visual_prompts is None
+            if frozen and self.X is not None and kind_of(self.X) != "embeddings":
+                clip = (clf.model_name, str(clf.pretrained), clf.precision, clf.device)
+            if clip not in by_clip:
+                pair = [self.X, self.X_test]
+                if clip is not None:
+                    encoder = clone(clf)
+                    pair = [None if part is None else encoder.transform(part) for part in pair]
+                by_clip[clip] = pair
+            inputs[run.key] = by_clip[clip]
+        return inputs
+
+
+def make_plan(
+    samples: Bunch,
+    estimators: Any,
+    strategies: Strategies,
+    protocol: str | Protocol = "paper",
+    learners: str | Sequence[str] = "selection",
+    n_pseudo: int = 16,
+    seeds: int | Sequence[int] | np.ndarray = 3,
+    first_round: str = "random",
+    test_size: float = 1 / 3,
+) -> Plan:
+    """Check the arguments of `compare_strategies` and list the runs; runs nothing.
+
+    ``samples`` are those of `find_samples`.
+    """
+    protocol = _resolve_protocol(protocol)
+    check_option("first_round", first_round, FIRST_ROUNDS)
+    check_number("test_size", test_size, 0, 1)
+    check_integer("n_pseudo", n_pseudo, least=1)
+    plan = Plan(
+        [], samples.name, samples.X, samples.y, samples.X_test, samples.y_test, protocol, float(test_size),
+        len(np.unique(samples.y) if samples.class_names is None else samples.class_names),
+    )  # fmt: skip
+    if plan.n_test < 1:
+        raise ValueError(f"test_size={test_size} of {len(plan.y)} samples leaves none to measure on")
+    if plan.n_instances * plan.n_rounds > plan.n_pool:
+        raise ValueError(
+            f"protocol={protocol}: {plan.n_rounds} rounds of {plan.n_instances} labels are more than "
+            f"the pool of {plan.n_pool} samples"
+        )
+    loops = _resolve_loops(learners)
+    every = product(
+        _resolve_estimators(estimators, samples, loops).items(),
+        loops,
+        _resolve_strategies(strategies).items(),
+        _resolve_seeds(seeds),
+    )
+    digest = digest_of(samples)
+    for (name, estimator), loop, (strategy_name, strategy), seed in every:
+        names = {
+            "data": samples.name,
+            "estimator": name if len(loops) == 1 else f"{name} ({loop})",
+            "learner": loop,
+            "strategy": strategy_name,
+            "seed": seed,
+        }
+        k = int(n_pseudo) if loop == "full" else 0
+        settings = [
+            FORMAT, digest, names, description_of(estimator), description_of(strategy), k,
+            first_round, asdict(protocol), None if plan.y_test is not None else test_size,
+        ]  # fmt: skip
+        key = blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=8)
+        plan.runs.append(Run(names, estimator, strategy, k, first_round, key.hexdigest()))
+    return plan
+
+
+def find_samples(
+    X: Any = None,
+    y: Any = None,
+    X_test: Any = None,
+    y_test: Any = None,
+    data: Any = None,
+    root: str | os.PathLike[str] | None = None,
+    download: bool = False,
+) -> Bunch:
+    """Check or load the samples that `compare_strategies` is given.
+
+    Returns
+    -------
+    samples : Bunch
+        ``name``, arrays ``X``, ``y``, ``X_test`` and ``y_test`` (None without a test set),
+        ``class_names`` (None if unknown), and of a data set its ``template``.
+    """
+    if data is None:
+        if X is None or y is None:
+            raise ValueError("expected X and y, or data")
+        if (X_test is None) != (y_test is None):
+            raise ValueError("X_test and y_test: one was passed without the other; expected both or none")
+        parts = {"name": "data", "X": X, "y": y, "X_test": X_test, "y_test": y_test, "class_names": None}
+        bunch = Bunch(**parts)
+    else:
+        passed = {"X": X, "y": y, "X_test": X_test, "y_test": y_test}
+        given = [name for name, value in passed.items() if value is not None]
+        if given:
+            raise ValueError(f"{', '.join(given)} and data were passed; expected X and y, or data")
+        if isinstance(data, str):
+            data = load_benchmark(data, root, download=download)
+        missing = [name for name in ("name", "X_train", "y_train") if name not in data]
+        if missing:
+            raise ValueError(f"data has no {', '.join(missing)}; expected what load_benchmark returns")
+        bunch = Bunch(**{"X_test": None, "y_test": None, "class_names": None} | data)
+        bunch.X, bunch.y = data["X_train"], data["y_train"]
+        if (bunch.X_test is None) != (bunch.y_test is None):
+            raise ValueError("data has one of X_test and y_test; expected both or none")
+    for name in ("X", "X_test"):
+        if bunch[name] is not None:
+            bunch[name] = as_array(bunch[name], name)
+            labels = bunch[name.replace("X", "y")]
+            if len(bunch[name]) != len(labels):
+                raise ValueError(
+                    f"{name} has {len(bunch[name])} samples, {name.replace('X', 'y')} {len(labels)} labels"
+                )
+    bunch.y = np.asarray(bunch.y)
+    bunch.y_test = None if bunch.y_test is None else np.asarray(bunch.y_test)
+    return bunch
+
+
+def _resolve_protocol(protocol: str | Protocol) -> Protocol:
+    if isinstance(protocol, Protocol):
+        return protocol
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"protocol={protocol!r}; expected one of {sorted(PROTOCOLS)} or a Protocol")
+    return PROTOCOLS[protocol]
+
+
+def _resolve_loops(learners: str | Sequence[str]) -> list[str]:
+    loops = [learners] if isinstance(learners, str) else list(learners)
+    if not loops or not set(loops) <= set(LOOPS) or len(set(loops)) < len(loops):
+        raise ValueError(f"learners={learners!r}; expected some of {LOOPS}")
+    return loops
+
+
+def _resolve_estimators(estimators: Any, samples: Bunch, loops: Sequence[str]) -> dict[str, Any]:
+    if isinstance(estimators, Mapping):
+        named = {str(name): estimator for name, estimator in estimators.items()}
+    else:
+        several = estimators if isinstance(estimators, (list, tuple)) else [estimators]
+        named = {type(estimator).__name__: estimator for estimator in several}
+        if len(named) < len(several):
+            raise ValueError("estimators: several of one class; expected a dict of {name: estimator}")
+    if not named:
+        raise ValueError("estimators is empty; expected at least one")
+    for name, estimator in named.items():
+        if not hasattr(estimator, "get_params") or not hasattr(estimator, "fit"):
+            raise TypeError(f"estimators: {name!r} is a {type(estimator).__name__}; expected a classifier")
+        if "full" in loops and not isinstance(estimator, DualPromptClassifier):
+            raise TypeError(
+                f"estimators: {name!r} is a {type(estimator).__name__}; learners='full' expects a "
+                "DualPromptClassifier"
+            )
+        if isinstance(estimator, DualPromptClassifier) and estimator.class_names is None:
+            named[name] = clone(estimator).set_params(class_names=samples.class_names)
+            if samples.get("template"):
+                named[name].set_params(template=samples.template)
+    return named
+
+
+def _resolve_strategies(strategies: Any) -> dict[str, Callable[..., Any]]:
+    if isinstance(strategies, Mapping):
+        if not strategies:
+            raise ValueError("strategies is empty; expected at least one")
+        return {str(name): get_strategy(value, name="strategies") for name, value in strategies.items()}
+    if isinstance(strategies, str) or callable(strategies):
+        strategies = [strategies]
+    named = {
+        entry if isinstance(entry, str) else _name_of(entry): get_strategy(entry, name="strategies")
+        for entry in strategies
+    }
+    if len(named) < len(strategies) or not named:
+        raise ValueError(
+            f"strategies={list(strategies)!r}; expected at least one, of different names: a dict of "
+            "{name: strategy} names them"
+        )
+    return named
+
+
+def _name_of(strategy: Callable[..., Any]) -> str:
+    function = getattr(strategy, "func", strategy)
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def _resolve_seeds(seeds: int | Sequence[int] | np.ndarray) -> list[int]:
+    if isinstance(seeds, Integral):
+        check_integer("seeds", seeds, least=1)
+        return list(range(int(seeds)))
+    listed = list(seeds) if isinstance(seeds, (Sequence, np.ndarray)) else []
+    if not listed or not all(isinstance(seed, Integral) and int(seed) >= 0 for seed in listed):
+        raise ValueError(f"seeds={seeds!r}; expected a number of repetitions or a list of seeds")
+    if len(set(listed)) < len(listed):
+        raise ValueError(f"seeds={seeds!r}; expected different ones")
+    return [int(seed) for seed in listed]

@@ -1,0 +1,208 @@
+"""Records of runs in files: written round by round, read as one table."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import os
+import platform
+import re
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..utils.persistence import named, replacing
+
+TEXT = ("data", "estimator", "learner", "strategy")
+# What a spreadsheet takes for a formula; with quotes before it, a name that looks like an escaped one.
+FORMULA = re.compile(r"'*[=+\-@\t\r]")
+
+
+def read_results(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """Read all finished runs of a folder of results.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The ``path`` of `compare_strategies`.
+
+    Returns
+    -------
+    frame : pandas.DataFrame
+        As `compare_strategies` returns it, of all data sets and settings that are there.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder, or no finished run in it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from modal_clip_dual.active import Protocol
+    >>> from modal_clip_dual.evaluation import compare_strategies, read_results
+    >>> X, y = load_iris(return_X_y=True)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     frame = compare_strategies(
+    ...         LogisticRegression(max_iter=500), ["random"], X, y, seeds=1, verbose=0,
+    ...         protocol=Protocol(n_rounds=2, per_class=5), path=folder,
+    ...     )
+    ...     read_results(folder).equals(frame)
+    True
+    """
+    folder = Path(path)
+    files = sorted((folder / "runs").glob("*.csv")) if folder.is_dir() else []
+    if not files:
+        raise FileNotFoundError(f"path={str(path)!r}: there is no folder with finished runs of a comparison")
+    return read_runs(files)
+
+
+def folder_of_runs(path: str | os.PathLike[str] | None) -> Path | None:
+    """Return the folder of the files of runs, made if it is missing; None without a path."""
+    if path is None:
+        return None
+    folder = Path(path) / "runs"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+class RoundFile:
+    """The rows of a run, appended one by one; it gets its name when it is whole."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.n_rows = 0
+        # Another process that does the same run has a file of its own.
+        machine = re.sub(r"[^A-Za-z0-9]+", "_", platform.node())
+        self.stem = f"{path.name}.{machine}-"
+        self.partial = path.with_name(f"{self.stem}{os.getpid()}-{time.time_ns()}.partial")
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Append a row, so that it is on disk if the process ends."""
+        try:  # "r+": if it has vanished, it is not begun again in the middle
+            mode = "r+" if self.n_rows else "x"
+            with open(self.partial, mode, newline="", encoding="utf-8") as stream:
+                stream.seek(0, os.SEEK_END)
+                writer = csv.writer(stream)
+                if not self.n_rows:
+                    writer.writerow(row)
+                writer.writerow(
+                    "" if value is None else _as_text(value) if name in TEXT else value
+                    for name, value in row.items()
+                )
+                stream.flush()
+            self.n_rows += 1
+        except OSError as error:
+            raise named(error, self.partial, "finished runs are whole, and not repeated") from error
+
+    def discard(self) -> None:
+        """Delete what was written."""
+        self.partial.unlink(missing_ok=True)
+
+    def finish(self) -> None:
+        """Give the whole file its name, and delete what stopped processes left of this run."""
+        with open(self.partial, "rb+") as stream:
+            os.fsync(stream.fileno())
+        if self.path.exists():  # another process was as far before
+            self.partial.unlink()
+        else:
+            os.replace(self.partial, self.path)
+        for stopped in self.path.parent.glob(f"{glob.escape(self.stem)}*.partial"):
+            if not _is_alive(stopped.name[len(self.stem) :].partition("-")[0]):
+                stopped.unlink(missing_ok=True)
+
+
+def _is_alive(process: str) -> bool:
+    import psutil
+
+    return process.isdecimal() and psutil.pid_exists(int(process))
+
+
+def _as_text(name: Any) -> Any:
+    """Put a quote before a name that a spreadsheet would take for a formula."""
+    return f"'{name}" if isinstance(name, str) and FORMULA.match(name) else name
+
+
+def _from_text(cell: str) -> str:
+    return cell[1:] if cell.startswith("'") and FORMULA.match(cell) else cell
+
+
+def read_runs(files: Iterable[Path]) -> pd.DataFrame:
+    """Read the rows of some runs as one table."""
+    rows = []
+    for file in files:
+        try:
+            with open(file, newline="", encoding="utf-8") as stream:
+                found = [_row_of(row) for row in csv.DictReader(stream)]
+            frame_of(found)
+        except (csv.Error, ValueError, TypeError) as error:
+            raise ValueError(f"{str(file)!r} is no file of results, or damaged ({error})") from error
+        rows += found
+    return frame_of(rows)
+
+
+def check_whole(files: Iterable[Path], n_rounds: int) -> None:
+    """Refuse files that lack rounds, by name."""
+    for file in files:
+        found = len(read_runs([file]))
+        if found != n_rounds:
+            raise ValueError(
+                f"{str(file)!r} has {found} of {n_rounds} rounds, so it is damaged; delete it, and the run is "
+                "done anew"
+            )
+
+
+def _row_of(row: dict[Any, Any]) -> dict[str, Any]:
+    if None in row or None in row.values():
+        raise ValueError("a line is longer or shorter than the first")
+    return {name: _from_text(value) if name in TEXT else value or None for name, value in row.items()}
+
+
+def frame_of(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Make a frame of rows, with the same types whether or not they were read from files."""
+    frame = pd.DataFrame(rows)
+    whole = ("seed", "round", "n_labels", "n_pseudo")
+    for name in frame.columns:
+        if name not in TEXT:
+            numbers = frame[name].astype("float64")  # texts, of files, become what repr was taken of
+            frame[name] = numbers.astype("int64") if name in whole else numbers
+    return frame
+
+
+def write_csv(frame: pd.DataFrame, file: str | os.PathLike[str]) -> None:
+    """Write a frame as CSV whose names no spreadsheet takes for formulas."""
+    names = [name for name in TEXT if name in frame.columns]
+    frame.assign(**{name: frame[name].map(_as_text) for name in names}).to_csv(file, index=False)
+
+
+def write_table(frame: pd.DataFrame, path: str | os.PathLike[str]) -> list[Path]:
+    """Write a frame as CSV, and as Parquet where pandas can; the files written.
+
+    In the CSV a quote stands before names that a spreadsheet would take for formulas.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+    path : str or path-like
+        Folder.
+
+    Returns
+    -------
+    files : list of Path
+    """
+    folder = Path(path)
+    files = [folder / "results.csv"]
+    with replacing(files[0]) as temporary:
+        write_csv(frame, temporary)
+    try:
+        with replacing(folder / "results.parquet") as temporary:
+            frame.to_parquet(temporary, index=False)
+        files.append(folder / "results.parquet")
+    except ImportError:  # neither pyarrow nor fastparquet
+        pass
+    return files

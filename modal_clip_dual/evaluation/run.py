@@ -1,0 +1,265 @@
+"""One active-learning run: a loop with an oracle, measured after every round."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+from sklearn.base import clone
+
+from .._compat import format_query
+from ..active import DualPromptLearner
+from ..strategies.view import call_strategy
+from .costs import PeakMemory, scoring_clock
+from .measurement import measure
+
+FIRST_ROUNDS = ("random", "strategy")
+
+
+def run_active_learning(
+    estimator: Any,
+    query_strategy: Callable[..., Any],
+    X_pool: Any,
+    y_pool: Any,
+    X_test: Any,
+    y_test: Any,
+    *,
+    n_instances: int,
+    n_rounds: int,
+    first_rows: Any = None,
+    n_pseudo: int = 0,
+    random_state: Any = 0,
+    on_round: Callable[[dict[str, Any]], Any] | None = None,
+) -> list[dict[str, Any]]:
+    """Label ``n_instances`` samples of a pool per round and measure after each round.
+
+    "Selection only" (``n_pseudo=0``): modAL's `ActiveLearner` queries the strategy and re-fits on
+    all labels so far.  "Full" (``n_pseudo`` > 0): the loop of `DualPromptLearner`, in which a
+    round without labels comes before, and every round adds pseudo-labels.
+
+    Parameters
+    ----------
+    estimator : classifier
+        Cloned; its ``random_state``, if it has one, becomes the given one.  With ``n_pseudo`` a
+        `DualPromptClassifier`.
+    query_strategy : callable
+        A modAL query strategy.  If it takes a ``random_state`` and was given none, it gets one
+        that follows from ``random_state`` and the round.
+    X_pool, y_pool : array of n_pool samples, ndarray of shape (n_pool,)
+        The pool, and the labels that the loop reveals.
+    X_test, y_test : array, ndarray
+        What is measured on; never trained on.
+    n_instances : int
+        Labels per round.
+    n_rounds : int
+        Rounds, the first included.
+    first_rows : array-like of int, "random", "strategy" or None, default=None
+        Rows of the pool that round 1 labels: given; drawn by ``random_state``; or chosen by the
+        strategy, which then has to do without labels.  None is ``"random"`` for selection only
+        and ``"strategy"`` with ``n_pseudo``.
+    n_pseudo : int, default=0
+        Pseudo-labels per class.
+    random_state : int, default=0
+        Seed of everything that is drawn.
+    on_round : callable, default=None
+        Called with each round's record as soon as it is there.
+
+    Returns
+    -------
+    records : list of dict
+        One per round: ``round``, ``n_labels``, ``budget`` (n_labels / n_pool), what
+        ``measurement.measure`` measures on the test set, ``class_coverage`` (share of the pool's
+        classes that have a label), ``n_pseudo``, ``pseudo_accuracy`` (None without),
+        ``train_seconds``, ``score_seconds`` (of the query, in methods of the classifier),
+        ``select_seconds`` (the rest of the query) and ``peak_memory_mib`` (resident, of the whole
+        process, at most during the round); with ``n_pseudo`` also ``estimated_accuracy`` and
+        ``pool_accuracy`` of `DualPromptLearner`.
+
+    Raises
+    ------
+    ValueError
+        If the rounds need more labels than the pool has, or ``first_rows`` does not fit.
+    TypeError
+        If ``n_pseudo`` is given with another estimator than a `DualPromptClassifier`.
+
+    See Also
+    --------
+    compare_strategies : Many such runs, with the same first rounds and splits.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from modal_clip_dual import random_sampling
+    >>> from modal_clip_dual.evaluation import run_active_learning
+    >>> X, y = load_digits(return_X_y=True)
+    >>> records = run_active_learning(
+    ...     LogisticRegression(max_iter=1000), random_sampling, X[:1000] / 16, y[:1000],
+    ...     X[1000:] / 16, y[1000:], n_instances=30, n_rounds=2,
+    ... )
+    >>> [record["n_labels"] for record in records]
+    [30, 60]
+    """
+    y_pool, y_test = np.asarray(y_pool), np.asarray(y_test)
+    n_pool = len(y_pool)
+    if n_instances * n_rounds > n_pool:
+        raise ValueError(
+            f"n_rounds={n_rounds} of n_instances={n_instances} labels need "
+            f"{n_instances * n_rounds} samples, but the pool has {n_pool}"
+        )
+    first_rows = _resolve_first_rows(first_rows, n_pool, n_instances, n_pseudo, random_state)
+    estimator = clone(estimator)
+    if "random_state" in estimator.get_params():
+        estimator.set_params(random_state=random_state)
+    make_loop = partial(_FullLoop, n_pseudo=n_pseudo) if n_pseudo else _SelectionLoop
+    rounds = _rounds(
+        partial(make_loop, estimator, query_strategy, X_pool, y_pool, n_instances, random_state), n_rounds, first_rows
+    )
+    records: list[dict[str, Any]] = []
+    for round_ in range(1, n_rounds + 1):
+        with PeakMemory() as memory:
+            rows, figures = next(rounds)
+        record = {"round": round_, "n_labels": len(rows), "budget": len(rows) / n_pool}
+        record |= measure(estimator, X_test, y_test)
+        record["class_coverage"] = len(np.unique(y_pool[rows])) / len(np.unique(y_pool))
+        record |= figures | {"peak_memory_mib": memory.mib}
+        records.append(record)
+        if on_round is not None:
+            on_round(record)
+    return records
+
+
+def _resolve_first_rows(
+    first_rows: Any, n_pool: int, n_instances: int, n_pseudo: int, random_state: Any
+) -> np.ndarray | None:
+    """Return the rows of the first round; None where the strategy is to choose."""
+    if first_rows is None:
+        first_rows = "strategy" if n_pseudo else "random"
+    if isinstance(first_rows, str):
+        if first_rows not in FIRST_ROUNDS:
+            raise ValueError(f"first_rows={first_rows!r}; expected rows of the pool or one of {FIRST_ROUNDS}")
+        if first_rows == "strategy":
+            return None
+        return np.random.default_rng(random_state).permutation(n_pool)[:n_instances]
+    rows = np.asarray(first_rows)
+    if rows.ndim != 1 or rows.dtype.kind not in "iu" or len(np.unique(rows)) != n_instances:
+        raise ValueError(f"first_rows={first_rows!r}; expected n_instances={n_instances} distinct rows")
+    if rows.min() < 0 or rows.max() >= n_pool:
+        raise ValueError(f"first_rows={first_rows!r}; expected rows from 0 to {n_pool - 1}")
+    return rows
+
+
+def _rounds(
+    make_loop: Callable[[], _Loop], n_rounds: int, first_rows: np.ndarray | None
+) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
+    """Yield the labelled rows and the figures of each round."""
+    loop = make_loop()
+    for round_ in range(n_rounds):
+        if round_ == 0 and first_rows is not None:
+            new, seconds = first_rows, {"score_seconds": 0.0, "select_seconds": 0.0}
+        else:
+            new, seconds = _timed_query(loop.estimator, loop.query(round_))
+        figures = loop.teach(new)
+        yield loop.rows, figures | seconds
+
+
+class _Loop(Protocol):
+    """A loop: ``query`` prepares what is timed, ``teach`` trains and returns figures."""
+
+    estimator: Any
+
+    @property
+    def rows(self) -> np.ndarray: ...
+
+    def query(self, round_: int) -> Callable[[], np.ndarray]: ...
+
+    def teach(self, rows: np.ndarray) -> dict[str, Any]: ...
+
+
+class _SelectionLoop:
+    """modAL's `ActiveLearner`, re-fitted on all labels after every query."""
+
+    def __init__(
+        self,
+        estimator: Any,
+        strategy: Callable[..., Any],
+        X: Any,
+        y: np.ndarray,
+        n_instances: int,
+        random_state: Any,
+    ):
+        from modAL.models import ActiveLearner
+
+        self.estimator, self.strategy, self.X, self.y = estimator, strategy, X, y
+        self.n_instances, self.random_state = n_instances, random_state
+        self.learner = ActiveLearner(estimator)
+        self.rows = np.empty(0, dtype=np.intp)
+
+    def query(self, round_: int) -> Callable[[], np.ndarray]:
+        unlabelled = np.setdiff1d(np.arange(len(self.y)), self.rows)
+        seed = np.random.SeedSequence([self.random_state, round_]).generate_state(1)[0] >> 1
+        self.learner.query_strategy = _seeded(self.strategy, int(seed))
+        pool = self.X[unlabelled]
+        return lambda: unlabelled[self.learner.query(pool, n_instances=self.n_instances)[0]]
+
+    def teach(self, rows: np.ndarray) -> dict[str, Any]:
+        start = time.perf_counter()
+        self.learner.teach(self.X[rows], self.y[rows])
+        seconds = time.perf_counter() - start
+        self.rows = np.concatenate([self.rows, rows])
+        return {"n_pseudo": 0, "pseudo_accuracy": None, "train_seconds": seconds}
+
+
+class _FullLoop:
+    """`DualPromptLearner`: a first round without labels, then pseudo-labels beside the labels."""
+
+    def __init__(
+        self,
+        estimator: Any,
+        strategy: Callable[..., Any],
+        X: Any,
+        y: np.ndarray,
+        n_instances: int,
+        random_state: Any,
+        n_pseudo: int,
+    ):
+        self.estimator, self.y, self.n_instances = estimator, y, n_instances
+        self.learner = DualPromptLearner(
+            estimator, X, query_strategy=strategy, n_per_class=n_pseudo, y_pool=y, random_state=random_state
+        ).start()
+
+    @property
+    def rows(self) -> np.ndarray:
+        rows: np.ndarray = self.learner.rows_
+        return rows
+
+    def query(self, round_: int) -> Callable[[], np.ndarray]:
+        return lambda: self.learner.query(n_instances=self.n_instances)[0]
+
+    def teach(self, rows: np.ndarray) -> dict[str, Any]:
+        self.learner.teach(rows=rows, y=self.y[rows])
+        record = self.learner.log_[-1]
+        names = ("n_pseudo", "pseudo_accuracy", "estimated_accuracy", "train_seconds")
+        return {name: record[name] for name in names} | {"pool_accuracy": record["accuracy"]}
+
+
+def _seeded(strategy: Callable[..., Any], seed: int) -> Callable[..., Any]:
+    """Return the strategy, whose draws follow from a seed where it was not told otherwise."""
+
+    def query(classifier: Any, X_pool: Any, n_instances: int = 1) -> Any:
+        rows, scores = call_strategy(strategy, classifier, X_pool, n_instances, seed)
+        return format_query(rows, scores)
+
+    return query
+
+
+def _timed_query(estimator: Any, query: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
+    """Return the result of a query, and its seconds in the classifier and beside it."""
+    with scoring_clock(estimator) as scoring:
+        start = time.perf_counter()
+        result = query()
+        seconds = time.perf_counter() - start
+    return result, {"score_seconds": scoring[0], "select_seconds": max(0.0, seconds - scoring[0])}

@@ -1,0 +1,23 @@
+"""What training minimizes: one criterion a file, found by its name.
+
+A file defines ``CRITERION``, a subclass of `PromptCriterion`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ...utils.catalog import module_in, names_in
+
+if TYPE_CHECKING:
+    from ._base import PromptCriterion
+
+CRITERIA = names_in(__path__[0])
+
+
+def criterion_of(criterion: str | type[PromptCriterion]) -> type[PromptCriterion]:
+    """Return the class of a name in `CRITERIA`; a class is returned as it is."""
+    if not isinstance(criterion, str):
+        return criterion
+    found: type[PromptCriterion] = module_in(__name__, criterion).CRITERION
+    return found

@@ -1,0 +1,21 @@
+"""Parts that are found by the name of their file: one file makes a part, and nothing lists it."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+
+def names_in(folder: str | Path) -> list[str]:
+    """Names of the parts in a folder, sorted: its public files, with hyphens for underscores.
+
+    Nothing is imported.
+    """
+    files = Path(folder).glob("*.py")
+    return sorted(file.stem.replace("_", "-") for file in files if not file.stem.startswith("_"))
+
+
+def module_in(package: str, name: str) -> ModuleType:
+    """Import the file of a part by its name; see `names_in`."""
+    return import_module(f"{package}.{name.replace('-', '_')}")
