@@ -17,6 +17,7 @@ from modal_clip_dual.evaluation import compare_pairs, compare_strategies, write_
 from modal_clip_dual.evaluation.report import AUROCS
 from modal_clip_dual.evaluation.tables import label_table
 from modal_clip_dual.evaluation.text import percent
+from modal_clip_dual.scores import SCORES
 
 PAPER = "uniform, clean"
 
@@ -33,7 +34,8 @@ def main() -> None:
         {complement: clf(complement=complement) for complement in ("uniform", "all", "hard")},
         {
             score: partial(negative_prompt_sampling, score=score)
-            for score in ("clean", "normalized", "margin")
+            for score, entry in SCORES.items()
+            if entry.of_logits is not None  # P(correct) of this classifier ranks as "clean" does
         },
         data="digits",
         learners=["selection", "full"],

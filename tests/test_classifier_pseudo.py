@@ -282,6 +282,17 @@ def test_mined_rows_by_brute_force(fitted, embeddings, score, n_per_class):
     assert rows.dtype.kind == "i"
 
 
+def test_mining_by_the_probability_that_labels_are_right(fitted, embeddings):
+    correct = fitted.predict_correct_proba(embeddings)
+    predicted = fitted.predict_proba(embeddings).argmax(1)
+    rows, labels = mine_confident(fitted, embeddings, 5, score="correct")
+    expected = [
+        row for k in range(10) for row in sorted(np.flatnonzero(predicted == k), key=lambda row: -correct[row])[:5]
+    ]
+    np.testing.assert_array_equal(rows, expected)
+    np.testing.assert_array_equal(labels, fitted.classes_[predicted[expected]])
+
+
 def test_mined_labels_are_right_more_often_than_the_rest(fitted, embeddings, digits):
     rows, labels = mine_confident(fitted, embeddings)
     mined = (labels == digits.target[rows]).mean()
@@ -300,7 +311,7 @@ def test_mining_refuses(fitted, classifier, embeddings):
         mine_confident(fitted, embeddings[:10], exclude=[0.0, 1.0])
     with pytest.raises(ValueError, match="X_pool is empty"):
         mine_confident(fitted, embeddings[:0])
-    with pytest.raises(ValueError, match="score='best'; expected one of"):
+    with pytest.raises(ValueError, match="The 'score' parameter of mine_confident must be .*'clean'.* Got 'best'"):
         mine_confident(fitted, embeddings[:9], score="best")
     with pytest.raises(ValueError, match="never fitted.*fit_unlabeled"):
         mine_confident(classifier(), embeddings[:9])

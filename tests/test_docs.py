@@ -122,7 +122,7 @@ def clean(monkeypatch):
     from modal_clip_dual.strategies import registry
 
     matplotlib.use("Agg")
-    monkeypatch.setattr(registry, "_STRATEGIES", dict(registry._STRATEGIES))
+    monkeypatch.setattr(registry, "_REGISTERED", dict(registry._REGISTERED))
     yield
     plt.close("all")
 

@@ -9,9 +9,9 @@ from modAL.models import ActiveLearner
 from modAL.uncertainty import entropy_sampling
 from sklearn.utils import check_array
 
-from modal_clip_dual import DualPromptLearner, mine_confident, negative_prompt_sampling
+from modal_clip_dual import DualPromptLearner, mine_confident, negative_prompt_sampling, scores
 from modal_clip_dual.active import Protocol
-from modal_clip_dual.strategies import _equal, negative_prompt
+from modal_clip_dual.strategies import _equal, _ranking
 from modal_clip_dual.utils.arrays import Rows, blocks
 
 
@@ -24,8 +24,8 @@ def small_blocks(monkeypatch):
     for module in (arrays, inputs):
         monkeypatch.setattr(module, "ROWS", 70)
     monkeypatch.setattr(inference, "PREDICTION_BATCH", 90)
-    monkeypatch.setattr(negative_prompt, "ROWS", 50)
-    monkeypatch.setattr(negative_prompt, "POOL_ROWS", 110)
+    monkeypatch.setattr(scores, "ROWS", 50)
+    monkeypatch.setattr(_ranking, "POOL_ROWS", 110)
     monkeypatch.setattr(_equal, "ROWS", 60)
 
 

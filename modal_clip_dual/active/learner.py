@@ -15,9 +15,9 @@ from sklearn.utils.validation import _num_samples
 
 from .._compat import query_returns_metrics
 from ..data.images import as_array, check_files, kind_of
+from ..scores import SCORES
 from ..strategies import mine_confident, negative_prompt_sampling
-from ..strategies._ask import call_strategy
-from ..strategies.negative_prompt import SCORES
+from ..strategies.view import call_strategy
 from ..utils.arrays import Rows, is_mapped
 from ..utils.labels import as_labels, check_labels
 from ..utils.persistence import (
@@ -419,7 +419,9 @@ class DualPromptLearner(Resuming, Shown, ActiveLearner):
         """The score that the query ranked by, if it is one of ours: querying and mining share it."""
         parameter = signature(self.query_strategy).parameters.get("score")
         asked = (self._query or {}).get("score") or getattr(parameter, "default", None)
-        return asked if isinstance(asked, str) and asked in SCORES else "clean"
+        if isinstance(asked, str) and asked in SCORES:
+            return asked
+        return "clean" if hasattr(self.estimator, "clean_logits") else "correct"
 
     def _as_labels(self, labels: np.ndarray, like: np.ndarray) -> np.ndarray:
         return as_labels(labels, like, self._class_names)

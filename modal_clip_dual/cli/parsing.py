@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from ..scores import SCORES
 from ..strategies.registry import available_strategies
 
 # What the types are called in argparse's messages is the name of the function.
@@ -61,7 +62,7 @@ def listed(one: Callable[[str], str]) -> Callable[[str], list[str]]:
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the demo and the benchmark both let one choose of classifier and score."""
     add = parser.add_argument
-    add("--score", choices=("clean", "normalized", "margin"), default="clean",
+    add("--score", choices=tuple(SCORES), default="clean",
         help="what negative-prompt ranks by (default: clean, the paper's)")  # fmt: skip
     add("--complement", choices=("uniform", "all", "hard"), default="uniform",
         help="wrong labels that train the negative prompt (default: uniform, the paper's)")  # fmt: skip

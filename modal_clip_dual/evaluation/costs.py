@@ -21,7 +21,8 @@ def scoring_clock(estimator: Any) -> Iterator[list[float]]:
     """Sum up the seconds that calls of a classifier's scoring methods take, nested ones once.
 
     Yields a list whose only entry is the sum.  The methods are wrapped on the objects
-    themselves, the last step of a Pipeline included, and are themselves again afterwards.
+    themselves, the steps of a Pipeline and the best of a search included, and are themselves again
+    afterwards.
     """
     seconds, depth = [0.0], [0]
 
@@ -38,8 +39,10 @@ def scoring_clock(estimator: Any) -> Iterator[list[float]]:
 
         return call
 
-    owners = [estimator, *(step for _, step in getattr(estimator, "steps", []))]
-    wrapped = []
+    owners, wrapped = [estimator], []
+    for owner in owners:  # and what a search or a Pipeline holds; the list grows
+        owners += [step for _, step in getattr(owner, "steps", [])]
+        owners += [owner.best_estimator_] if hasattr(owner, "best_estimator_") else []
     for owner in owners:
         for name in SCORING:
             if hasattr(type(owner), name) and hasattr(owner, name) and name not in vars(owner):

@@ -8,8 +8,8 @@ import numpy as np
 from scipy.special import entr, softmax
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
-from ..strategies._ask import find
-from ..strategies.negative_prompt import confidence
+from ..scores import SCORES
+from ..strategies.view import View
 from .metrics import auroc_of_correctness, expected_calibration_error, negative_log_likelihood
 
 
@@ -19,8 +19,8 @@ def measure(estimator: Any, X: Any, y: Any) -> dict[str, float]:
     Parameters
     ----------
     estimator : classifier or Pipeline
-        With ``predict_proba``; of one that ends in a `DualPromptClassifier`, its negative prompt
-        is measured too.
+        With ``predict_proba``; what it says of its own labels, by ``predict_logits`` or
+        ``predict_correct_proba``, is measured where it has these methods.
     X, y : array-like of n samples, array-like of shape (n,)
         Samples that it was not trained on, and their labels.
 
@@ -30,20 +30,19 @@ def measure(estimator: Any, X: Any, y: Any) -> dict[str, float]:
         Fractions from 0 to 1, ``nll`` in nats.  ``accuracy``, ``balanced_accuracy``,
         ``macro_f1``; ``nll`` and ``ece_proba`` of the class probabilities; the AUROC of
         several scores for "the prediction is right": ``auroc_max_proba``, ``auroc_margin``
-        and ``auroc_entropy`` of the class probabilities; and with a negative prompt
+        and ``auroc_entropy`` of the class probabilities; with a negative prompt
         ``auroc_clean`` (z at the prediction), ``auroc_normalized`` (of its softmax),
-        ``auroc_clean_margin`` and ``ece_correct`` (of P(correct)).
+        ``auroc_clean_margin``; and of P(correct) ``auroc_correct`` and ``ece_correct``.
     """
     y = np.asarray(y)
-    inner, inputs = find(estimator, X, "predict_logits", required=False)
-    dual = hasattr(inner, "predict_logits")
+    view = View(estimator, X)
+    dual = view.find("predict_logits", required=False).has("predict_logits")
     if dual:
-        logits, z = inner.predict_logits(inputs)
+        logits, z = view.find("predict_logits").ask("predict_logits")
         proba = softmax(logits.astype(np.float64), axis=1)  # float32 would tie the surest ones
-        classes = inner.classes_
     else:
-        proba = np.asarray(estimator.predict_proba(X), dtype=np.float64)
-        classes = estimator.classes_
+        proba = np.asarray(view.find("predict_proba").ask("predict_proba"), dtype=np.float64)
+    classes = view.classes
     column = proba.argmax(axis=1)
     predicted = classes[column]
     correct = predicted == y
@@ -59,12 +58,15 @@ def measure(estimator: Any, X: Any, y: Any) -> dict[str, float]:
         "auroc_entropy": auroc_of_correctness(-entr(proba).sum(axis=1), correct),
     }
     if dual:
-        for name, score in (("", "clean"), ("", "normalized"), ("clean_", "margin")):
-            sure = confidence(z, column, score)[0]
-            measured[f"auroc_{name}{score}"] = auroc_of_correctness(sure, correct)
-        measured["ece_correct"] = expected_calibration_error(
-            inner.predict_correct_proba(inputs), correct
-        )
+        for score in SCORES.values():
+            if score.of_logits is not None:
+                confidence, _ = score.of_logits(z, column)
+                measured[f"auroc_{score.column}"] = auroc_of_correctness(confidence, correct)
+    says = view.find("predict_correct_proba", required=False)
+    if says.has("predict_correct_proba"):
+        probability = says.ask("predict_correct_proba")
+        measured["auroc_correct"] = auroc_of_correctness(probability, correct)
+        measured["ece_correct"] = expected_calibration_error(probability, correct)
     return measured
 
 

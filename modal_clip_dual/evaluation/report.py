@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 
+from ..scores import SCORES
 from ..utils.persistence import replacing
 from ._checks import check_runs
 from .curves import labels_to_reach
@@ -36,9 +37,7 @@ MEASURED = (
     ("pseudo_accuracy", "pseudo-labels right", True),
 )
 AUROCS = (
-    ("auroc_clean", "z"),
-    ("auroc_normalized", "softmax(z)"),
-    ("auroc_clean_margin", "margin of z"),
+    *((f"auroc_{score.column}", score.label) for score in SCORES.values()),
     ("auroc_max_proba", "largest probability"),
     ("auroc_margin", "margin"),
     ("auroc_entropy", "entropy"),

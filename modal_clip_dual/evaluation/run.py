@@ -12,7 +12,7 @@ from sklearn.base import clone
 
 from .._compat import format_query
 from ..active import DualPromptLearner
-from ..strategies._ask import call_strategy
+from ..strategies.view import call_strategy
 from .costs import PeakMemory, scoring_clock
 from .measurement import measure
 

@@ -16,6 +16,7 @@ from .coreset import (
     coreset_distance as coreset_distance,
     coreset_sampling as coreset_sampling,
 )
+from .correctness import correctness_sampling as correctness_sampling
 from .dropquery import (
     dropquery_disagreement as dropquery_disagreement,
     dropquery_sampling as dropquery_sampling,

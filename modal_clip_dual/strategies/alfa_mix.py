@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.utils.validation import _num_samples
+from sklearn.utils._param_validation import Interval
 
-from .._compat import format_query
 from ..utils.arrays import as_array, as_tensor
-from ..utils.selection import fill_up, generator_of
-from ..utils.validation import check_device, check_n_instances, check_number
-from ._ask import classes_of, labelled, linear_head
+from ..utils.selection import fill_up
 from ._clustering import nearest_to_centres
+from ._strategy import query_strategy
+from .view import LinearHead, View
 
 if TYPE_CHECKING:
     import torch
 
 
+@query_strategy(eps=[Interval(Real, 0, 1, closed="right")])
 def alfa_mix_sampling(
     classifier: Any,
     X_pool: Any,
     n_instances: int = 1,
-    random_tie_break: bool = False,
+    random_tie_break: Any = False,
     *,
     eps: float = 0.2,
     random_state: Any = None,
@@ -102,33 +103,27 @@ def alfa_mix_sampling(
     >>> len(set(rows.tolist()))
     10
     """
-    n_instances = check_n_instances(n_instances, _num_samples(X_pool))
-    check_number("eps", eps, 0.0, 1.0, ends="high")
-    check_device(device)
-    rng = generator_of(random_state)
-    anchors_of: np.ndarray | torch.Tensor | None
-    anchors_of, y = labelled(classifier, required=True)
-    if anchors_of is None:
-        n_pool = _num_samples(X_pool)
-        return format_query(fill_up([], n_instances, n_pool, rng), np.zeros(n_instances))
-    embeddings, weights, biases = linear_head(classifier, X_pool)
-    anchors = _anchors(anchors_of, y, classes_of(classifier))
-    if anchors.shape[1] != embeddings.shape[1]:  # embedded otherwise than the linear head wants
-        anchors_of, _, _ = linear_head(classifier, classifier.X_training)
-        anchors = _anchors(as_array(anchors_of), y, classes_of(classifier))
-    smallest = _smallest_change(embeddings, weights, biases, anchors, device)
+    known, y = classifier.labeled(required=True)
+    if known is None:
+        return fill_up([], n_instances, classifier.n_samples, random_state), np.zeros(n_instances)
+    head: LinearHead = classifier.linear_head
+    if known.shape[1] != head.embeddings.shape[1]:  # embedded otherwise than the linear head wants
+        learner = classifier.classifier
+        known = as_array(View(learner, learner.X_training, "X_training").linear_head.embeddings)
+    anchors = _anchors(known, y, classifier.classes)
+    smallest = _smallest_change(*head, anchors, device)
     candidates = np.flatnonzero(smallest < 1.0)
     for bound in np.arange(1, np.ceil(1 / eps) + 1) * eps:
         within = np.flatnonzero(smallest < min(bound, 1.0))
         if len(within) > n_instances:
             candidates = within
             break
-    rows = _unit(as_array(embeddings)[candidates])
+    rows = _unit(as_array(head.embeddings)[candidates])
     if len(rows):
-        candidates = candidates[np.sort(nearest_to_centres(rows, n_instances, rng))]
+        candidates = candidates[np.sort(nearest_to_centres(rows, n_instances, random_state))]
     candidates = candidates[np.argsort(smallest[candidates], kind="stable")]
-    rows = fill_up(candidates, n_instances, len(smallest), rng)
-    return format_query(rows, -smallest[rows])
+    rows = fill_up(candidates, n_instances, len(smallest), random_state)
+    return rows, -smallest[rows]
 
 
 def _anchors(embeddings: np.ndarray, y: Any, classes: np.ndarray) -> np.ndarray:

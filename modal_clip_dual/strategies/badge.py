@@ -5,13 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.utils.validation import _num_samples
 
-from .._compat import format_query
-from ..utils.selection import generator_of
-from ..utils.validation import check_n_instances
-from ._ask import ask_proba, embed
 from ._equal import alike, also_equal, equal_to
+from ._strategy import query_strategy, query_utility
+from .view import View
 
 if TYPE_CHECKING:
     import torch
@@ -19,6 +16,7 @@ if TYPE_CHECKING:
     from ._points import Points
 
 
+@query_utility()
 def badge_gradient_norm(classifier: Any, X: Any, *, device: str | None = None) -> np.ndarray:
     """Norm of each sample's gradient embedding, had the predicted label been the true one.
 
@@ -54,15 +52,16 @@ def badge_gradient_norm(classifier: Any, X: Any, *, device: str | None = None) -
     >>> badge_gradient_norm(clf, digits.images[:5]).shape
     (5,)
     """
-    norms: np.ndarray = _gradients(classifier, X, device).squared_norms.sqrt().cpu().numpy()
+    norms: np.ndarray = _gradients(classifier, device).squared_norms.sqrt().cpu().numpy()
     return norms
 
 
+@query_strategy()
 def badge_sampling(
     classifier: Any,
     X_pool: Any,
     n_instances: int = 1,
-    random_tie_break: bool = False,
+    random_tie_break: Any = False,
     *,
     random_state: Any = None,
     device: str | None = None,
@@ -131,11 +130,9 @@ def badge_sampling(
     >>> len(set(rows.tolist()))
     20
     """
-    n_instances = check_n_instances(n_instances, _num_samples(X_pool))
-    rng = generator_of(random_state)
-    gradients = _gradients(classifier, X_pool, device)
-    rows = _k_means_plus_plus(gradients, n_instances, rng, random_tie_break)
-    return format_query(rows, gradients.squared_norms[rows].sqrt().cpu().numpy())
+    gradients = _gradients(classifier, device)
+    rows = _k_means_plus_plus(gradients, n_instances, random_state, random_tie_break)
+    return rows, gradients.squared_norms[rows].sqrt().cpu().numpy()
 
 
 class _Gradients:
@@ -162,22 +159,20 @@ class _Gradients:
         return squared
 
 
-def _gradients(classifier: Any, X: Any, device: str | None) -> _Gradients:
-    from ..utils.validation import check_device
+def _gradients(view: View, device: str | None) -> _Gradients:
     from ._points import Points
 
-    check_device(device)
-    points = Points(embed(classifier, X), device)
-    return _Gradients(ask_proba(classifier, X), points)
+    points = Points(view.embeddings, device, view.name)
+    return _Gradients(view.proba, points)
 
 
 def _k_means_plus_plus(
-    gradients: _Gradients, n: int, rng: np.random.Generator, random_tie_break: bool = False
+    gradients: _Gradients, n: int, rng: np.random.Generator, ties: np.random.Generator | None = None
 ) -> np.ndarray:
     """n distinct rows by the seeding of k-means++, the largest gradient first."""
     from ._points import highest
 
-    rows = [highest(gradients.squared_norms, rng if random_tie_break else None)]
+    rows = [highest(gradients.squared_norms, ties)]
     squared = gradients.to(rows[0])
     for _ in range(1, n):
         squared[rows] = 0.0

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 from scipy.special import entr
 from sklearn.neighbors import NearestNeighbors
-from sklearn.utils.validation import _num_samples
+from sklearn.utils._param_validation import Interval
 
-from .._compat import format_query
 from ..utils.arrays import as_array
-from ..utils.selection import ascending_order, generator_of, subsample
-from ..utils.validation import check_integer, check_n_instances
-from ._ask import ask_proba, embed
+from ..utils.selection import ascending_order, subsample
 from ._clustering import nearest_to_centres
 from ._equal import alike, also_equal, first_equal
+from ._strategy import query_strategy, query_utility
+from .view import View
+
+CONSTRAINTS = {
+    "n_prior": [Interval(Integral, 1, None, closed="left"), None],
+    "n_neighbors": [Interval(Integral, 1, None, closed="left")],
+    "max_samples": [Interval(Integral, 2, None, closed="left")],
+}
 
 
+@query_utility(**CONSTRAINTS)
 def cec_uncertainty(
     classifier: Any,
     X: Any,
@@ -66,17 +73,16 @@ def cec_uncertainty(
     >>> cec_uncertainty(clf, digits.images[:50]).shape
     (50,)
     """
-    _check_params(n_prior, n_neighbors, max_samples)
-    embeddings = as_array(embed(classifier, X)).astype(np.float32, copy=False)
-    rng = generator_of(random_state)
-    return _uncertainty(ask_proba(classifier, X), embeddings, n_prior, n_neighbors, max_samples, rng)
+    embeddings = _embeddings(classifier)
+    return _uncertainty(classifier.proba, embeddings, n_prior, n_neighbors, max_samples, random_state)
 
 
+@query_strategy(**CONSTRAINTS)
 def cec_sampling(
     classifier: Any,
     X_pool: Any,
     n_instances: int = 1,
-    random_tie_break: bool = False,
+    random_tie_break: Any = False,
     *,
     n_prior: int | None = None,
     n_neighbors: int = 10,
@@ -151,25 +157,19 @@ def cec_sampling(
     >>> len(set(rows.tolist()))
     20
     """
-    n_instances = check_n_instances(n_instances, _num_samples(X_pool))
-    _check_params(n_prior, n_neighbors, max_samples)
-    rng = generator_of(random_state)
-    embeddings = as_array(embed(classifier, X_pool)).astype(np.float32, copy=False)
+    embeddings = _embeddings(classifier)
     uncertainty = _uncertainty(
-        ask_proba(classifier, X_pool), embeddings, n_prior, n_neighbors, max_samples, rng
+        classifier.proba, embeddings, n_prior, n_neighbors, max_samples, random_state
     )
     # Weights that are all zero would leave k-means nothing to weigh.
     weights = uncertainty + np.float32(1e-6)
-    rows = np.sort(nearest_to_centres(embeddings, n_instances, rng, weights))
-    rows = rows[ascending_order(-uncertainty[rows], rng if random_tie_break else None)]
-    return format_query(rows, uncertainty[rows])
+    rows = np.sort(nearest_to_centres(embeddings, n_instances, random_state, weights))
+    rows = rows[ascending_order(-uncertainty[rows], random_tie_break)]
+    return rows, uncertainty[rows]
 
 
-def _check_params(n_prior: int | None, n_neighbors: int, max_samples: int) -> None:
-    if n_prior is not None:
-        check_integer("n_prior", n_prior, least=1)
-    check_integer("n_neighbors", n_neighbors, least=1)
-    check_integer("max_samples", max_samples, least=2)
+def _embeddings(view: View) -> np.ndarray:
+    return as_array(view.embeddings).astype(np.float32, copy=False)
 
 
 def _uncertainty(

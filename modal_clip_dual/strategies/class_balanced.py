@@ -7,19 +7,21 @@ from typing import Any
 
 import numpy as np
 from scipy.special import entr
-from sklearn.utils.validation import _num_samples
+from sklearn.utils._param_validation import StrOptions
 
-from .._compat import format_query
-from ..utils.selection import REMAINDERS, generator_of, select_per_class
-from ..utils.validation import check_n_instances, check_option
-from ._ask import ask_proba
+from ..utils.selection import REMAINDERS, select_per_class
+from ._strategy import query_strategy
+from .view import View
+
+CONSTRAINTS = {"remainder": [StrOptions(set(REMAINDERS))]}
 
 
+@query_strategy(**CONSTRAINTS)
 def class_balanced_entropy_sampling(
     classifier: Any,
     X_pool: Any,
     n_instances: int = 1,
-    random_tie_break: bool = False,
+    random_tie_break: Any = False,
     *,
     remainder: str = "per-class",
     random_state: Any = None,
@@ -83,16 +85,15 @@ def class_balanced_entropy_sampling(
     >>> sorted(clf.predict(samples).tolist())
     [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
     """
-    return _sample(
-        _entropy, classifier, X_pool, n_instances, random_tie_break, remainder, random_state
-    )
+    return _sample(_entropy, classifier, n_instances, remainder, random_tie_break)
 
 
+@query_strategy(**CONSTRAINTS)
 def class_balanced_margin_sampling(
     classifier: Any,
     X_pool: Any,
     n_instances: int = 1,
-    random_tie_break: bool = False,
+    random_tie_break: Any = False,
     *,
     remainder: str = "per-class",
     random_state: Any = None,
@@ -144,29 +145,19 @@ def class_balanced_margin_sampling(
     >>> learner = ActiveLearner(clf, query_strategy=class_balanced_margin_sampling)
     >>> rows, images = learner.query(digits.images, n_instances=20)
     """
-    return _sample(
-        _closeness, classifier, X_pool, n_instances, random_tie_break, remainder, random_state
-    )
+    return _sample(_closeness, classifier, n_instances, remainder, random_tie_break)
 
 
 def _sample(
     uncertainty_of: Callable[[np.ndarray], np.ndarray],
-    classifier: Any,
-    X_pool: Any,
-    n_instances: int,
-    random_tie_break: bool,
+    view: View,
+    n: int,
     remainder: str,
-    random_state: Any,
-) -> Any:
-    n_instances = check_n_instances(n_instances, _num_samples(X_pool))
-    check_option("remainder", remainder, REMAINDERS)
-    rng = generator_of(random_state) if random_tie_break else None
-    proba = ask_proba(classifier, X_pool)
-    uncertainty, predicted = uncertainty_of(proba), proba.argmax(axis=1)
-    rows = select_per_class(
-        -uncertainty, predicted, n_instances, proba.shape[1], remainder, rng
-    )
-    return format_query(rows, uncertainty[rows])
+    ties: np.random.Generator | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    uncertainty = uncertainty_of(view.proba)
+    rows = select_per_class(-uncertainty, view.predicted, n, view.proba.shape[1], remainder, ties)
+    return rows, uncertainty[rows]
 
 
 def _entropy(proba: np.ndarray) -> np.ndarray:

@@ -5,13 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.utils.validation import _num_samples
 
-from .._compat import format_query
-from ..utils.selection import generator_of
-from ..utils.validation import check_n_instances
-from ._ask import embed, labelled
 from ._equal import equal_to
+from ._strategy import query_strategy, query_utility
+from .view import View
 
 if TYPE_CHECKING:
     import torch
@@ -21,6 +18,7 @@ if TYPE_CHECKING:
 AHEAD = 32  # centres whose distances are computed in one pass over the pool
 
 
+@query_utility()
 def coreset_distance(classifier: Any, X: Any, *, device: str | None = None) -> np.ndarray:
     """Distance from each sample to the nearest labelled one.
 
@@ -57,15 +55,16 @@ def coreset_distance(classifier: Any, X: Any, *, device: str | None = None) -> n
     """
     from ._points import Points
 
-    points = Points(embed(classifier, X), device)
+    points = Points(classifier.embeddings, device, classifier.name)
     return _nearest_labelled(classifier, points).sqrt().cpu().numpy()
 
 
+@query_strategy()
 def coreset_sampling(
     classifier: Any,
     X_pool: Any,
     n_instances: int = 1,
-    random_tie_break: bool = False,
+    random_tie_break: Any = False,
     *,
     random_state: Any = None,
     device: str | None = None,
@@ -131,25 +130,25 @@ def coreset_sampling(
     """
     from ._points import Points
 
-    n_instances = check_n_instances(n_instances, _num_samples(X_pool))
-    rng = generator_of(random_state)
-    points = Points(embed(classifier, X_pool), device)
+    points = Points(classifier.embeddings, device)
     nearest = _nearest_labelled(classifier, points)
-    rows, distances = greedy_k_center(points, nearest, n_instances, rng, random_tie_break)
-    return format_query(rows, distances)
+    return greedy_k_center(points, nearest, n_instances, random_state, random_tie_break)
 
 
 def greedy_k_center(
-    points: Points, nearest: torch.Tensor, n: int, rng: np.random.Generator, random_tie_break: bool = False
+    points: Points,
+    nearest: torch.Tensor,
+    n: int,
+    rng: np.random.Generator,
+    ties: np.random.Generator | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The n rows that are chosen one by one as farthest, and their distances then.
 
-    ``nearest`` holds each point's squared distance to its nearest centre, infinite if there is
-    none yet; it is changed.
+    Among equally far ones the first is taken, or with ``ties`` any.  ``nearest`` holds each point's
+    squared distance to its nearest centre, infinite if there is none yet; it is changed.
     """
     from ._points import highest
 
-    ties = rng if random_tie_break else None
     rows, distances = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.float64)
     to_likely: dict[int, torch.Tensor] = {}  # squared distances (n,) to rows that are likely to be chosen soon
     for k in range(n):
@@ -168,13 +167,13 @@ def greedy_k_center(
     return rows, distances
 
 
-def _nearest_labelled(classifier: Any, points: Points) -> torch.Tensor:
+def _nearest_labelled(view: View, points: Points) -> torch.Tensor:
     """Squared distance (n,) of each point to the nearest labelled sample."""
     import torch
 
     from ._points import Points
 
-    embeddings, _ = labelled(classifier)
+    embeddings, _ = view.labeled()
     if embeddings is None:
         return torch.full_like(points.norms, torch.inf)
     return points.nearest(Points(embeddings, points.x.device, "X_training").x)

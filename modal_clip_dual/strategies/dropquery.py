@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.utils.validation import _num_samples
+from sklearn.utils._param_validation import Interval
 
-from .._compat import format_query
 from ..utils.arrays import as_array, as_tensor
-from ..utils.selection import ascending_order, generator_of
-from ..utils.validation import check_device, check_integer, check_n_instances, check_number
-from ._ask import check_has, embed, find, linear_head
+from ..utils.selection import ascending_order
 from ._clustering import nearest_to_centres
+from ._strategy import query_strategy, query_utility
+from .view import View
 
 if TYPE_CHECKING:
     import torch
 
 ROWS = 16384  # whose features are dropped at a time
+CONSTRAINTS = {
+    "n_dropouts": [Interval(Integral, 1, None, closed="left")],
+    "dropout": [Interval(Real, 0, 1, closed="neither")],
+}
 
 
+@query_utility(**CONSTRAINTS)
 def dropquery_disagreement(
     classifier: Any,
     X: Any,
@@ -69,16 +74,15 @@ def dropquery_disagreement(
     >>> dropquery_disagreement(clf, X / 16, random_state=0).shape
     (1797,)
     """
-    _check_params(n_dropouts, dropout, device)
-    rng = generator_of(random_state)
-    return _disagreement(classifier, X, n_dropouts, dropout, rng, device)[0]
+    return _disagreement(classifier, n_dropouts, dropout, random_state, device)[0]
 
 
+@query_strategy(**CONSTRAINTS)
 def dropquery_sampling(
     classifier: Any,
     X_pool: Any,
     n_instances: int = 1,
-    random_tie_break: bool = False,
+    random_tie_break: Any = False,
     *,
     n_dropouts: int = 3,
     dropout: float = 0.75,
@@ -155,36 +159,22 @@ def dropquery_sampling(
     >>> len(set(rows.tolist()))
     10
     """
-    n_instances = check_n_instances(n_instances, _num_samples(X_pool))
-    _check_params(n_dropouts, dropout, device)
-    rng = generator_of(random_state)
-    disagreement, embeddings = _disagreement(classifier, X_pool, n_dropouts, dropout, rng, device)
-    ties = rng if random_tie_break else None
-    order = ascending_order(-disagreement, ties)
+    disagreement, embeddings = _disagreement(classifier, n_dropouts, dropout, random_state, device)
+    order = ascending_order(-disagreement, random_tie_break)
     candidates = order[: max(n_instances, int((disagreement > 0.5).sum()))]
-    chosen = np.sort(candidates[nearest_to_centres(as_array(embeddings)[candidates], n_instances, rng)])
-    rows = chosen[ascending_order(-disagreement[chosen], ties)]
-    return format_query(rows, disagreement[rows])
-
-
-def _check_params(n_dropouts: int, dropout: float, device: str | None) -> None:
-    check_integer("n_dropouts", n_dropouts, least=1)
-    check_number("dropout", dropout, 0.0, 1.0)
-    check_device(device)
+    centres = nearest_to_centres(as_array(embeddings)[candidates], n_instances, random_state)
+    chosen = np.sort(candidates[centres])
+    rows = chosen[ascending_order(-disagreement[chosen], random_tie_break)]
+    return rows, disagreement[rows]
 
 
 def _disagreement(
-    classifier: Any,
-    X: Any,
-    n_dropouts: int,
-    dropout: float,
-    rng: np.random.Generator,
-    device: str | None,
+    view: View, n_dropouts: int, dropout: float, rng: np.random.Generator, device: str | None
 ) -> tuple[np.ndarray, np.ndarray | torch.Tensor]:
     """Share (n,) of dropouts that change the prediction; the embeddings (n, D)."""
     import torch
 
-    embeddings, predict = _predictor(classifier, X, device)
+    embeddings, predict = _predictor(view, device)
     x = as_tensor(embeddings, device)
     generator = torch.Generator(x.device).manual_seed(int(rng.integers(2**31)))
     changed = np.zeros(len(x))
@@ -198,21 +188,21 @@ def _disagreement(
 
 
 def _predictor(
-    classifier: Any, X: Any, device: str | None
+    view: View, device: str | None
 ) -> tuple[np.ndarray | torch.Tensor, Callable[[torch.Tensor], np.ndarray]]:
     """Embeddings of X, and a function from tensors of embeddings to predictions."""
     import torch.nn.functional as F
 
-    inner, _ = find(classifier, X, "coef_", required=False, through_templates=False)
-    if not hasattr(inner, "coef_") and not hasattr(inner, "transform"):
-        check_has(classifier, inner, "predict")
-        return embed(classifier, X), lambda x: inner.predict(as_array(x))
-    weights: np.ndarray | torch.Tensor
-    biases: np.ndarray | torch.Tensor
-    embeddings, weights, biases = linear_head(classifier, X)
-    weights, biases = as_tensor(weights, device), as_tensor(biases, device)
+    if view.is_committee:
+        return view.embeddings, lambda x: view.proba_at(as_array(x)).argmax(axis=1)
+    inside = view.find("coef_", required=False, through_templates=False)
+    if not inside.has("coef_") and not inside.has("transform"):
+        view.check_has(inside, "predict")
+        return view.embeddings, lambda x: inside.object.predict(as_array(x))
+    head = view.linear_head
+    weights, biases = as_tensor(head.weights, device), as_tensor(head.biases, device)
 
     def predict(x: torch.Tensor) -> np.ndarray:
         return F.linear(x, weights.to(x), biases.to(x)).argmax(dim=1).cpu().numpy()
 
-    return embeddings, predict
+    return head.embeddings, predict

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.utils.validation import _num_samples
+from sklearn.utils._param_validation import Interval, StrOptions
 
-from .._compat import format_query
 from ..utils.arrays import as_tensor
-from ..utils.selection import ascending_order, fill_up, generator_of, subsample
-from ..utils.validation import check_device, check_integer, check_n_instances, check_number, check_option
-from ._ask import embed, labelled
+from ..utils.selection import ascending_order, fill_up, subsample
+from ._strategy import query_strategy
 from .coreset import greedy_k_center
 
 if TYPE_CHECKING:
     import torch
 
-SELECTIONS = ("core", "uncertain")
 
-
+@query_strategy(
+    selection=[StrOptions({"core", "uncertain"})],
+    n_hidden=[Interval(Integral, 1, None, closed="left")],
+    dropout=[Interval(Real, 0, 1, closed="left")],
+    n_epochs=[Interval(Integral, 1, None, closed="left")],
+    lr=[Interval(Real, 0, None, closed="neither")],
+    weight_decay=[Interval(Real, 0, None, closed="left")],
+    unlabelled_weight=[Interval(Real, 0, None, closed="neither")],
+    margin=[Interval(Real, 0, 1, closed="both")],
+    max_samples=[Interval(Integral, 1, None, closed="left")],
+)
 def gcnal_sampling(
     classifier: Any,
     X_pool: Any,
     n_instances: int = 1,
-    random_tie_break: bool = False,
+    random_tie_break: Any = False,
     *,
     selection: str = "core",
     n_hidden: int = 128,
@@ -123,39 +131,26 @@ def gcnal_sampling(
     """
     from ._points import Points
 
-    n_instances = check_n_instances(n_instances, _num_samples(X_pool))
-    check_option("selection", selection, SELECTIONS)
-    check_integer("n_hidden", n_hidden, least=1)
-    check_integer("n_epochs", n_epochs, least=1)
-    check_integer("max_samples", max_samples, least=1)
-    check_number("dropout", dropout, 0.0, 1.0, ends="low")
-    check_number("lr", lr, 0.0, float("inf"))
-    check_number("weight_decay", weight_decay, 0.0, float("inf"), ends="low")
-    check_number("unlabelled_weight", unlabelled_weight, 0.0, float("inf"))
-    check_number("margin", margin, 0.0, 1.0, ends="low high")
-    check_device(device)
-    known, _ = labelled(classifier, required=True)
-    rng = generator_of(random_state)
+    known, _ = classifier.labeled(required=True)
     if known is None:
-        n_pool = _num_samples(X_pool)
-        return format_query(fill_up([], n_instances, n_pool, rng), np.zeros(n_instances))
-    embeddings = embed(classifier, X_pool)
-    sample = subsample(len(embeddings), max(max_samples, n_instances), rng)
+        return fill_up([], n_instances, classifier.n_samples, random_state), np.zeros(n_instances)
+    embeddings = classifier.embeddings
+    sample = subsample(len(embeddings), max(max_samples, n_instances), random_state)
     if len(sample) < len(embeddings):
         embeddings = embeddings[sample]
     pool = Points(embeddings, device)
     nodes = _unit_nodes(pool.x, as_tensor(known).to(pool.x))
     settings = (n_hidden, dropout, n_epochs, lr, weight_decay, unlabelled_weight)
-    scores, hidden = train_graph_network(nodes, len(sample), *settings, rng)
+    scores, hidden = train_graph_network(nodes, len(sample), *settings, random_state)
     if selection == "core":
         points = Points(pool.alike(hidden[: len(sample)]))
         nearest = points.nearest(hidden[len(sample) :])
-        rows, metrics = greedy_k_center(points, nearest, n_instances, rng, random_tie_break)
+        rows, metrics = greedy_k_center(points, nearest, n_instances, random_state, random_tie_break)
     else:
         distance = (pool.alike(scores[: len(sample)]) - margin).abs().cpu().numpy()
-        rows = ascending_order(distance, rng if random_tie_break else None)[:n_instances]
+        rows = ascending_order(distance, random_tie_break)[:n_instances]
         metrics = -distance[rows]
-    return format_query(sample[rows], metrics)
+    return sample[rows], metrics
 
 
 def _unit_nodes(pool: torch.Tensor, known: torch.Tensor) -> torch.Tensor:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 from sklearn.exceptions import NotFittedError
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _num_samples
 
+from ..scores import SCORES
 from ..utils.selection import select_highest_per_class
-from ..utils.validation import check_integer, check_option
-from ._ask import classes_of
-from .negative_prompt import SCORES, rank
+from ..utils.validation import validated
+from .view import View
 
 
+@validated(n_per_class=[Interval(Integral, 0, None, closed="left")], score=[StrOptions(set(SCORES))])
 def mine_confident(
     classifier: Any, X_pool: Any, n_per_class: int = 16, exclude: Any = None, *, score: str = "clean"
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -26,14 +29,15 @@ def mine_confident(
     Parameters
     ----------
     classifier : modAL learner, Committee, Pipeline or estimator
-        Fitted; must lead to an estimator with ``predict_proba`` and ``clean_logits``.
+        Fitted; must lead to an estimator with ``predict_proba`` and ``clean_logits``, or
+        ``predict_correct_proba`` for ``score="correct"``.
     X_pool : array-like of n_pool samples
         The unlabelled pool.
     n_per_class : int, default=16
         Pseudo-labels per class (k); a class with fewer predictions gives all it has.
     exclude : array-like of int, default=None
         Rows of X_pool that are not to be taken, such as those that were just queried.
-    score : {"clean", "normalized", "margin"}, default="clean"
+    score : {"clean", "normalized", "margin", "correct"}, default="clean"
         What ranks; see `negative_prompt_uncertainty`.
 
     Returns
@@ -46,7 +50,7 @@ def mine_confident(
     Raises
     ------
     TypeError
-        If the classifier has not the methods, or an argument is no integer.
+        If the classifier lacks a required method, or an argument is no integer.
     ValueError
         If the pool is empty, or a row of ``exclude`` is not in it.
     NotFittedError
@@ -75,13 +79,12 @@ def mine_confident(
     n_pool = _num_samples(X_pool)
     if n_pool == 0:
         raise ValueError("X_pool is empty; expected at least one unlabelled sample")
-    check_integer("n_per_class", n_per_class, least=0)
-    check_option("score", score, SCORES)
     left = np.ones(n_pool, dtype=bool)
     if exclude is not None:
         left[_check_rows(exclude, n_pool)] = False
+    view = View(classifier, X_pool)
     try:
-        predicted, sure, *_ = rank(classifier, X_pool, score, zero_shot=False)
+        predicted, confidence, *_ = view.rank(score, zero_shot=False)
     except NotFittedError as error:
         raise NotFittedError(
             f"this {type(classifier).__name__} was never fitted, so it has no label to trust; fit "
@@ -91,8 +94,8 @@ def mine_confident(
     if not len(rows) or not n_per_class:
         rows = rows[:0]
     else:
-        rows = rows[select_highest_per_class(sure[left], predicted[left], n_per_class)]
-    return rows, classes_of(classifier)[predicted[rows]]
+        rows = rows[select_highest_per_class(confidence[left], predicted[left], n_per_class)]
+    return rows, view.classes[predicted[rows]]
 
 
 def _check_rows(exclude: Any, n_pool: int) -> np.ndarray:

@@ -2,112 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from scipy.special import expit, logsumexp
-from sklearn.exceptions import NotFittedError
-from sklearn.utils.validation import _num_samples
+from sklearn.utils._param_validation import StrOptions
 
-from .._compat import format_query
-from ..utils.arrays import Rows, blocks
-from ..utils.selection import REMAINDERS, generator_of, select_lowest, select_per_class
-from ..utils.validation import check_n_instances, check_option
-from ._ask import ask, find
-from ._equal import alike, first_equal, keys_of
+from ..scores import SCORES
+from ..utils.selection import REMAINDERS
+from ._ranking import Ranking
+from ._strategy import query_strategy, query_utility
 
-SCORES = ("clean", "normalized", "margin")
-ROWS = 16384  # of logits that are turned to float64 at a time
-POOL_ROWS = 1 << 16  # of embeddings whose logits are held at a time
+SCORE = [StrOptions(set(SCORES))]
 
 
-class Ranking(NamedTuple):
-    """What is known of each sample of a pool."""
-
-    predicted: np.ndarray  # (n,) position of the predicted label in classes_
-    sure: np.ndarray  # (n,) confidence in it, free of saturation
-    uncertainty: np.ndarray  # (n,) of the same, 0 to 1
-    n_classes: int
-
-
-def rank(classifier: Any, X: Any, score: str, zero_shot: bool = True) -> Ranking:
-    """Predict a pool and tell how sure each prediction is.
-
-    A classifier that was never fitted has no negative prompt yet.  Its zero-shot
-    probabilities stand in, unless ``zero_shot`` is False: the clean logit estimates the log
-    odds of a class against the others, plus log(C - 1).
-    """
-    if not hasattr(classifier, "learner_list"):
-        inner, inputs = find(classifier, X, "predict_logits", required=False)
-        if hasattr(inner, "classes_") and hasattr(inner, "predict_logits"):  # one pass for both
-            whole = not isinstance(inputs, (np.ndarray, Rows)) or inputs.ndim != 2
-            size = len(inputs) if whole else POOL_ROWS
-            # Keys are made while a part is in memory: a file is read once.
-            keyed = inputs is X and not whole and inputs.dtype.kind == "f"
-            parts, keys = [], []
-            for rows in blocks(len(inputs), size):
-                part = inputs if whole else inputs[rows]
-                positive, logits = inner.predict_logits(part)
-                predicted = positive.argmax(axis=1)
-                parts.append((predicted, *confidence(logits, predicted, score)))
-                if keyed:
-                    keys.append(keys_of(part))
-            first = first_equal(X, np.concatenate(keys) if keyed else None)
-            predicted, sure, uncertainty = (alike(np.concatenate(column), first) for column in zip(*parts))
-            return Ranking(predicted, sure, uncertainty, logits.shape[1])
-    predicted, logits = _predicted_and_logits(classifier, X, zero_shot)
-    sure, uncertainty = confidence(logits, predicted, score)
-    return Ranking(predicted, sure, uncertainty, logits.shape[1])
-
-
-def _predicted_and_logits(classifier: Any, X: Any, zero_shot: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Predictions (n,) and clean logits (n, C) of whatever has them, a Committee included."""
-    try:
-        proba = ask(classifier, X, "predict_proba")
-    except NotFittedError:
-        if not zero_shot:
-            raise
-        proba, logits = _zero_shot(classifier, X)
-        return proba.argmax(axis=1), logits
-    try:
-        return proba.argmax(axis=1), ask(classifier, X, "clean_logits")
-    except NotFittedError as error:
-        raise TypeError(
-            f"{type(classifier).__name__} is fitted, but the estimator that it shows is not (it "
-            "fits copies); this query strategy needs the estimator itself, a modAL learner, a "
-            "Committee, a Pipeline or a refitted search"
-        ) from error
-
-
-def _zero_shot(classifier: Any, X: Any) -> tuple[np.ndarray, np.ndarray]:
-    proba = np.asarray(ask(classifier, X, "zero_shot_proba"), dtype=np.float64)
-    # Not 1 - p for the likeliest class: that is 0 for the most confident samples.
-    rows, best = np.arange(len(proba)), proba.argmax(axis=1)
-    rest = proba.copy()
-    rest[rows, best] = 0
-    others = proba.sum(axis=1, keepdims=True) - proba
-    others[rows, best] = rest.sum(axis=1)
-    tiny = np.finfo(np.float64).tiny
-    log_odds = np.log(np.maximum(proba, tiny)) - np.log(np.maximum(others, tiny))
-    return proba, log_odds + np.log(max(proba.shape[1] - 1, 1))
-
-
-def confidence(logits: np.ndarray, predicted: np.ndarray, score: str) -> tuple[np.ndarray, np.ndarray]:
-    """Confidence (n,) in the predicted class, free of saturation, and its uncertainty (n,)."""
-    n_classes = logits.shape[1]
-    sure = logits[np.arange(len(logits)), predicted].astype(np.float64)
-    if score == "clean":
-        return sure, expit(np.log(max(n_classes - 1, 1)) - sure)
-    # The log odds of softmax(z) rank like softmax(z), which is 1 from odds of e^37 on.
-    reduce = logsumexp if score == "normalized" else np.max
-    for start in range(0, len(logits), ROWS):
-        rows = slice(start, start + ROWS)
-        others = logits[rows].astype(np.float64)
-        others[np.arange(len(others)), predicted[rows]] = -np.inf
-        sure[rows] -= reduce(others, axis=1)
-    return sure, expit(-sure)
-
-
+@query_utility(score=SCORE)
 def negative_prompt_uncertainty(classifier: Any, X: Any, score: str = "clean") -> np.ndarray:
     """Probability that the predicted label is wrong, according to the negative prompt.
 
@@ -117,16 +25,18 @@ def negative_prompt_uncertainty(classifier: Any, X: Any, score: str = "clean") -
     Parameters
     ----------
     classifier : modAL learner, Committee, Pipeline or estimator
-        Must lead to an estimator with ``predict_proba`` and ``clean_logits``; one that was
-        never fitted needs ``zero_shot_proba``.  A Committee's members are averaged.
+        Must lead to an estimator with ``predict_proba`` and ``clean_logits``, or
+        ``predict_correct_proba`` for ``score="correct"``; one that was never fitted needs
+        ``zero_shot_proba``.  A Committee's members are averaged.
     X : array-like of n samples
         Whatever that estimator takes.
-    score : {"clean", "normalized", "margin"}, default="clean"
-        What ranks, from the clean logits z at the predicted class y^:
+    score : {"clean", "normalized", "margin", "correct"}, default="clean"
+        What ranks.  From the clean logits z at the predicted class y^:
         ``sigmoid(log(C - 1) - z)``, which for uniform complements is 1 minus
         `DualPromptClassifier.predict_correct_proba`;
         ``1 - softmax(z)`` over the classes; or ``sigmoid(-margin)``, the margin being z
-        minus the largest z of another class.
+        minus the largest z of another class.  ``"correct"`` needs no logits: it is 1 minus what
+        ``predict_correct_proba`` of the estimator gives, whatever that estimator is.
 
     Returns
     -------
@@ -136,9 +46,9 @@ def negative_prompt_uncertainty(classifier: Any, X: Any, score: str = "clean") -
     Raises
     ------
     TypeError
-        If the classifier has not the methods.
+        If the classifier lacks a required method.
     ValueError
-        If X is empty, or score is not one of the three.
+        If X is empty, or score is not one of the four.
 
     See Also
     --------
@@ -158,17 +68,16 @@ def negative_prompt_uncertainty(classifier: Any, X: Any, score: str = "clean") -
     >>> negative_prompt_uncertainty(clf, digits.images[:5]).shape
     (5,)
     """
-    check_option("score", score, SCORES)
-    if not _num_samples(X):
-        raise ValueError("X is empty; expected at least one sample")
-    return rank(classifier, X, score).uncertainty
+    uncertainty: np.ndarray = classifier.rank(score).uncertainty
+    return uncertainty
 
 
+@query_strategy(class_balanced=["boolean"], score=SCORE, remainder=[StrOptions(set(REMAINDERS))])
 def negative_prompt_sampling(
     classifier: Any,
     X_pool: Any,
     n_instances: int = 1,
-    random_tie_break: bool = False,
+    random_tie_break: Any = False,
     *,
     class_balanced: bool = True,
     score: str = "clean",
@@ -194,7 +103,7 @@ def negative_prompt_sampling(
         Shuffle samples of equal score instead of keeping their order in the pool.
     class_balanced : bool, default=True
         False ranks the whole pool at once.
-    score : {"clean", "normalized", "margin"}, default="clean"
+    score : {"clean", "normalized", "margin", "correct"}, default="clean"
         What ranks; see `negative_prompt_uncertainty`.
     remainder : {"per-class", "global"}, default="per-class"
         Where the samples come from that do not divide evenly among the classes: at most
@@ -212,12 +121,13 @@ def negative_prompt_sampling(
     Raises
     ------
     TypeError
-        If n_instances is no integer, or the classifier has not the methods.
+        If n_instances is no integer, or the classifier lacks a required method.
     ValueError
         If the pool is empty, n_instances does not fit it, or an option is unknown.
 
     See Also
     --------
+    correctness_sampling : The same of whatever says whether a label is right.
     random_sampling : The baseline that every strategy has to beat.
 
     References
@@ -237,13 +147,5 @@ def negative_prompt_sampling(
     >>> len(set(rows)), images.shape
     (20, (20, 8, 8))
     """
-    n_instances = check_n_instances(n_instances, _num_samples(X_pool))
-    check_option("score", score, SCORES)
-    check_option("remainder", remainder, REMAINDERS)
-    rng = generator_of(random_state) if random_tie_break else None
-    predicted, sure, uncertainty, n_classes = rank(classifier, X_pool, score)
-    if class_balanced:
-        rows = select_per_class(sure, predicted, n_instances, n_classes, remainder, rng)
-    else:
-        rows = select_lowest(sure, n_instances, rng)
-    return format_query(rows, uncertainty[rows])
+    ranking: Ranking = classifier.rank(score)
+    return ranking.least_confident(n_instances, class_balanced, remainder, random_tie_break)

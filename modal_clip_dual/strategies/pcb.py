@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-from sklearn.utils.validation import _num_samples
+from sklearn.utils._param_validation import Interval
 
-from .._compat import format_query
-from ..utils.selection import generator_of, subsample
-from ..utils.validation import check_integer, check_n_instances, check_number
-from ._ask import ask_proba, call_strategy, classes_of
+from ..utils.selection import subsample
+from ._strategy import query_strategy
 from .badge import badge_sampling
 from .registry import get_strategy
+from .view import View, call_strategy
 
 
+@query_strategy(
+    fraction=[Interval(Real, 0, 1, closed="right")],
+    max_samples=[Interval(Integral, 1, None, closed="left")],
+)
 def pcb_sampling(
     classifier: Any,
     X_pool: Any,
     n_instances: int = 1,
-    random_tie_break: bool = False,
+    random_tie_break: Any = False,
     *,
     base: str | Callable[..., Any] = badge_sampling,
     fraction: float = 0.1,
@@ -91,36 +95,24 @@ def pcb_sampling(
     >>> len(set(clf.zero_shot_proba(images).argmax(axis=1).tolist()))
     10
     """
-    n_pool = _num_samples(X_pool)
-    n_instances = check_n_instances(n_instances, n_pool)
-    check_number("fraction", fraction, 0.0, 1.0, ends="high")
-    base = get_strategy(base, name="base")
-    check_integer("max_samples", max_samples, least=1)
-    rng = generator_of(random_state)
-    sample = subsample(n_pool, max(max_samples, n_instances), rng)
-    if len(sample) < n_pool:
-        from modAL.utils.data import retrieve_rows
-
-        X_pool, n_pool = retrieve_rows(X_pool, sample), len(sample)
-    proba = ask_proba(classifier, X_pool)
-    predicted, counts = proba.argmax(axis=1), _labels_per_class(classifier, proba.shape[1])
-    n_proposed = min(n_pool, max(n_instances, round(fraction * n_pool)))
-    proposed, scores = call_strategy(base, classifier, X_pool, n_proposed, rng)
+    base, view = get_strategy(base, name="base"), classifier
+    sample = subsample(view.n_samples, max(max_samples, n_instances), random_state)
+    if len(sample) < view.n_samples:
+        view = view.take(sample)
+    predicted, counts = view.predicted, _labels_per_class(view)
+    n_proposed = min(len(sample), max(n_instances, round(fraction * len(sample))))
+    proposed, scores = call_strategy(base, view, view.X, n_proposed, random_state)
     proposed = proposed.astype(np.int64)
     scores = np.zeros(len(proposed)) if scores is None else np.asarray(scores)
-    ties = rng if random_tie_break else None
-    chosen = balance(predicted[proposed], counts, n_instances, rng, ties)
-    return format_query(sample[proposed[chosen]], scores[chosen])
+    chosen = balance(predicted[proposed], counts, n_instances, random_state, random_tie_break)
+    return sample[proposed[chosen]], scores[chosen]
 
 
-def _labels_per_class(classifier: Any, n_classes: int) -> np.ndarray:
-    members = getattr(classifier, "learner_list", None) or [classifier]
-    labels = [getattr(member, "y_training", None) for member in members]
-    labels = [y for y in labels if y is not None]
-    if not labels:
-        return np.zeros(n_classes)
-    classes = classes_of(classifier)
-    means: np.ndarray = np.mean([[np.sum(y == label) for label in classes] for y in labels], axis=0)
+def _labels_per_class(view: View) -> np.ndarray:
+    if not view.labels:
+        return np.zeros(view.proba.shape[1])
+    counts = [[np.sum(y == label) for label in view.classes] for y in view.labels]
+    means: np.ndarray = np.mean(counts, axis=0)
     return means
 
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.exceptions import NotFittedError
-from sklearn.utils.validation import _num_samples
+from sklearn.utils._param_validation import Interval
 
-from .._compat import format_query
 from ..utils.arrays import as_array
-from ..utils.selection import generator_of, subsample
-from ..utils.validation import check_device, check_integer, check_n_instances, check_number
-from ._ask import ask_proba, classes_of, embed, labelled
+from ..utils.selection import subsample
 from ._clustering import k_means
 from ._equal import equal_to
+from ._strategy import query_strategy
+from .view import View
 
 if TYPE_CHECKING:
     import torch
@@ -23,11 +23,17 @@ if TYPE_CHECKING:
     from ._points import Points
 
 
+@query_strategy(
+    delta=[Interval(Real, 0, None, closed="left"), None],
+    purity=[Interval(Real, 0, 1, closed="neither")],
+    n_clusters=[Interval(Integral, 1, None, closed="left"), None],
+    max_samples=[Interval(Integral, 1, None, closed="left")],
+)
 def probcover_sampling(
     classifier: Any,
     X_pool: Any,
     n_instances: int = 1,
-    random_tie_break: bool = False,
+    random_tie_break: Any = False,
     *,
     delta: float | None = None,
     purity: float = 0.95,
@@ -108,42 +114,32 @@ def probcover_sampling(
     """
     from ._points import Points
 
-    n_instances = check_n_instances(n_instances, _num_samples(X_pool))
-    if delta is not None:
-        check_number("delta", delta, 0.0, float("inf"), ends="low")
-    check_number("purity", purity, 0.0, 1.0)
-    if n_clusters is not None:
-        check_integer("n_clusters", n_clusters, least=1)
-    check_integer("max_samples", max_samples, least=1)
-    check_device(device)
-    rng = generator_of(random_state)
     if delta is None and n_clusters is None:
-        n_clusters = _n_classes(classifier, X_pool)
-    embeddings = embed(classifier, X_pool)
-    sample = subsample(len(embeddings), max(max_samples, n_instances), rng)
+        n_clusters = _n_classes(classifier)
+    embeddings = classifier.embeddings
+    sample = subsample(len(embeddings), max(max_samples, n_instances), random_state)
     if len(sample) < len(embeddings):
         embeddings = embeddings[sample]
     known: np.ndarray | torch.Tensor | None
-    known, _ = labelled(classifier)
+    known, _ = classifier.labeled()
     points = Points(embeddings, device)
     if delta is None:
         wanted: Any = n_clusters  # a number wherever delta is None
-        clusters, _ = k_means(as_array(embeddings), min(wanted, len(sample)), rng)
+        clusters, _ = k_means(as_array(embeddings), min(wanted, len(sample)), random_state)
         delta = _purest_radius(points, clusters, purity)
     known = None if known is None else Points(known, str(points.x.device), "X_training").x
-    ties = rng if random_tie_break else None
-    rows, gains = _greedy_cover(points, known, delta, n_instances, ties)
-    return format_query(sample[rows], gains)
+    rows, gains = _greedy_cover(points, known, delta, n_instances, random_tie_break)
+    return sample[rows], gains
 
 
-def _n_classes(classifier: Any, X: Any) -> int:
-    for known in (lambda: classes_of(classifier), lambda: ask_proba(classifier, X[:1])[0]):
+def _n_classes(view: View) -> int:
+    for known in (lambda: view.classes, lambda: view.take(np.arange(1)).proba[0]):
         try:
             return len(known())
         except (TypeError, AttributeError, NotFittedError):
             continue
     raise ValueError(
-        f"n_clusters=None, but {type(classifier).__name__} does not know its classes yet; expected "
+        f"n_clusters=None, but {type(view.classifier).__name__} does not know its classes yet; expected "
         "n_clusters, the number of classes, or delta"
     )
 

@@ -5,18 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sklearn.utils.validation import _num_samples
 
-from .._compat import format_query
-from ..utils.selection import generator_of
-from ..utils.validation import check_n_instances
+from ._strategy import query_strategy
 
 
+@query_strategy()
 def random_sampling(
     classifier: Any,
     X_pool: Any,
     n_instances: int = 1,
-    random_tie_break: bool = False,
+    random_tie_break: Any = False,
     *,
     random_state: Any = None,
 ) -> Any:
@@ -60,7 +58,5 @@ def random_sampling(
     >>> len(set(rows)), samples.shape
     (4, (4, 3))
     """
-    n_pool = _num_samples(X_pool)
-    n_instances = check_n_instances(n_instances, n_pool)
-    rows = generator_of(random_state).permutation(n_pool)[:n_instances]
-    return format_query(rows, np.zeros(n_instances))
+    rows = random_state.permutation(classifier.n_samples)[:n_instances]
+    return rows, np.zeros(n_instances)

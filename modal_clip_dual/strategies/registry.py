@@ -3,34 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 from inspect import Parameter, signature
+from pathlib import Path
 from typing import Any
 
-# Name -> where the function is, and arguments that make it what the name says.  Resolved at
-# first use, so that a command line can list the names without importing scikit-learn.
-_STRATEGIES: dict[str, tuple[str, dict[str, Any]] | Callable[..., Any]] = {
-    "negative-prompt": ("modal_clip_dual:negative_prompt_sampling", {}),
-    "random": ("modal_clip_dual:random_sampling", {}),
+# A strategy `x_sampling` in the file x.py of this folder is found by its name, x with dashes.  These
+# are the others: where the function is, and arguments that make it what the name says.
+_ALIASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "class-balanced-entropy": (f"{__package__}.class_balanced:class_balanced_entropy_sampling", {}),
+    "class-balanced-margin": (f"{__package__}.class_balanced:class_balanced_margin_sampling", {}),
+    "core-gcn": (f"{__package__}.gcnal:gcnal_sampling", {"selection": "core"}),
+    "uncertain-gcn": (f"{__package__}.gcnal:gcnal_sampling", {"selection": "uncertain"}),
+    "pcb-badge": (f"{__package__}.pcb:pcb_sampling", {"base": "badge"}),
+    "pcb-coreset": (f"{__package__}.pcb:pcb_sampling", {"base": "coreset"}),
+    "pcb-entropy": (f"{__package__}.pcb:pcb_sampling", {"base": "entropy"}),
     "entropy": ("modAL.uncertainty:entropy_sampling", {}),
     "margin": ("modAL.uncertainty:margin_sampling", {}),
     "least-confidence": ("modAL.uncertainty:uncertainty_sampling", {}),
-    "class-balanced-entropy": ("modal_clip_dual:class_balanced_entropy_sampling", {}),
-    "class-balanced-margin": ("modal_clip_dual:class_balanced_margin_sampling", {}),
-    "coreset": ("modal_clip_dual:coreset_sampling", {}),
-    "badge": ("modal_clip_dual:badge_sampling", {}),
-    "alfa-mix": ("modal_clip_dual:alfa_mix_sampling", {}),
-    "core-gcn": ("modal_clip_dual:gcnal_sampling", {"selection": "core"}),
-    "uncertain-gcn": ("modal_clip_dual:gcnal_sampling", {"selection": "uncertain"}),
-    "cec": ("modal_clip_dual:cec_sampling", {}),
-    "pcb-badge": ("modal_clip_dual:pcb_sampling", {"base": "badge"}),
-    "pcb-coreset": ("modal_clip_dual:pcb_sampling", {"base": "coreset"}),
-    "pcb-entropy": ("modal_clip_dual:pcb_sampling", {"base": "entropy"}),
-    "typiclust": ("modal_clip_dual:typiclust_sampling", {}),
-    "probcover": ("modal_clip_dual:probcover_sampling", {}),
-    "dropquery": ("modal_clip_dual:dropquery_sampling", {}),
 }
+_REGISTERED: dict[str, Callable[..., Any]] = {}  # by the user, in this process
+
+
+@cache
+def _known() -> dict[str, tuple[str, dict[str, Any]]]:
+    """Name -> function and arguments, sorted by name.
+
+    Nothing is imported before it is used, so that a command line can list the names without
+    scikit-learn.
+    """
+    known = dict(_ALIASES)
+    for path in Path(__file__).parent.glob("*.py"):
+        where = f"{__package__}.{path.stem}:{path.stem}_sampling"
+        aliased = any(where == other for other, _ in _ALIASES.values())
+        if not aliased and f"\ndef {path.stem}_sampling(" in path.read_text(encoding="utf-8"):
+            known[path.stem.replace("_", "-")] = where, {}
+    return dict(sorted(known.items()))
 
 
 def available_strategies() -> list[str]:
@@ -44,9 +53,9 @@ def available_strategies() -> list[str]:
     --------
     >>> from modal_clip_dual.strategies import available_strategies
     >>> available_strategies()[:3]
-    ['negative-prompt', 'random', 'entropy']
+    ['alfa-mix', 'badge', 'cec']
     """
-    return list(_STRATEGIES)
+    return [*_known(), *(name for name in _REGISTERED if name not in _known())]
 
 
 def get_strategy(
@@ -141,15 +150,15 @@ def register_strategy(name: str, strategy: Callable[..., Any], *, replace: bool 
         raise ValueError(f"name={name!r}; expected a name without a colon")
     if not callable(strategy):
         raise TypeError(f"strategy={strategy!r} cannot be called; expected a query strategy")
-    if name in _STRATEGIES and not replace:
+    if name in available_strategies() and not replace:
         raise ValueError(f"name={name!r} is taken; expected another one, or replace=True")
-    _STRATEGIES[name] = strategy
+    _REGISTERED[name] = strategy
 
 
 def _resolve(strategy: str, name: str) -> Callable[..., Any]:
-    entry = _STRATEGIES.get(strategy)
-    if callable(entry):
-        return entry
+    if strategy in _REGISTERED:
+        return _REGISTERED[strategy]
+    entry = _known().get(strategy)
     if entry is None and ":" not in strategy:
         raise ValueError(
             f"{name}={strategy!r}; expected one of {available_strategies()}, or "

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
-from sklearn.utils.validation import _num_samples
+from sklearn.utils._param_validation import Interval
 
-from .._compat import format_query
 from ..utils.arrays import as_array
-from ..utils.selection import generator_of, subsample
-from ..utils.validation import check_integer, check_n_instances
-from ._ask import embed, labelled
+from ..utils.selection import subsample
 from ._clustering import k_means
 from ._equal import alike, first_equal
+from ._strategy import query_strategy
 
 
+@query_strategy(
+    n_neighbors=[Interval(Integral, 1, None, closed="left")],
+    max_clusters=[Interval(Integral, 1, None, closed="left")],
+    min_cluster_size=[Interval(Integral, 0, None, closed="left")],
+    max_samples=[Interval(Integral, 2, None, closed="left")],
+)
 def typiclust_sampling(
     classifier: Any,
     X_pool: Any,
     n_instances: int = 1,
-    random_tie_break: bool = False,
+    random_tie_break: Any = False,
     *,
     n_neighbors: int = 20,
     max_clusters: int = 500,
@@ -95,25 +100,18 @@ def typiclust_sampling(
     >>> len(set(y[rows].tolist())) > 5
     True
     """
-    n_instances = check_n_instances(n_instances, _num_samples(X_pool))
-    check_integer("n_neighbors", n_neighbors, least=1)
-    check_integer("max_clusters", max_clusters, least=1)
-    check_integer("min_cluster_size", min_cluster_size, least=0)
-    check_integer("max_samples", max_samples, least=2)
-    rng = generator_of(random_state)
-    pool = as_array(embed(classifier, X_pool)).astype(np.float32, copy=False)
-    known, _ = labelled(classifier)
+    pool = as_array(classifier.embeddings).astype(np.float32, copy=False)
+    known, _ = classifier.labeled()
     n_labelled = 0 if known is None else len(known)
     everything = pool if known is None else np.concatenate([pool, known.astype(np.float32)])
     n_clusters = min(n_labelled + n_instances, max_clusters, len(everything))
-    clusters, _ = k_means(everything, n_clusters, rng)
+    clusters, _ = k_means(everything, n_clusters, random_state)
     sizes = np.bincount(clusters, minlength=n_clusters)
     n_known = np.bincount(clusters[len(pool) :], minlength=n_clusters)
     order = np.lexsort([-sizes, n_known])
     large = sizes[order] > min_cluster_size
 
     clusters = clusters[: len(pool)].copy()
-    ties = rng if random_tie_break else None
     rows: list[int] = []
     typicalities: list[float] = []
     for group in (order[large], order[~large]):
@@ -122,14 +120,14 @@ def typiclust_sampling(
                 members = np.flatnonzero(clusters == cluster)
                 if not len(members) or len(rows) == n_instances:
                     continue
-                typicality = _typicality(pool[members], n_neighbors, max_samples, rng)
+                typicality = _typicality(pool[members], n_neighbors, max_samples, random_state)
                 best = typicality.argmax()
-                if ties is not None:
-                    best = ties.choice(np.flatnonzero(typicality == typicality[best]))
+                if random_tie_break:
+                    best = random_state.choice(np.flatnonzero(typicality == typicality[best]))
                 rows.append(members[best])
                 typicalities.append(typicality[best])
                 clusters[members[best]] = -1
-    return format_query(np.array(rows, dtype=np.int64), np.array(typicalities))
+    return np.array(rows, dtype=np.int64), np.array(typicalities)
 
 
 def _typicality(members: np.ndarray, n_neighbors: int, max_samples: int, rng: np.random.Generator) -> np.ndarray:

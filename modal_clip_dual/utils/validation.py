@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
     import torch
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def validated(**constraints: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Check a function's arguments before it runs, as scikit-learn's estimators check theirs.
+
+    ``constraints`` holds, by name, lists as in scikit-learn's ``_parameter_constraints``.  Its error
+    is a ValueError and a TypeError, and names the argument, what came and what is expected.
+    """
+    from sklearn.utils._param_validation import validate_params
+
+    decorator: Callable[[Callable[P, R]], Callable[P, R]]
+    # Not those that it calls: each function checks what it was given.
+    decorator = validate_params(constraints, prefer_skip_nested_validation=False)
+    return decorator
 
 
 def check_integer(name: str, value: Any, least: int) -> None:

@@ -29,7 +29,7 @@ from sklearn.base import clone
 from modal_clip_dual import DualPromptClassifier, negative_prompt_sampling
 from modal_clip_dual.nn.criteria.dual import DualPromptLoss
 from modal_clip_dual.nn.module import DualPromptModule
-from modal_clip_dual.strategies.negative_prompt import rank
+from modal_clip_dual.strategies.view import View
 from modal_clip_dual.utils.arrays import as_tensor
 from modal_clip_dual.utils.selection import select_per_class
 
@@ -101,10 +101,10 @@ def main() -> None:
         seconds["text, once for prediction"] = timed(clf.net_.module_.eval().text_embeddings)
         query = timed(lambda: negative_prompt_sampling(clf, pool, args.queries))
         start = time.perf_counter()
-        predicted, sure, _, n_classes = rank(clf, pool, "clean")
+        predicted, confidence, _, n_classes = View(clf, pool).rank("clean")
         seconds["scoring"] = time.perf_counter() - start
         seconds["selection"] = timed(
-            lambda: select_per_class(sure, predicted, args.queries, n_classes)
+            lambda: select_per_class(confidence, predicted, args.queries, n_classes)
         )
         seconds["overhead of the query"] = max(0.0, query - seconds["scoring"] - seconds["selection"])
         if turn:  # the first warms up

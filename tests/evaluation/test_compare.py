@@ -66,8 +66,8 @@ def test_a_row_per_run_and_round(clf, data):
     assert frame["n_labels"].tolist() == [10, 20] * 12
     np.testing.assert_allclose(frame["budget"], frame["n_labels"] / 160)
     measured = ["accuracy", "balanced_accuracy", "macro_f1", "nll", "ece_proba", "ece_correct",
-                "auroc_clean", "auroc_normalized", "auroc_max_proba", "auroc_margin", "auroc_entropy",
-                "class_coverage", *SECONDS]  # fmt: skip
+                "auroc_clean", "auroc_normalized", "auroc_correct", "auroc_max_proba", "auroc_margin",
+                "auroc_entropy", "class_coverage", *SECONDS]  # fmt: skip
     assert frame[measured].notna().all().all()
     assert frame["pseudo_accuracy"].notna().equals(frame["learner"] == "full")
     assert (frame["n_pseudo"] > 0).equals(frame["learner"] == "full")

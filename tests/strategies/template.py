@@ -1,5 +1,6 @@
 """What every query strategy has to do; each strategy's test class inherits it."""
 
+import re
 from inspect import signature
 from unittest import mock
 
@@ -15,20 +16,25 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.svm import LinearSVC
 
-from modal_clip_dual import _compat
+from modal_clip_dual import _compat, scores
 from modal_clip_dual._compat import query_returns_metrics
 from modal_clip_dual.nn import inference
-from modal_clip_dual.strategies import _equal, _points, negative_prompt
+from modal_clip_dual.strategies import _equal, _points, _ranking
 
 IGNORED = {"classifier", "X_pool"}
+
+
+def refused(name, value):
+    """Pattern of the error for an argument out of its range: it names what, what came and what was expected."""
+    return rf"The {name!r} parameter of \w+ must be .*\. Got {re.escape(repr(value))} instead"
 
 
 def small_blocks(monkeypatch):
     """Make what goes block by block take many of them, none a multiple of a vector's width."""
     monkeypatch.setattr(_points, "BLOCK", 7 * 128)
     monkeypatch.setattr(_equal, "ROWS", 11)
-    monkeypatch.setattr(negative_prompt, "ROWS", 9)
-    monkeypatch.setattr(negative_prompt, "POOL_ROWS", 37)
+    monkeypatch.setattr(scores, "ROWS", 9)
+    monkeypatch.setattr(_ranking, "POOL_ROWS", 37)
     monkeypatch.setattr(inference, "PREDICTION_BATCH", 13)
 
 
@@ -212,6 +218,28 @@ class StrategyTemplate:
             # Transformed, the same numbers: up to what X / 3 rounds.
             rows = self.rows(make_learner(wrapped, X, y), 3 * pool, 10, **kwargs)
             assert len(set(rows) & set(expected)) >= 9
+
+    def counted(self, classifier, digits, embeddings):
+        """A Pipeline that is fitted on 60 samples, and a list of the lengths that it transforms."""
+        lengths = []
+        count = FunctionTransformer(lambda X: lengths.append(len(X)) or X)
+        last = LogisticRegression(max_iter=300) if self.any_classifier else classifier(max_epochs=1)
+        return make_pipeline(count, last).fit(embeddings[:60], digits.target[:60]), lengths
+
+    def test_a_pipeline_transforms_the_pool_once(self, classifier, digits, embeddings):
+        X, y, pool = embeddings[:60], digits.target[:60], embeddings[60:300]
+        pipeline, lengths = self.counted(classifier, digits, embeddings)
+        once = 0 if type(self).strategy.__name__ == "random_sampling" else 1
+        search = GridSearchCV(pipeline, {f"{pipeline.steps[1][0]}__verbose": [0]}, cv=2).fit(X, y)
+        for wrapped in (pipeline, search):
+            lengths.clear()
+            self.rows(make_learner(wrapped, X, y), pool, 10, **self.fast)
+            assert lengths.count(240) == once
+        if self.committee:
+            lengths.clear()
+            twins = [make_learner(pipeline, X, y) for _ in range(2)]
+            self.rows(Committee(twins), pool, 10, **self.fast)
+            assert lengths.count(240) == 2 * once  # a pass per member
 
     def test_committee(self, learner, fitted, digits, embeddings):
         twins = [make_learner(fitted, learner.X_training, learner.y_training) for _ in range(2)]

@@ -8,7 +8,7 @@ from modAL.models import ActiveLearner
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
-from template import StrategyTemplate
+from template import StrategyTemplate, refused
 
 from modal_clip_dual.strategies import alfa_mix_sampling
 from modal_clip_dual.strategies.alfa_mix import _anchors, _smallest_change
@@ -95,7 +95,7 @@ class TestALFAMixSampling(StrategyTemplate):
             self.check(self.rows(learner, pool, n, eps=eps), n, 40)
             assert asked.pop() == (smallest < bound).sum(), (eps, n)
         for wrong in (0.0, 1.1, -1):
-            with pytest.raises(ValueError, match=f"eps={wrong}; expected a number in"):
+            with pytest.raises(ValueError, match=refused("eps", wrong)):
                 self.rows(learner, pool, eps=wrong)
 
     def test_fills_up_with_random_samples(self, learner, embeddings, monkeypatch):

@@ -2,15 +2,16 @@
 
 import numpy as np
 import pytest
+import torch
 from conftest import make_learner
-from modAL.models import ActiveLearner
+from modAL.models import ActiveLearner, Committee
 from sklearn.cluster import KMeans
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
-from template import StrategyTemplate
+from template import StrategyTemplate, refused
 
 from modal_clip_dual.strategies import dropquery, dropquery_disagreement, dropquery_sampling
 
@@ -41,7 +42,7 @@ class TestDropQuerySampling(StrategyTemplate):
         assert (abs(ours - expected) < 5 * error).all()
         assert dropout < 0.5 or ours.max() > 0.2
         for wrong in (0.0, 1.0):
-            with pytest.raises(ValueError, match=f"dropout={wrong}; expected a number in"):
+            with pytest.raises(ValueError, match=refused("dropout", wrong)):
                 self.rows(clf, pool, dropout=wrong)
 
     def test_param_n_dropouts(self, learner, embeddings):
@@ -49,7 +50,7 @@ class TestDropQuerySampling(StrategyTemplate):
             steps = dropquery_disagreement(learner, embeddings, n_dropouts=n, random_state=0) * n
             np.testing.assert_allclose(steps, np.round(steps), atol=1e-9)
             assert steps.max() <= n
-        with pytest.raises(ValueError, match="n_dropouts=0; expected at least 1"):
+        with pytest.raises(ValueError, match=refused("n_dropouts", 0)):
             self.rows(learner, embeddings, n_dropouts=0)
 
     def test_candidates_are_clustered(self, learner, embeddings, monkeypatch):
@@ -98,6 +99,27 @@ class TestDropQuerySampling(StrategyTemplate):
         expected = dropquery_disagreement(plain, pool, **kwargs)
         actual = dropquery_disagreement(make_learner(pipeline, 3 * X, y), 3 * pool, **kwargs)
         assert np.mean(actual == expected) > 0.97  # X / 3 rounds
+
+    def test_committee_of_pipelines(self, digits, embeddings):
+        """Features are dropped behind the steps of its members, which have to be the same."""
+        X, y, pool = embeddings[:60], digits.target[:60], embeddings[60:160]
+        double = FunctionTransformer(lambda X: 2 * X)
+        members = [make_pipeline(double, KNeighborsClassifier(k)).fit(X, y) for k in (3, 5)]
+        actual = dropquery_disagreement(
+            Committee([make_learner(clf, X, y) for clf in members]), pool, random_state=0
+        )
+        generator = torch.Generator().manual_seed(int(np.random.default_rng(0).integers(2**31)))
+
+        def predict(x):
+            return np.mean([clf[-1].predict_proba(x) for clf in members], axis=0).argmax(axis=1)
+
+        kept = [torch.rand(pool.shape, generator=generator).numpy() >= 0.75 for _ in range(3)]
+        dropped = [predict(2 * pool * mask / np.float32(0.25)) for mask in kept]
+        np.testing.assert_allclose(actual, np.mean(np.array(dropped) != predict(2 * pool), axis=0))
+        other = make_pipeline(FunctionTransformer(lambda X: 3 * X), KNeighborsClassifier(3)).fit(X, y)
+        mixed = Committee([make_learner(clf, X, y) for clf in (members[0], other)])
+        with pytest.raises(TypeError, match="members of the Committee embed differently"):
+            dropquery_disagreement(mixed, pool)
 
     def test_never_fitted(self, classifier, embeddings):
         for clf in (classifier(), LogisticRegression(), KNeighborsClassifier()):

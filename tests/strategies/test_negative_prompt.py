@@ -13,9 +13,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
-from template import StrategyTemplate
+from template import StrategyTemplate, refused
 
 from modal_clip_dual import negative_prompt_sampling, negative_prompt_uncertainty
+from modal_clip_dual.strategies import _ranking
 
 
 class Given:
@@ -30,6 +31,19 @@ class Given:
 
     def clean_logits(self, X):
         return self.z[np.ravel(X).astype(int)]
+
+
+class SaysWhetherRight:
+    """A classifier with class probabilities and P(correct), and nothing else."""
+
+    def __init__(self, proba, correct):
+        self.proba, self.correct = np.asarray(proba, dtype=float), np.asarray(correct, dtype=float)
+
+    def predict_proba(self, X):
+        return self.proba[np.ravel(X).astype(int)]
+
+    def predict_correct_proba(self, X):
+        return self.correct[np.ravel(X).astype(int)]
 
 
 def random_case(n=60, C=4, seed=0, scale=5.0):
@@ -55,7 +69,7 @@ def literal_confidence(clf, score):
 class TestNegativePromptSampling(StrategyTemplate):
     strategy = staticmethod(negative_prompt_sampling)
     any_classifier = False
-    lacking = (("embeddings", r"method clean_logits\(X\)"), ("svc", r"method predict_proba\(X\)"))
+    lacking = (("embeddings", r"method clean_logits\(X\)"), ("svc", r"method clean_logits\(X\)"))
 
     @pytest.mark.parametrize("score", ["clean", "normalized", "margin"])
     @pytest.mark.parametrize("remainder", ["per-class", "global"])
@@ -66,15 +80,38 @@ class TestNegativePromptSampling(StrategyTemplate):
         for n in (1, 3, 4, 7, 60):
             rows = self.rows(clf, X, n, score=score, remainder=remainder)
             assert rows.tolist() == literal(confidence, predicted, n, 4, remainder)
-        with pytest.raises(ValueError, match="score='entropy'; expected one of"):
+        with pytest.raises(ValueError, match=refused("score", "entropy")):
             self.rows(clf, X, score="entropy")
+
+    @pytest.mark.parametrize("remainder", ["per-class", "global"])
+    def test_score_of_any_classifier_that_says_whether_it_is_right(self, remainder, monkeypatch):
+        rng = np.random.default_rng(1)
+        clf, X = SaysWhetherRight(rng.dirichlet(np.ones(4), size=60), rng.random(60)), np.arange(60)[:, None]
+        for part in (1000, 7):
+            monkeypatch.setattr(_ranking, "POOL_ROWS", part)
+            for n in (1, 7, 60):
+                rows = self.rows(clf, X, n, score="correct", remainder=remainder)
+                assert rows.tolist() == literal(clf.correct, clf.proba.argmax(1), n, 4, remainder)
+            uncertainty = negative_prompt_uncertainty(clf, X, score="correct")
+            np.testing.assert_allclose(uncertainty, 1 - clf.correct, atol=1e-15)
+        with pytest.raises(TypeError, match=r"method clean_logits\(X\).*got SaysWhetherRight"):
+            self.rows(clf, X)
+
+    def test_correct_is_clean_for_uniform_complements(self, fitted, embeddings):
+        """The same order, but where float32 has rounded two probabilities to one."""
+        clean = negative_prompt_uncertainty(fitted, embeddings)
+        correct = negative_prompt_uncertainty(fitted, embeddings, score="correct")
+        np.testing.assert_allclose(correct, clean, atol=1e-5)
+        rows = self.rows(fitted, embeddings, 30, score="correct")
+        chosen = self.rows(fitted, embeddings, 30)
+        np.testing.assert_allclose(clean[rows], clean[chosen], atol=1e-5)
 
     def test_param_remainder(self):
         clf, X = random_case()
         per_class = self.rows(clf, X, 3)
         assert len(set(clf.proba.argmax(1)[per_class])) == 3
         assert set(self.rows(clf, X, 3, remainder="global")) != set(per_class)
-        with pytest.raises(ValueError, match="remainder='none'; expected one of"):
+        with pytest.raises(ValueError, match=refused("remainder", "none")):
             self.rows(clf, X, remainder="none")
 
     def test_param_class_balanced(self):
@@ -122,6 +159,8 @@ class TestNegativePromptSampling(StrategyTemplate):
         others = np.array([sum(np.delete(row, k)) for row, k in zip(proba, predicted)])
         expected = literal(np.log(best) - np.log(others), predicted, 25, 10, "per-class")
         assert chosen.tolist() == expected
+        correct = self.rows(learner, embeddings, 25, score="correct")
+        assert correct.tolist() == chosen.tolist()  # it has no P(correct) yet, either
         for score in ("normalized", "margin"):
             other = self.rows(learner, embeddings, 25, score=score)
             assert set(other.tolist()) != set(range(25))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 PAGE = Path(__file__).parents[2] / "docs/own-strategy.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.M | re.S)
-PACKAGE = next(k for k, block in enumerate(BLOCKS) if "format_query" in block)
+PACKAGE = next(k for k, block in enumerate(BLOCKS) if "query_strategy" in block)
 
 exec(compile("import numpy as np\n" + BLOCKS[PACKAGE], str(PAGE), "exec"))
 exec(compile(BLOCKS[PACKAGE + 1], str(PAGE), "exec"))

@@ -6,10 +6,11 @@ from conftest import make_learner
 from modAL.models import ActiveLearner, Committee
 from modAL.uncertainty import entropy_sampling
 from sklearn.linear_model import LogisticRegression
-from template import StrategyTemplate
+from template import StrategyTemplate, refused
 
 from modal_clip_dual.strategies import coreset_sampling, pcb_sampling, random_sampling
 from modal_clip_dual.strategies.pcb import _labels_per_class, balance
+from modal_clip_dual.strategies.view import View
 
 
 def classes_chosen(predicted, counts, n, seed=0, ties=None):
@@ -52,14 +53,15 @@ class TestPCBSampling(StrategyTemplate):
         y = np.array([3, 3, 5])
         expected = np.bincount(y, minlength=10)
         learner = make_learner(fitted, embeddings[:3], y)
-        np.testing.assert_array_equal(_labels_per_class(learner, 10), expected)
-        np.testing.assert_array_equal(_labels_per_class(fitted, 10), np.zeros(10))
+        pool = embeddings[3:9]
+        np.testing.assert_array_equal(_labels_per_class(View(learner, pool)), expected)
+        np.testing.assert_array_equal(_labels_per_class(View(fitted, pool)), np.zeros(10))
         other = make_learner(fitted, embeddings[:1], y[:1])
         mean = (expected + np.bincount(y[:1], minlength=10)) / 2
-        np.testing.assert_array_equal(_labels_per_class(Committee([learner, other]), 10), mean)
+        np.testing.assert_array_equal(_labels_per_class(View(Committee([learner, other]), pool)), mean)
         names = LogisticRegression().fit(embeddings[:4], ["b", "a", "b", "c"])
         learner = make_learner(names, embeddings[:4], np.array(["b", "a", "b", "c"]))
-        np.testing.assert_array_equal(_labels_per_class(learner, 3), [1, 2, 1])
+        np.testing.assert_array_equal(_labels_per_class(View(learner, pool)), [1, 2, 1])
 
     def test_classes_with_few_labels_come_first(self, learner, embeddings):
         predicted = learner.predict(embeddings)
@@ -79,6 +81,15 @@ class TestPCBSampling(StrategyTemplate):
             with pytest.raises(error, match=f"base={wrong!r}; expected"):
                 self.rows(learner, embeddings, base=wrong)
 
+    @pytest.mark.parametrize("base", ["badge", "coreset", "entropy", "typiclust"])
+    @pytest.mark.parametrize("max_samples", [100, 1000])
+    def test_the_base_sees_the_transformed_pool(self, classifier, digits, embeddings, base, max_samples):
+        pipeline, lengths = self.counted(classifier, digits, embeddings)
+        learner = make_learner(pipeline, embeddings[:60], digits.target[:60])
+        lengths.clear()
+        self.rows(learner, embeddings[60:300], 10, base=base, max_samples=max_samples)
+        assert [n for n in lengths if n != 60] == [min(240, max_samples)]
+
     def test_random_state_reaches_the_base(self, learner, embeddings):
         kwargs = {"base": random_sampling, "random_state": 0}
         first = self.rows(learner, embeddings, 5, **kwargs)
@@ -96,7 +107,7 @@ class TestPCBSampling(StrategyTemplate):
             self.rows(learner, pool, n, base=base, fraction=fraction)
         assert asked == [20, 30, 200, 1]
         for wrong in (0, 1.5):
-            with pytest.raises(ValueError, match=f"fraction={wrong}; expected a number in"):
+            with pytest.raises(ValueError, match=refused("fraction", wrong)):
                 self.rows(learner, pool, fraction=wrong)
 
     @pytest.mark.parametrize("as_list", [False, True])
@@ -115,7 +126,7 @@ class TestPCBSampling(StrategyTemplate):
         np.testing.assert_array_equal(seen[0], embeddings[part])
         assert set(rows.tolist()) == set(part[:5].tolist())  # 10% of the part
         self.check(self.rows(learner, pool, 80, **kwargs), 80, 200)  # more than the part
-        with pytest.raises(ValueError, match="max_samples=0; expected at least 1"):
+        with pytest.raises(ValueError, match=refused("max_samples", 0)):
             self.rows(learner, pool, max_samples=0)
 
     def test_scores_of_the_base(self, learner, embeddings):

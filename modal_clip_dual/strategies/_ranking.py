@@ -1,0 +1,90 @@
+"""Which label a classifier predicts for each sample, and how sure that is."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..scores import Score
+from ..utils.arrays import Rows, blocks
+from ..utils.selection import select_lowest, select_per_class
+from ._equal import alike, first_equal, keys_of
+from ._inside import Inside
+
+POOL_ROWS = 1 << 16  # of embeddings whose logits are held at a time
+
+
+class Ranking(NamedTuple):
+    """What is known of each sample of a pool."""
+
+    predicted: np.ndarray  # (n,) position of the predicted label in the classes
+    confidence: np.ndarray  # (n,) in it, free of saturation where the score is one of logits
+    uncertainty: np.ndarray  # (n,) of the same, 0 to 1
+    n_classes: int
+
+    def least_confident(
+        self, n: int, class_balanced: bool, remainder: str, ties: np.random.Generator | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The n rows of lowest confidence, of each predicted class or of all, and their uncertainty."""
+        if class_balanced:
+            rows = select_per_class(self.confidence, self.predicted, n, self.n_classes, remainder, ties)
+        else:
+            rows = select_lowest(self.confidence, n, ties)
+        return rows, self.uncertainty[rows]
+
+
+def rank_by_blocks(inside: Inside, entry: Score, samples: Any) -> Ranking:
+    """Rank by one estimator that has all that is needed; of a large table the logits are never all held.
+
+    Of ``samples``, which it may see transformed, equal ones get equal values.
+    """
+    X = inside.X
+    table = isinstance(X, (np.ndarray, Rows)) and X.ndim == 2 and len(X) > POOL_ROWS
+    # Keys are made while a part is in memory: a file is read once.
+    keyed = X is samples and table and X.dtype.kind == "f"
+    parts, keys, n_classes = [], [], 0
+    for part in (X[rows] for rows in blocks(len(X), POOL_ROWS)) if table else (X,):
+        predicted, n_classes, answer = _answers(inside.object, part, entry)
+        parts.append((predicted, *of_answer(entry, answer, predicted)))
+        if keyed:
+            keys.append(keys_of(part))
+    first = first_equal(samples, np.concatenate(keys) if keyed else None)
+    predicted, confidence, uncertainty = (alike(np.concatenate(column), first) for column in zip(*parts))
+    return Ranking(predicted, confidence, uncertainty, n_classes)
+
+
+def of_answer(entry: Score, answer: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Confidence and uncertainty, both (n,), by what the score's method gave."""
+    if entry.of_logits is not None:
+        return entry.of_logits(answer, predicted)
+    right = np.asarray(answer, dtype=np.float64)
+    return right, 1 - right
+
+
+def _answers(estimator: Any, X: Any, entry: Score) -> tuple[np.ndarray, int, np.ndarray]:
+    """Predicted columns, how many there are, and what the score's method gives; in one pass if there is one."""
+    if entry.of_logits is None and hasattr(estimator, "classes_") and hasattr(estimator, "predict"):
+        both = getattr(estimator, "predict_with_confidence", None)
+        labels, right = both(X) if both else (estimator.predict(X), getattr(estimator, entry.method)(X))
+        return np.searchsorted(estimator.classes_, labels), len(estimator.classes_), right
+    if entry.of_logits is not None and hasattr(estimator, "predict_logits"):
+        positive, answer = estimator.predict_logits(X)
+    else:
+        positive, answer = estimator.predict_proba(X), getattr(estimator, entry.method)(X)
+    return positive.argmax(axis=1), positive.shape[1], answer
+
+
+def log_odds(proba: np.ndarray) -> np.ndarray:
+    """Log odds (n, C) of each class against the others, plus log(C - 1), in float64."""
+    proba = np.asarray(proba, dtype=np.float64)
+    # Not 1 - p for the likeliest class: that is 0 for the most confident samples.
+    rows, best = np.arange(len(proba)), proba.argmax(axis=1)
+    rest = proba.copy()
+    rest[rows, best] = 0
+    others = proba.sum(axis=1, keepdims=True) - proba
+    others[rows, best] = rest.sum(axis=1)
+    tiny = np.finfo(np.float64).tiny
+    odds: np.ndarray = np.log(np.maximum(proba, tiny)) - np.log(np.maximum(others, tiny))
+    odds += np.log(max(proba.shape[1] - 1, 1))
+    return odds
