@@ -25,7 +25,7 @@ def log_joint(z, text, beta, mixture):
     """beta * text_k + log N(z; m_k, v I), row by row, class by class."""
     covariance = mixture.variance * np.eye(z.shape[1])
     return np.array([
-        [beta * text[i, k] + multivariate_normal.logpdf(z[i], mean, covariance) for k, mean in enumerate(mixture.means)]
+        [beta * text[i, k] + multivariate_normal.logpdf(z[i], m, covariance) for k, m in enumerate(mixture.means)]
         for i in range(len(z))
     ])
 
