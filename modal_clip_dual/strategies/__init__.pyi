@@ -22,7 +22,6 @@ from .dropquery import (
     dropquery_sampling as dropquery_sampling,
 )
 from .gcnal import gcnal_sampling as gcnal_sampling
-from .mining import mine_confident as mine_confident
 from .negative_prompt import (
     negative_prompt_sampling as negative_prompt_sampling,
     negative_prompt_uncertainty as negative_prompt_uncertainty,
