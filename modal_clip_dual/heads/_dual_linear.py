@@ -16,6 +16,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit, logsumexp
 
 from ..utils.arrays import blocks, unit_rows
+from ..utils.whitening import fit_whitening
 from ._correctness import (
     ALONE_DEVIATION,
     ALONE_MEAN,
@@ -31,7 +32,6 @@ from ._mixture import softmax
 from ._neighbors import nearest, neighbor_shares
 from ._pool import spread_rows, unmatched
 from ._stacking import Head, deal_folds, stack_weights
-from ._whitening import fit_whitening
 
 Linear = tuple[np.ndarray, np.ndarray]
 

@@ -8,8 +8,8 @@ import pytest
 from modal_clip_dual.heads import _dual_linear
 from modal_clip_dual.heads._dual_linear import DualLinearFit, fit_dual_linear, names_evidence
 from modal_clip_dual.heads._heads import LogisticHead, Material, MixtureHead, TextHead, agreement, explained
-from modal_clip_dual.heads._whitening import fit_whitening
 from modal_clip_dual.utils.arrays import unit_rows
+from modal_clip_dual.utils.whitening import fit_whitening
 
 
 def clusters(n=240, width=24, n_classes=4, seed=0, noise=1.2):
