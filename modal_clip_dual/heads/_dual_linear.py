@@ -46,7 +46,8 @@ FREE_SPREAD = 3.0  # of the logits of heads without text; no text tells how larg
 LABELED_SHARE = 0.1  # of the pool's weight, that labeled rows have at most where each counts more than one
 FEWEST = 4  # labels; with fewer nothing is cross-fitted
 LARGE = 1e9  # labels x classes x axes above which one held-out fifth takes the place of the folds
-NAMES_PRIOR = 5.0  # nats by which names that explain the labels are preferred at most
+# Nats: what is asked of names, about what chance gives them, and the most that counts in their favor.
+NAMES_DOUBT, NAMES_PRIOR = 2.0, 5.0
 ROWS = 4096  # that are scored at a time
 
 
@@ -404,7 +405,7 @@ def _belief(
         proba = softmax(_held_out_logits(world.blends()[1:], material, held_out).astype(np.float64))
         chosen = proba[np.arange(len(y)), y]
         likelihood.append(np.log((1 - doubt) * chosen + doubt / material.n_classes).sum())
-    odds = likelihood[0] - likelihood[1] + min(NAMES_PRIOR, evidence) - 1
+    odds = likelihood[0] - likelihood[1] + min(NAMES_PRIOR, evidence) - NAMES_DOUBT
     return float(expit(odds)), evidence
 
 

@@ -37,7 +37,7 @@ def same(a, b, rtol=0.0, atol=0.0):
 
 @pytest.fixture(scope="module")
 def text_of_digits(demo, digits):
-    from modal_clip_dual.nn.text_prompts import template_embeddings
+    from modal_clip_dual.clip.templates import template_embeddings
 
     text = template_embeddings(demo, digits.class_names, ["a photo of a {}."]).numpy()
     return float(demo.logit_scale) * text
