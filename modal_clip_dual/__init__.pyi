@@ -2,6 +2,7 @@
 from .active import DualPromptLearner as DualPromptLearner
 from .classifier import DualPromptClassifier as DualPromptClassifier
 from .encoder import CLIPImageEncoder as CLIPImageEncoder
+from .heads.dual_linear import DualLinearClassifier as DualLinearClassifier
 from .heads.tip_adapter import TipAdapterClassifier as TipAdapterClassifier
 from .strategies import (
     alfa_mix_sampling as alfa_mix_sampling,

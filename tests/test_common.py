@@ -1,4 +1,4 @@
-"""scikit-learn's own checks on both estimators, fed with embeddings."""
+"""scikit-learn's own checks on all estimators, fed with embeddings."""
 
 from functools import cache
 
@@ -9,7 +9,7 @@ import torch
 from conftest import tiny_config
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from modal_clip_dual import CLIPImageEncoder, DualPromptClassifier
+from modal_clip_dual import CLIPImageEncoder, DualLinearClassifier, DualPromptClassifier, TipAdapterClassifier
 from modal_clip_dual.clip.backbone import Backbone
 from modal_clip_dual.data.images import as_array
 
@@ -27,8 +27,8 @@ def backbone_of_width(width):
     return Backbone(model, None, tokenizer, width, (f"width-{width}", None, "cpu", "fp32"))
 
 
-class AnyWidth(DualPromptClassifier):
-    """DualPromptClassifier on a CLIP as wide as the data.
+class AnyCLIP:
+    """A classifier on a CLIP as wide as the data.
 
     The checks come with tables of 1 to 20 columns; a CLIP's embeddings have its own width
     and no other.  Nothing but the choice of the CLIP is replaced.
@@ -52,6 +52,18 @@ class AnyWidth(DualPromptClassifier):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.poor_score = True
         return tags
+
+
+class AnyWidth(AnyCLIP, DualPromptClassifier):
+    pass
+
+
+class AnyWidthTipAdapter(AnyCLIP, TipAdapterClassifier):
+    pass
+
+
+class AnyWidthDualLinear(AnyCLIP, DualLinearClassifier):
+    pass
 
 
 class AnyWidthEncoder(CLIPImageEncoder):
@@ -86,6 +98,15 @@ def test_scikit_learn_checks(estimator, check):
     check(estimator)
 
 
+@parametrize_with_checks(
+    [AnyWidthTipAdapter(device="cpu"), AnyWidthDualLinear(device="cpu")],
+    expected_failed_checks=lambda estimator: EXPECTED_FAILURES,
+)
+@pytest.mark.filterwarnings("ignore:AnyWidthDualLinear has no pool")
+def test_scikit_learn_checks_of_heads(estimator, check):
+    check(estimator)
+
+
 @parametrize_with_checks([AnyWidthEncoder(device="cpu")])
 def test_scikit_learn_checks_of_the_encoder(estimator, check):
     check(estimator)
@@ -93,7 +114,7 @@ def test_scikit_learn_checks_of_the_encoder(estimator, check):
 
 def test_the_checks_ran_on_the_real_code():
     assert set(vars(AnyWidthEncoder)) - {"__doc__", "__module__"} >= {"_prepare", "_load_backbone"}
-    assert set(vars(AnyWidth)) - {"__doc__", "__module__"} >= {"_prepare", "_load_backbone"}
+    assert set(vars(AnyCLIP)) - {"__doc__", "__module__"} >= {"_prepare", "_load_backbone"}
     X = np.random.default_rng(0).normal(size=(20, 4))
     clf = AnyWidth(max_epochs=2, device="cpu").fit(X, np.arange(20) % 2)
     with pytest.raises(ValueError, match="X has 3 features, but AnyWidth is expecting 4"):

@@ -173,8 +173,9 @@ def test_encoder_batch_size(make, images, backbone, encoded):
     ("params", "message"),
     [
         ({"batch_size": 0}, "'batch_size' parameter"),
-        ({"cache": "ram"}, "'cache' parameter"),
-        ({"cache_folder": "x"}, "cache_folder='x' needs cache='disk', but cache='memory'"),
+        ({"cache": 3}, "'cache' parameter"),
+        ({"cache": "ram"}, "cache='ram'; expected 'memory', 'disk', None, or a folder.*'./ram'"),
+        ({"cache": __file__}, "cache=.* is a file; expected"),
         ({"n_jobs": 0}, "n_jobs=0; expected 'auto'"),
         ({"n_jobs": "all"}, "'n_jobs' parameter"),
         ({"precision": "int8"}, "'precision' parameter"),

@@ -74,8 +74,8 @@ def test_visual_prompts(digits, checkpoints, path, anew, visual):
     X, y = digits.images[:16], digits.target[:16]
     clf = DualPromptClassifier(
         digits.class_names, model_name=f"local-dir:{checkpoints['clip']}", pretrained=None,
-        visual_prompts=visual, n_visual_tokens=np.int64(2), n_context=3, max_epochs=1, device="cpu",
-        augment=None, random_state=0, verbose=0,
+        visual_prompts=visual, net_params={"module__n_visual_tokens": np.int64(2)}, n_context=3,
+        max_epochs=1, device="cpu", augment=None, random_state=0, verbose=0,
     ).fit(X, y)  # fmt: skip
     clf.save(path)
     loaded = anew(path)
@@ -236,15 +236,18 @@ def test_parameters_that_are_no_plain_values(classifier, digits, embeddings, pat
 def test_folder_of_the_cache_is_not_taken_from_a_file(classifier, digits, embeddings, path, tmp_path):
     clf = classifier(max_epochs=1, cache=tmp_path / "cache")
     clf.fit(embeddings[:20], digits.target[:20]).save(path)
-    assert DualPromptClassifier.load(path).cache_folder is None
-    assert DualPromptClassifier.load(path, cache_folder=tmp_path).cache_folder == tmp_path
-    rewrite(path, lambda s, a: s["estimator"]["params"].update(cache_folder=str(tmp_path / "theirs")))
-    assert DualPromptClassifier.load(path).cache_folder is None
+    assert DualPromptClassifier.load(path).cache == "disk"
+    assert DualPromptClassifier.load(path, cache=tmp_path).cache == tmp_path
+    theirs = str(tmp_path / "theirs")
+    rewrite(path, lambda s, a: s["estimator"]["params"].update(cache=theirs))
+    with pytest.raises(ValueError, match="a file may not choose a folder"):
+        DualPromptClassifier.load(path)
     state = tmp_path / "state.npz"
     DualPromptLearner(clf, embeddings[:20], path=state).start()
-    assert DualPromptLearner.resume(state, embeddings[:20]).estimator.cache_folder is None
-    rewrite(state, lambda s, a: s["estimator"]["params"].update(cache_folder=str(tmp_path / "theirs")))
-    assert DualPromptLearner.resume(state, embeddings[:20]).estimator.cache_folder is None
+    assert DualPromptLearner.resume(state, embeddings[:20]).estimator.cache == "disk"
+    rewrite(state, lambda s, a: s["estimator"]["params"].update(cache=theirs))
+    with pytest.raises(ValueError, match="a file may not choose a folder"):
+        DualPromptLearner.resume(state, embeddings[:20])
 
 
 def test_versions_are_stored_and_shown(fitted, path):
@@ -254,8 +257,8 @@ def test_versions_are_stored_and_shown(fitted, path):
     assert loaded.saved_with_["modal-clip-dual"] == __version__
     assert loaded.saved_with_["torch"] == torch.__version__.partition("+")[0]
     assert "open_clip_torch" in loaded.saved_with_
-    rewrite(path, lambda settings, _: settings.update(schema=2))
-    with pytest.raises(ValueError, match="has schema 2; .* reads 1 .written with python .* open_clip_torch"):
+    rewrite(path, lambda settings, _: settings.update(schema=3))
+    with pytest.raises(ValueError, match="has schema 3; .* reads 2 .written with python .* open_clip_torch"):
         DualPromptClassifier.load(path)
 
 
@@ -304,12 +307,12 @@ DAMAGES = {
     "no classes": lambda s, a: s["fit"].pop("classes"),
     "too few classes": lambda s, a: s["fit"]["classes"].pop(),
     "names of another type": lambda s, a: s["fit"].update(names=list(range(10))),
-    "no prompt": lambda s, a: a.pop("prompt.context_negative"),
-    "a prompt of another shape": lambda s, a: a.update({"prompt.context_positive": np.zeros(3)}),
+    "no prompt": lambda s, a: a.pop("head.context_negative"),
+    "a prompt of another shape": lambda s, a: a.update({"head.context_positive": np.zeros(3)}),
     "no checksum": lambda s, a: s["fit"].pop("clip_identity"),
     "a checksum that is none": lambda s, a: s["fit"]["clip_identity"].update(weights=7),
     "half a checksum": lambda s, a: s["fit"]["clip_identity"].pop("weights"),
-    "no visual settings": lambda s, a: s["fit"].update(visual={}),
+    "no visual settings": lambda s, a: s["fit"]["head"].update(visual={}),
     "no versions": lambda s, a: s.update(versions=3),
     "history of another type": lambda s, a: s.update(history=3),
 }

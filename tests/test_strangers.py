@@ -231,7 +231,7 @@ def test_cache_holds_bytes_and_no_objects(evil, tmp_path, shape):
 
 def test_cache_that_is_a_pickle(evil, tmp_path):
     (tmp_path / "pixels-1.sqlite").write_bytes(pickle.dumps(evil) * 50)
-    with pytest.raises(ValueError, match="cache_folder: .* is damaged or no cache of this package"):
+    with pytest.raises(ValueError, match="cache: .* is damaged or no cache of this package"):
         DiskCache(tmp_path, "pixels", "1", np.uint8)
 
 

@@ -226,13 +226,14 @@ class CLIPClassifier(Predicting, Saving):
         return embeddings
 
     def _zero_shot(self, array: np.ndarray | Rows, backbone: Backbone, names: list[str]) -> np.ndarray:
-        from ..clip.templates import template_embeddings
+        import torch
+
         from ..nn.inference import by_cosine
         from ..utils.memory import memory_advice
 
         embeddings = self._encode(array, backbone)
         with memory_advice("scoring", "free memory that others hold on this device, or device='cpu'"):
-            text = template_embeddings(backbone, names, check_template(self.template))
+            text = torch.from_numpy(self._text(backbone, names)).to(backbone.device)
             scaled = text * backbone.logit_scale
             (proba,) = by_cosine(embeddings, scaled, lambda logits: [logits.softmax(dim=1)])
         return proba
@@ -243,6 +244,10 @@ class CLIPClassifier(Predicting, Saving):
         from ..clip.backbone import load_backbone
 
         return load_backbone(model_name, pretrained, self.device, self.precision)
+
+    def _backbone_for(self, array: Any) -> Backbone:
+        """The CLIP of the parameters, for a checked X."""
+        return self._load_backbone(self.model_name, self.pretrained)
 
     def _fitted_backbone(self) -> Backbone:
         """The CLIP of the last fit; loaded by name, and compared, after unpickling or `load`."""
@@ -287,7 +292,7 @@ class CLIPClassifier(Predicting, Saving):
                 f"visual_prompts={visual_prompts!r} would have to change; expected images "
                 "(n, H, W[, 3]) of uint8 or file paths, or visual_prompts=None"
             )
-        backbone = self._fitted_backbone() if fitted else self._load_backbone(self.model_name, self.pretrained)
+        backbone = self._fitted_backbone() if fitted else self._backbone_for(array)
         if kind_of(array) == "embeddings":
             check_width(array, backbone, self, name)
             if hasattr(self, "n_features_in_") and not refit:  # column names, where fit saw some

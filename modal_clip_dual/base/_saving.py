@@ -271,6 +271,8 @@ class Saving(BaseEstimator):
             raise _damaged(path, error) from error
         estimator._check_params()
         try:
+            if "clip_identity" not in settings["fit"]:
+                raise ValueError("no checksum")
             estimator.restore_state(settings["fit"], arrays)
             name, tag = estimator._clip
             estimator._clip = (params.get("model_name", name), params.get("pretrained", tag))

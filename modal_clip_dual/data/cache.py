@@ -45,7 +45,7 @@ class DiskCache:
     ------
     ValueError
         If the folder cannot be written to, or the file is damaged, or was written with
-        other settings.  Calls `cache_folder` what the user calls it.
+        other settings.  Calls `cache` what the user calls it.
     """
 
     def __init__(self, folder: str | os.PathLike[str], kind: str, fingerprint: str, dtype: Any):
@@ -58,15 +58,15 @@ class DiskCache:
             folder.mkdir(parents=True, exist_ok=True)
             writable = os.access(folder, os.W_OK)
         except OSError as error:
-            raise ValueError(f"cache_folder={str(folder)!r} cannot be created ({error})") from error
+            raise ValueError(f"cache={str(folder)!r} cannot be created ({error})") from error
         if not writable:
-            raise ValueError(f"cache_folder={str(folder)!r} cannot be written to")
+            raise ValueError(f"cache={str(folder)!r} cannot be written to")
         try:
             with self._connection(write=True) as connection:
                 self._set_up(connection)
         except sqlite3.OperationalError as error:
             raise ValueError(
-                f"cache_folder: {str(self.path)!r} cannot be opened for writing ({error})"
+                f"cache: {str(self.path)!r} cannot be opened for writing ({error})"
             ) from error
 
     def _set_up(self, connection: sqlite3.Connection) -> None:
@@ -78,7 +78,7 @@ class DiskCache:
         found = dict(connection.execute("SELECT name, value FROM meta"))
         if found != self._meta:
             raise ValueError(
-                f"cache_folder: {str(self.path)!r} was written with {found}, expected {self._meta}; "
+                f"cache: {str(self.path)!r} was written with {found}, expected {self._meta}; "
                 "delete the file or use another folder"
             )
 
@@ -95,7 +95,7 @@ class DiskCache:
             raise
         except sqlite3.DatabaseError as error:
             raise ValueError(
-                f"cache_folder: {str(self.path)!r} is damaged or no cache of this package "
+                f"cache: {str(self.path)!r} is damaged or no cache of this package "
                 f"({error}); delete the file or use another folder"
             ) from error
         finally:

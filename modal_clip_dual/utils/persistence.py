@@ -187,6 +187,8 @@ def _plain_value(name: str, value: Any) -> Any:
         return value.tolist()
     if isinstance(value, os.PathLike):
         return os.fspath(value)
+    if isinstance(value, dict) and name != "class_names":
+        return {key: _plain_value("", entry) for key, entry in value.items()}
     if name == "class_names" and isinstance(value, Mapping):
         # JSON has no keys but texts
         pairs = zip(np.array(list(value)).tolist(), value.values())

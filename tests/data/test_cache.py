@@ -78,10 +78,10 @@ def test_other_settings_are_other_files(cache):
 def test_stale_file_is_refused(cache):
     cache.put(vectors())
     cache.path.rename(cache.path.with_name("embeddings-f01.sqlite"))
-    with pytest.raises(ValueError, match=r"cache_folder.*f01.sqlite.*'f00'.*expected.*'f01'"):
+    with pytest.raises(ValueError, match=r"cache.*f01.sqlite.*'f00'.*expected.*'f01'"):
         DiskCache(cache.path.parent, "embeddings", "f01", np.float32)
     cache.path.with_name("embeddings-f01.sqlite").rename(cache.path)
-    with pytest.raises(ValueError, match=r"cache_folder.*<f4.*expected.*\|u1"):
+    with pytest.raises(ValueError, match=r"cache.*<f4.*expected.*\|u1"):
         DiskCache(cache.path.parent, "embeddings", "f00", np.uint8)
 
 
@@ -93,7 +93,7 @@ def test_damaged_file_is_refused(cache):
         lambda: cache.get(KEYS),
         lambda: cache.put(vectors()),
     ):
-        with pytest.raises(ValueError, match=r"cache_folder.*damaged.*delete the file"):
+        with pytest.raises(ValueError, match=r"cache.*damaged.*delete the file"):
             use()
 
 
@@ -121,13 +121,13 @@ def test_row_with_truncated_data_is_replaced(cache):
 
 def test_folder_that_cannot_be_used(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match="cache_folder=.*file.* cannot be created"):
+    with pytest.raises(ValueError, match="cache=.*file.* cannot be created"):
         DiskCache(tmp_path / "file", "embeddings", "f00", np.float32)
 
 
 def test_folder_that_cannot_be_written_to(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    with pytest.raises(ValueError, match="cache_folder=.* cannot be written to"):
+    with pytest.raises(ValueError, match="cache=.* cannot be written to"):
         DiskCache(tmp_path, "embeddings", "f00", np.float32)
 
 
@@ -213,7 +213,7 @@ def test_locked_file_is_waited_for_and_then_done_without(cache, monkeypatch):
     monkeypatch.setattr("modal_clip_dual.data.cache.BUSY_SECONDS", 0.1)
     with pytest.warns(UserWarning, match="cannot be read .*locked"):
         assert cache.get(KEYS) == {}
-    with pytest.raises(ValueError, match="cache_folder: .*cannot be opened for writing.*locked"):
+    with pytest.raises(ValueError, match="cache: .*cannot be opened for writing.*locked"):
         DiskCache(cache.path.parent, "embeddings", "f00", np.float32)
     lock.close()
     assert_same(cache.get(KEYS), vectors())

@@ -1,0 +1,495 @@
+"""A linear head that learns from the whole pool, a few labels and the text: the numerics of dual-linear.
+
+Two worlds of heads, one held by the text and one that knows nothing of it, are each blended in their logits with
+weights learned from cross-fitted predictions; how far the first is believed depends on how well the names explain the
+labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import expit, logsumexp
+
+from ..utils.arrays import blocks, unit_rows
+from ._correctness import (
+    ALONE_DEVIATION,
+    ALONE_MEAN,
+    PRIOR_DEVIATION,
+    PRIOR_MEAN,
+    against_rest,
+    calibrate,
+    log_odds,
+    lowered,
+)
+from ._heads import LogisticHead, Material, MixtureHead, TextHead, agreement, explained, some_rows, spread
+from ._mixture import softmax
+from ._neighbors import nearest, neighbor_shares
+from ._pool import spread_rows, unmatched
+from ._stacking import Head, deal_folds, stack_weights
+from ._whitening import fit_whitening
+
+Linear = tuple[np.ndarray, np.ndarray]
+
+POWER = 0.5  # of the whitening in which neighbors are looked for
+TOTAL = 0.6  # sum of the prior weights: blends of overconfident heads
+MIXTURES = ((0.5, 1.0, 0.08), (0.5, 0.2, 0.32), (1.0, 1.0, 0.12), (1.0, 0.2, 0.48))  # power, beta, share
+LOGISTICS = ((0.0, 0.03), (0.5, 1.0))  # power, penalty
+FREE_MIXTURES = (0.5, 1.0)  # powers
+ALONE = (0.3, 0.3, 0.0)  # prior weights of text and logistic heads without a pool
+POOL = 3000  # rows of a pool that are used, if there are no more than 150 classes
+FREE_SPREAD = 3.0  # of the logits of heads without text; no text tells how large logits are
+FEWEST = 4  # labels; with fewer nothing is cross-fitted
+LARGE = 1e9  # labels x classes x axes above which one held-out fifth takes the place of the folds
+NAMES_PRIOR = 5.0  # nats by which names that explain the labels are preferred at most
+ROWS = 4096  # that are scored at a time
+
+
+@dataclass(frozen=True)
+class DualLinearFit:
+    """What a fit leaves, as plain arrays.
+
+    Attributes
+    ----------
+    coef : ndarray of shape (C, D), float32
+        Logits of unit embeddings X are ``X @ coef.T + intercept``.
+    intercept : ndarray of shape (C,), float32
+    calibration : ndarray of shape (3,)
+        Factors of a class's own log-odds and of its neighbors', and a constant: log-odds of being right.
+    calibration_alone : ndarray of shape (2,)
+        Factor of the own log-odds and constant, for use without neighbors.
+    head_names : ndarray of str, shape (H,)
+    head_weights : ndarray of shape (H,)
+        The weights that ``coef`` blends the heads with, scaled as in ``text_spread``.
+    text_share : float
+        How far the blend of heads with text is believed, 0 to 1.
+    evidence : float
+        Nats by which the zero-shot text explains the labels better than chance; 0 if not at all.
+    gain : float
+        Explained variance of the pool's clusters over that of its zero-shot classes; 1 without a pool or text.
+    agreement : float
+        The share of the pool on which all mixtures agree; 1 without a pool or text.
+    n_neighbors : int
+    projection : ndarray of shape (D, r), float32
+        Into the space in which neighbors are looked for.
+    projection_offset : ndarray of shape (r,), float32
+    store : ndarray of shape (M, r), float32
+        Projected rows of the pool and of the labeled, of length 1; M is 0 without neighbors.
+    store_probabilities : ndarray of shape (M, C), float16
+        Their class probabilities.
+    """
+
+    coef: np.ndarray
+    intercept: np.ndarray
+    calibration: np.ndarray
+    calibration_alone: np.ndarray
+    head_names: np.ndarray
+    head_weights: np.ndarray
+    text_share: float
+    evidence: float
+    gain: float
+    agreement: float
+    n_neighbors: int
+    projection: np.ndarray
+    projection_offset: np.ndarray
+    store: np.ndarray
+    store_probabilities: np.ndarray
+
+    def logits(self, X: np.ndarray) -> np.ndarray:
+        """Logits (n, C) of embeddings of length 1."""
+        logits: np.ndarray = X @ self.coef.T + self.intercept
+        return logits
+
+    def correctness_logits(self, X: np.ndarray) -> np.ndarray:
+        """Log-odds (n, C), float32, that each class is the right one, against the rest."""
+        odds = np.empty((len(X), len(self.coef)), dtype=np.float32)
+        for rows in blocks(len(X), ROWS):
+            logits = self.logits(X[rows])
+            own = against_rest(logits)
+            if len(self.store):
+                found = nearest(self.project(X[rows]), self.store, self.n_neighbors)
+                shares = neighbor_shares(found, self.store_probabilities, softmax(logits))
+                factors = self.calibration
+                odds[rows] = factors[0] * own + factors[1] * log_odds(shares) + factors[2]
+            else:
+                odds[rows] = self.calibration_alone[0] * own + self.calibration_alone[1]
+        return odds
+
+    def correct_proba(self, X: np.ndarray) -> np.ndarray:
+        """P(correct) of the predicted class of each row, (n,)."""
+        odds, predicted = self.correctness_logits(X), self.logits(X).argmax(1)
+        proba: np.ndarray = expit(odds[np.arange(len(odds)), predicted])
+        return proba
+
+    def project(self, X: np.ndarray) -> np.ndarray:
+        """Embeddings as rows of length 1 in the space in which neighbors are looked for."""
+        return unit_rows(X @ self.projection + self.projection_offset)
+
+    def to_arrays(self, neighbors: bool = True) -> dict[str, np.ndarray]:
+        """Every field as an array; the neighbors may be left out, which makes P(correct) that of the logits alone."""
+        arrays = {field.name: np.asarray(getattr(self, field.name)) for field in fields(self)}
+        if not neighbors:
+            for name in ("store", "store_probabilities"):
+                arrays[name] = arrays[name][:0]
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> DualLinearFit:
+        """The fit that `to_arrays` was called on."""
+        values: dict[str, Any] = {field.name: np.asarray(arrays[field.name]) for field in fields(cls)}
+        for name in ("text_share", "evidence", "gain", "agreement"):
+            values[name] = float(values[name])
+        values["n_neighbors"] = int(values["n_neighbors"])
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class World:
+    """Heads that are blended with each other, fitted and cross-fitted.
+
+    Attributes
+    ----------
+    names : list of str
+    heads : list of tuple of ndarray
+        Fitted to all labels.
+    folds : list of list of tuple of ndarray
+        For each fold, heads that have not seen its labels.
+    weights : ndarray of shape (H,)
+    """
+
+    names: list[str]
+    heads: list[Linear]
+    folds: list[list[Linear]]
+    weights: np.ndarray
+
+    def blends(self) -> list[Linear]:
+        """The blend of the heads that saw all labels, then those of each fold."""
+        return [_sum(self.weights, heads) for heads in (self.heads, *self.folds)]
+
+
+def fit_dual_linear(
+    X_labeled: np.ndarray,
+    target: np.ndarray,
+    n_classes: int,
+    *,
+    pool: np.ndarray | None = None,
+    text: np.ndarray | None = None,
+    heads: Sequence[tuple[Head, float]] = (),
+    rank: int = 256,
+    label_weight: float = 5.0,
+    max_pool: int | None = None,
+    n_folds: int = 5,
+    neighbors: int = 5,
+) -> DualLinearFit:
+    """Fit to labeled embeddings, of which there may be none, and to a pool.
+
+    Parameters
+    ----------
+    X_labeled : ndarray of shape (n, D)
+        Scaled to length 1 here.
+    target : ndarray of int, shape (n,)
+        0 to C - 1; classes may be missing.
+    n_classes : int
+        C, at least 2.
+    pool : ndarray of shape (N, D), optional
+        Unlabeled embeddings; may hold the labeled ones too, and may lie in a file.  No more than ``max_pool`` rows
+        of it are read.  If it has more, which ones stand for it depends on their order.
+    text : ndarray of shape (C, D), optional
+        Text embeddings of length 1 times the logit scale.  Without it, nothing is known before labels.
+    heads : sequence of (`Head`, float), default=()
+        Further heads and the prior weights of their logits; theirs is a share of ``TOTAL`` as that of the others.
+    rank : int, default=256
+        Principal axes that are kept at most.
+    label_weight : float, default=5.0
+        Unlabeled rows that a labeled one counts in mixtures.
+    max_pool : int, optional
+        Rows of the pool that are used at most; max(3,000, 20 C) by default.
+    n_folds : int, default=5
+        Parts of the labeled samples in cross-fitting.
+    neighbors : int, default=5
+        Nearest rows whose opinion counts in P(correct); 0 keeps none.
+
+    Raises
+    ------
+    ValueError
+        If there is neither text nor a label, neither a pool nor a label, or if shapes do not match.
+    """
+    labeled, target = unit_rows(X_labeled), np.asarray(target, dtype=np.intp)
+    text = None if text is None else np.asarray(text, dtype=np.float32)
+    _check(labeled, target, n_classes, pool, text)
+    rows = np.empty((0, labeled.shape[1]), dtype=np.float32)
+    if pool is not None and len(pool):
+        rows = unit_rows(pool[spread_rows(len(pool), max_pool or max(POOL, 20 * n_classes))])
+        rows = rows[unmatched(rows, labeled)]
+    whitening = fit_whitening(np.concatenate([rows, labeled]), rank)
+    material = Material(rows, labeled, text, n_classes, whitening)
+    held_out = _held_out(material, target, n_folds)
+    worlds, gain, agreed = [], 1.0, 1.0
+    if text is not None:
+        world, gain, agreed = _text_world(material, target, held_out, label_weight, heads)
+        worlds.append(world)
+    if text is None or held_out:
+        worlds.append(_free_world(material, target, held_out, label_weight, () if worlds else heads))
+    share, evidence = _belief(worlds, material, target, held_out)
+    shares = [1.0] if len(worlds) == 1 else [share, 1 - share]
+    (A, c), *by_fold = [_sum(shares, blends) for blends in zip(*(world.blends() for world in worlds))]
+    fitted = DualLinearFit(
+        coef=np.ascontiguousarray(A.T),
+        intercept=c,
+        calibration=np.array(PRIOR_MEAN),
+        calibration_alone=np.array(ALONE_MEAN),
+        head_names=np.array([name for world in worlds for name in world.names]),
+        head_weights=np.concatenate([part * world.weights for part, world in zip(shares, worlds)]),
+        text_share=share,
+        evidence=evidence,
+        gain=gain,
+        agreement=agreed,
+        n_neighbors=neighbors,
+        **_neighborhood(material, A, c, target, neighbors),
+    )
+    return _calibrated(fitted, material, target, held_out, by_fold)
+
+
+def _check(
+    labeled: np.ndarray, target: np.ndarray, n_classes: int, pool: np.ndarray | None, text: np.ndarray | None
+) -> None:
+    """Refuse shapes that do not match, and the case in which there is nothing to learn from."""
+    width = labeled.shape[1]
+    if len(target) != len(labeled):
+        raise ValueError(f"target has {len(target)} labels, X_labeled {len(labeled)} rows; expected as many")
+    if len(target) and not 0 <= target.min() <= target.max() < n_classes:
+        raise ValueError(f"target has values from {target.min()} to {target.max()}; expected 0 to {n_classes - 1}")
+    if text is not None and text.shape != (n_classes, width):
+        raise ValueError(f"text has shape {text.shape}; expected {(n_classes, width)}")
+    if pool is not None and pool.shape[1:] != (width,):
+        raise ValueError(f"pool has shape {pool.shape}; expected (N, {width})")
+    if not len(target) and (text is None or pool is None or not len(pool)):
+        raise ValueError("there are no labels; expected text and a pool with at least one row")
+
+
+def _held_out(material: Material, target: np.ndarray, n_folds: int) -> list[np.ndarray]:
+    """The rows of each fold; of one fold only, where fitting all heads to each would take long."""
+    if len(target) < FEWEST:
+        return []
+    n_folds = min(n_folds, len(target))
+    folds = deal_folds(material.labeled, target, n_folds)
+    size = len(target) * material.n_classes * material.whitening.axes.shape[1]
+    return [np.flatnonzero(folds == fold) for fold in range(1 if size > LARGE else n_folds)]
+
+
+def _scaled(head: Linear, width: float, sample: np.ndarray) -> Linear:
+    """A head whose logits are as decided as the text's."""
+    A, c = head
+    factor = np.float32(width / (spread(sample @ A + c) or width))
+    return A * factor, c * factor
+
+
+def _sum(weights: Sequence[float] | np.ndarray, heads: Sequence[Linear]) -> Linear:
+    """The head whose logits are a weighted sum of heads' logits."""
+    A = sum((np.float32(weight) * A for weight, (A, _) in zip(weights, heads)), np.float32(0))
+    return A, sum((np.float32(weight) * c for weight, (_, c) in zip(weights, heads)), np.float32(0))
+
+
+def _fit_heads(
+    heads: Sequence[Head], width: float, material: Material, target: np.ndarray, held_out: list[np.ndarray]
+) -> tuple[list[Linear], list[list[Linear]]]:
+    """Heads fitted to all labels, and for each fold to the labels of the others, with logits of one width."""
+    sample, every = some_rows(material), np.arange(len(target))
+    seen = [every, *(np.setdiff1d(every, out) for out in held_out)]
+    fitted, *folds = [[_scaled(head.fit(target, rows), width, sample) for head in heads] for rows in seen]
+    return fitted, folds
+
+
+def _weigh(
+    folds: list[list[Linear]], prior: np.ndarray, material: Material, target: np.ndarray, held_out: list[np.ndarray]
+) -> np.ndarray:
+    """The heads' weights by the held-out labels; the prior ones where labels are too few."""
+    if not held_out:
+        return prior
+    logits = [_held_out_logits(by_fold, material, held_out) for by_fold in zip(*folds)]
+    return stack_weights(logits, target[np.concatenate(held_out)], prior)
+
+
+def _held_out_logits(by_fold: Sequence[Linear], material: Material, held_out: list[np.ndarray]) -> np.ndarray:
+    """Logits of the held-out rows, fold after fold, by what has not seen their labels."""
+    return np.concatenate([material.labeled[out] @ A + c for out, (A, c) in zip(held_out, by_fold)])
+
+
+def _text_world(
+    material: Material,
+    target: np.ndarray,
+    held_out: list[np.ndarray],
+    label_weight: float,
+    others: Sequence[tuple[Head, float]],
+) -> tuple[World, float, float]:
+    """The heads that the text holds; the gain of the mixtures' clusters, and how far the mixtures agree."""
+    assert material.text is not None
+    heads: list[Head] = [TextHead(material)]
+    if len(material.pool):
+        heads += [MixtureHead(material, power, beta, label_weight=label_weight) for power, beta, _ in MIXTURES]
+    heads += [LogisticHead(material, power, penalty, True) for power, penalty in LOGISTICS]
+    heads += [head for head, _ in others]
+    width = spread(some_rows(material) @ material.text.T)
+    fitted, folds = _fit_heads(heads, width, material, target, held_out)
+    gain, agreed, prior = 1.0, 1.0, list(ALONE)
+    if len(material.pool):
+        mixtures = fitted[1 : 1 + len(MIXTURES)]
+        gain, agreed = _gain(material, mixtures), agreement(material.pool, mixtures)
+        share = 0.2 + 0.6 * min(1.0, float(np.exp(-(gain - 1) / 0.1)))  # of the text
+        prior = [TOTAL * part for part in (share, *((1 - share) * part for *_, part in MIXTURES))]
+        prior += [0.0] * len(LOGISTICS)
+    prior += [weight for _, weight in others]
+    weights = _weigh(folds, np.array(prior), material, target, held_out)
+    return World([head.name for head in heads], fitted, folds, weights), gain, agreed
+
+
+def _gain(material: Material, mixtures: Sequence[Linear]) -> float:
+    """How much more of the pool's variance the mixtures' classes explain than the zero-shot classes, as a ratio."""
+    zero_shot = material.pool_text.argmax(1)
+    ratios = []
+    for (power, beta, _), (A, c) in zip(MIXTURES, mixtures):
+        if beta == 1:
+            z = material.pool_coordinates * material.whitening.scales[power]
+            by_text = max(explained(z, zero_shot), 1e-6)
+            ratios.append(explained(z, (material.pool @ A + c).argmax(1)) / by_text)
+    return float(np.mean(ratios))
+
+
+def _free_world(
+    material: Material,
+    target: np.ndarray,
+    held_out: list[np.ndarray],
+    label_weight: float,
+    others: Sequence[tuple[Head, float]],
+) -> World:
+    """The heads that know nothing of the text."""
+    heads: list[Head] = []
+    if len(material.pool):
+        heads += [MixtureHead(material, power, 0, label_weight=label_weight) for power in FREE_MIXTURES]
+    heads += [LogisticHead(material, power, penalty, False) for power, penalty in LOGISTICS]
+    prior = np.array([TOTAL / len(heads)] * len(heads) + [weight for _, weight in others])
+    heads += [head for head, _ in others]
+    fitted, folds = _fit_heads(heads, FREE_SPREAD, material, target, held_out)
+    weights = _weigh(folds, prior, material, target, held_out)
+    return World([f"no text: {head.name}" for head in heads], fitted, folds, weights)
+
+
+def _belief(
+    worlds: list[World], material: Material, target: np.ndarray, held_out: list[np.ndarray]
+) -> tuple[float, float]:
+    """How far the heads with text are believed, and the evidence for the names.
+
+    The odds are those of the held-out labels' likelihoods, times a prior: names that explain the labels better than
+    chance (at the best temperature, so that boldness does not count against them) are preferred; others are not.
+    """
+    if material.text is None:
+        return 0.0, 0.0
+    evidence = names_evidence(material.labeled_text, target)
+    if len(worlds) < 2:
+        return 1.0, evidence
+    order = np.concatenate(held_out)
+    y = target[order]
+    # Of a class that the other folds lack, heads without text know nothing; all classes are then alike.
+    unseen = [~np.isin(target[out], np.delete(target, out)) for out in held_out]
+    doubts = (0.02, float(np.clip(np.concatenate(unseen).mean(), 0.02, 1)))
+    likelihood = []
+    for world, doubt in zip(worlds, doubts):
+        proba = softmax(_held_out_logits(world.blends()[1:], material, held_out).astype(np.float64))
+        chosen = proba[np.arange(len(y)), y]
+        likelihood.append(np.log((1 - doubt) * chosen + doubt / material.n_classes).sum())
+    odds = likelihood[0] - likelihood[1] + min(NAMES_PRIOR, evidence) - 1
+    return float(expit(odds)), evidence
+
+
+def names_evidence(text_logits: np.ndarray, target: np.ndarray) -> float:
+    """Nats by which text logits (n, C), at the best temperature of at least theirs, beat chance on labels."""
+    if not len(target):
+        return 0.0
+    rows = np.arange(len(target))
+    logits = text_logits.astype(np.float64)
+    chance = len(target) * np.log(logits.shape[1])
+
+    def loss(factor: float) -> float:
+        scaled = factor * logits
+        return float((logsumexp(scaled, axis=1) - scaled[rows, target]).sum())
+
+    best = minimize_scalar(loss, bounds=(0, 1), method="bounded")
+    return float(max(0.0, chance - min(best.fun, loss(1.0))))
+
+
+def _neighborhood(
+    material: Material, A: np.ndarray, c: np.ndarray, target: np.ndarray, neighbors: int
+) -> dict[str, np.ndarray]:
+    """Where neighbors are looked for, all rows there, and their probabilities."""
+    scale = material.whitening.scales[POWER]
+    projection = material.whitening.axes * scale
+    offset = -(material.whitening.mean @ projection)
+    rows = np.concatenate([material.pool_coordinates, material.labeled_coordinates]) * scale
+    # Without a pool the only neighbors are labeled rows, too far away to say anything.
+    store = unit_rows(rows) if neighbors and len(material.pool) else rows[:0]
+    probabilities = _probabilities(material, A, c, target, np.arange(len(target)))
+    return {
+        "projection": projection,
+        "projection_offset": offset,
+        "store": store,
+        "store_probabilities": probabilities[: len(store)],
+    }
+
+
+def _probabilities(
+    material: Material, A: np.ndarray, c: np.ndarray, target: np.ndarray, known: np.ndarray
+) -> np.ndarray:
+    """Class probabilities, float16, of the pool and the labeled rows; certain where labels are known."""
+    n_pool = len(material.pool)
+    probabilities = np.empty((n_pool + len(material.labeled), material.n_classes), dtype=np.float16)
+    for rows in blocks(n_pool, ROWS):
+        probabilities[rows] = softmax(material.pool[rows] @ A + c)
+    probabilities[n_pool:] = softmax(material.labeled @ A + c)
+    probabilities[n_pool + known] = 0
+    probabilities[n_pool + known, target[known]] = 1
+    return probabilities
+
+
+def _calibrated(
+    fitted: DualLinearFit, material: Material, target: np.ndarray, held_out: list[np.ndarray], by_fold: list[Linear]
+) -> DualLinearFit:
+    """Weigh log-odds and neighbors by the held-out predictions that are right.
+
+    While labels are few, the mixtures' agreement on the pool says how often predictions are right at most.
+    """
+    mean, alone = np.array(PRIOR_MEAN), np.array(ALONE_MEAN)
+    if len(material.pool) and material.text is not None:
+        sample = some_rows(material)
+        odds = _of_predicted(fitted.correctness_logits(sample), fitted.logits(sample))
+        mean[2] = fitted.text_share * lowered(odds, fitted.agreement)
+        own = against_rest(fitted.logits(sample)).max(1)
+        alone[1] = fitted.text_share * lowered(own, fitted.agreement)
+    calibration, calibration_alone = mean, alone
+    if held_out:
+        features, right = [], []
+        for out, (A, c) in zip(held_out, by_fold):
+            logits = material.labeled[out] @ A + c
+            own = against_rest(logits)
+            around = np.zeros_like(own)
+            if len(fitted.store):
+                known = np.setdiff1d(np.arange(len(target)), out)
+                found = nearest(fitted.project(material.labeled[out]), fitted.store, fitted.n_neighbors)
+                shares = neighbor_shares(found, _probabilities(material, A, c, target, known), softmax(logits.copy()))
+                around = log_odds(shares)
+            predicted = [_of_predicted(values, logits) for values in (own, around)]
+            features.append(np.column_stack([*predicted, np.ones(len(out))]))
+            right.append(logits.argmax(1) == target[out])
+        table, is_right = np.concatenate(features), np.concatenate(right)
+        calibration = calibrate(table, is_right, mean, np.array(PRIOR_DEVIATION))
+        calibration_alone = calibrate(table[:, [0, 2]], is_right, alone, np.array(ALONE_DEVIATION))
+    return replace(fitted, calibration=calibration, calibration_alone=calibration_alone)
+
+
+def _of_predicted(values: np.ndarray, logits: np.ndarray) -> np.ndarray:
+    """Each row's value of the class that its logits predict."""
+    chosen: np.ndarray = values[np.arange(len(logits)), logits.argmax(1)]
+    return chosen

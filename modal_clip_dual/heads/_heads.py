@@ -1,0 +1,204 @@
+"""The heads of `_dual_linear.py`: text, mixtures and logistic regressions, each linear in the embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from ._logistic import TEXT_MEAN, fit_logistic
+from ._mixture import LABEL_WEIGHT, ROUNDS, fit_mixture
+from ._whitening import Whitening
+
+DROP = 2.0  # spreads by which a class without any example is below the mean of the others
+
+
+@dataclass(frozen=True)
+class Material:
+    """What heads learn from, all but the labels.
+
+    Attributes
+    ----------
+    pool : ndarray of shape (N, D), float32
+        Unlabeled embeddings of length 1; N may be 0.
+    labeled : ndarray of shape (n, D), float32
+        Labeled embeddings of length 1.
+    text : ndarray of shape (C, D), float32, or None
+        Text embeddings times the logit scale.
+    n_classes : int
+    whitening : Whitening
+        The axes of ``pool`` and ``labeled`` together.
+    """
+
+    pool: np.ndarray
+    labeled: np.ndarray
+    text: np.ndarray | None
+    n_classes: int
+    whitening: Whitening
+
+    @cached_property
+    def pool_coordinates(self) -> np.ndarray:
+        """The pool along the axes, (N, r)."""
+        return self.whitening.coordinates(self.pool)
+
+    @cached_property
+    def labeled_coordinates(self) -> np.ndarray:
+        """The labeled rows along the axes, (n, r)."""
+        return self.whitening.coordinates(self.labeled)
+
+    @cached_property
+    def pool_text(self) -> np.ndarray:
+        """Text logits of the pool, (N, C)."""
+        assert self.text is not None
+        logits: np.ndarray = self.pool @ self.text.T
+        return logits
+
+    @cached_property
+    def labeled_text(self) -> np.ndarray:
+        """Text logits of the labeled rows, (n, C)."""
+        assert self.text is not None
+        logits: np.ndarray = self.labeled @ self.text.T
+        return logits
+
+
+class TextHead:
+    """Zero-shot: learns nothing."""
+
+    name = "text"
+
+    def __init__(self, material: Material):
+        self.material = material
+
+    def fit(self, target: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the text as a head."""
+        assert self.material.text is not None
+        return self.material.text.T, np.zeros(self.material.n_classes, np.float32)
+
+
+class MixtureHead:
+    """A mixture in the space of a whitening power, held by the text with strength ``beta``; 0 is without text.
+
+    Labeled rows that it is not shown the labels of are part of its pool.
+    """
+
+    def __init__(
+        self,
+        material: Material,
+        power: float,
+        beta: float,
+        *,
+        label_weight: float = LABEL_WEIGHT,
+        rounds: int = ROUNDS,
+    ):
+        self.material = material
+        self.power = power
+        self.beta = beta
+        self.label_weight = label_weight
+        self.rounds = rounds
+        self.name = f"mixture(power={power:g}, beta={beta:g})"
+
+    def fit(self, target: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Fit the mixture; see `Head.fit`."""
+        material, scale = self.material, self.material.whitening.scales[self.power]
+        others = np.setdiff1d(np.arange(len(material.labeled)), rows)
+        labeled = material.labeled_coordinates
+        text = None
+        if self.beta:
+            text = np.concatenate([material.pool_text, material.labeled_text[others]])
+        mixture = fit_mixture(
+            np.concatenate([material.pool_coordinates, labeled[others]]) * scale,
+            text,
+            self.beta,
+            labeled[rows] * scale,
+            target[rows],
+            material.n_classes,
+            label_weight=self.label_weight,
+            rounds=self.rounds,
+        )
+        weights, offset = mixture.linear()
+        A, c = material.whitening.linear(weights, self.power)
+        c = c + offset
+        if self.beta and material.text is not None:
+            A = A + self.beta * material.text.T
+        elif not mixture.known.all():
+            A, c = _lower(A, c, mixture.known, self.material)
+        return A.astype(np.float32), c.astype(np.float32)
+
+
+class LogisticHead:
+    """Logistic regression in the space of a whitening power, with the text or without."""
+
+    def __init__(self, material: Material, power: float, penalty: float, text: bool):
+        self.material = material
+        self.power = power
+        self.penalty = penalty
+        self.text = text
+        self.name = f"logistic(power={power:g}, penalty={penalty:g})"
+
+    def fit(self, target: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Fit the regression; see `Head.fit`."""
+        material = self.material
+        text = material.text if self.text else None
+        if not len(rows):  # the minimum of the penalties alone
+            if text is not None:
+                return np.float32(TEXT_MEAN) * text.T, np.zeros(material.n_classes, np.float32)
+            return (
+                np.zeros((material.labeled.shape[1], material.n_classes), np.float32),
+                np.zeros(material.n_classes, np.float32),
+            )
+        fitted = fit_logistic(
+            material.labeled_coordinates[rows] * material.whitening.scales[self.power],
+            material.labeled_text[rows] if text is not None else None,
+            target[rows],
+            material.n_classes,
+            self.penalty,
+        )
+        A, c = material.whitening.linear(fitted.weights, self.power)
+        c = c + fitted.offset
+        if text is not None:
+            A = A + fitted.text_factor * text.T
+        return A.astype(np.float32), c.astype(np.float32)
+
+
+def spread(logits: np.ndarray) -> float:
+    """The standard deviation within the rows of logits (n, C): how decided they are."""
+    return float(np.sqrt(np.mean(np.var(logits, axis=1, dtype=np.float64)))) if logits.size else 0.0
+
+
+def some_rows(material: Material) -> np.ndarray:
+    """At most 1,000 rows, spread over the pool and the labeled, on which heads are scaled."""
+    n_pool, n = len(material.pool), len(material.pool) + len(material.labeled)
+    rows = np.unique(np.arange(1000) * n // 1000)
+    inside = rows < n_pool
+    return np.concatenate([material.pool[rows[inside]], material.labeled[rows[~inside] - n_pool]])
+
+
+def explained(z: np.ndarray, cluster: np.ndarray) -> float:
+    """The share of the variance of rows (N, r) that their clusters' means explain."""
+    z = z - z.mean(0)
+    order = np.argsort(cluster, kind="stable")
+    first = np.flatnonzero(np.diff(cluster[order], prepend=-1))
+    sums = np.add.reduceat(z[order], first, axis=0)
+    sizes = np.diff(first, append=len(z))
+    between = np.sum(np.einsum("kr,kr->k", sums, sums) / sizes)
+    return float(between / max(np.einsum("ij,ij->", z, z), np.finfo(np.float32).tiny))
+
+
+def agreement(X: np.ndarray, heads: Sequence[tuple[np.ndarray, np.ndarray]]) -> float:
+    """The share of rows for which all heads predict the same class."""
+    predicted = [(X @ A + c).argmax(1) for A, c in heads]
+    same = np.logical_and.reduce([other == predicted[0] for other in predicted[1:]])
+    return float(np.mean(same))
+
+
+def _lower(
+    A: np.ndarray, c: np.ndarray, known: np.ndarray, material: Material
+) -> tuple[np.ndarray, np.ndarray]:
+    """Put classes of which nothing is known below the mean of the others."""
+    A, c = A.copy(), c.copy()
+    width = spread(some_rows(material) @ A[:, known] + c[known])
+    A[:, ~known] = A[:, known].mean(1, keepdims=True)
+    c[~known] = c[known].mean() - DROP * (width or 1.0)
+    return A, c

@@ -1,0 +1,147 @@
+"""A Gaussian mixture with one variance whose classes are named by a text prior, fitted to a pool by EM."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+ROUNDS = 15
+TOLERANCE = 0.005  # largest change of a probability at which rounds end
+LABEL_WEIGHT = 5.0  # unlabeled rows that a labeled one counts
+BLOCK = 2**22  # class probabilities that are computed at a time
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Class means (C, r) and the variance per dimension that all classes share.
+
+    ``known`` (C,) tells which classes have a mean; the others got neither text nor labels.
+    """
+
+    means: np.ndarray
+    variance: float
+    known: np.ndarray
+    rounds: int = 0
+
+    def linear(self) -> tuple[np.ndarray, np.ndarray]:
+        """Logits as weights (r, C) and offsets (C,): the Gaussians' log-densities without what all share."""
+        weights = self.means.T / self.means.dtype.type(self.variance)
+        return weights, -0.5 * np.einsum("kr,kr->k", self.means, self.means) / self.variance
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Softmax over the last axis; overwrites its argument."""
+    logits -= logits.max(-1, keepdims=True)
+    np.exp(logits, out=logits)
+    logits /= logits.sum(-1, keepdims=True)
+    return logits
+
+
+def maximize(
+    z: np.ndarray,
+    q: np.ndarray,
+    labeled_mass: np.ndarray,
+    labeled_sums: np.ndarray,
+    squares: float,
+    before: Mixture,
+) -> Mixture:
+    """The M step: weighted means, and the mean squared residual per dimension.
+
+    Parameters
+    ----------
+    z : ndarray of shape (N, r)
+        Unlabeled rows.
+    q : ndarray of shape (N, C)
+        Their class probabilities.
+    labeled_mass, labeled_sums : ndarray of shape (C,), ndarray of shape (C, r)
+        Weight and weighted sum of each class's labeled rows.
+    squares : float
+        Sum of all rows' weights times squared lengths.
+    before : Mixture
+        A class without any weight keeps its mean.
+    """
+    mass = q.sum(0, dtype=np.float64) + labeled_mass
+    some = mass > 1e-8 * mass.sum()
+    means = before.means.copy()
+    means[some] = (q.T @ z + labeled_sums)[some] / mass[some, None]
+    # |z - m|^2 sums to |z|^2 - mass |m|^2 at the weighted means.
+    between = mass[some] @ np.einsum("kr,kr->k", means[some], means[some], dtype=np.float64)
+    mean_square = squares / (mass.sum() * z.shape[1])
+    residual = mean_square - between / (mass.sum() * z.shape[1])
+    # Below float32's precision of the difference; rows that are all the same leave none.
+    variance = max(residual, 1e-6 * mean_square, 1e-12)
+    return Mixture(means, float(variance), before.known, before.rounds + 1)
+
+
+def expect(z: np.ndarray, text: np.ndarray | None, beta: float, mixture: Mixture, q: np.ndarray) -> float:
+    """The E step: class probabilities into ``q``; returns by how much one has changed at most."""
+    weights, offset = mixture.linear()
+    offset = np.where(mixture.known, offset, -np.inf).astype(z.dtype)
+    change = 0.0
+    size = max(1, BLOCK // q.shape[1])
+    for start in range(0, len(z), size):
+        part = slice(start, start + size)
+        logits = z[part] @ weights
+        logits += offset
+        if text is not None:
+            logits += z.dtype.type(beta) * text[part]
+        softmax(logits)
+        change = max(change, float(np.abs(logits - q[part]).max()))
+        q[part] = logits
+    return change
+
+
+def fit_mixture(
+    z: np.ndarray,
+    text: np.ndarray | None,
+    beta: float,
+    z_labeled: np.ndarray,
+    target: np.ndarray,
+    n_classes: int,
+    *,
+    label_weight: float = LABEL_WEIGHT,
+    rounds: int = ROUNDS,
+    tolerance: float = TOLERANCE,
+) -> Mixture:
+    """Fit means and variance to unlabeled and labeled rows together.
+
+    No round lowers ``sum_i log sum_k exp(beta text_ik) N(z_i; m_k, v) + label_weight sum_j log N(z_j; m_{y_j}, v)``,
+    i over the unlabeled and j over the labeled rows.
+
+    Parameters
+    ----------
+    z : ndarray of shape (N, r)
+        Unlabeled rows.
+    text : ndarray of shape (N, C) or None
+        Text logits, a prior of each row's class.  With None, classes start from their labeled rows' means, and
+        those without labels stay empty.
+    beta : float
+        How much of the text enters.
+    z_labeled : ndarray of shape (n, r)
+    target : ndarray of int, shape (n,)
+    label_weight : float
+        How many unlabeled rows a labeled one counts.
+    """
+    labeled_mass = label_weight * np.bincount(target, minlength=n_classes)
+    labeled_sums = np.zeros((n_classes, z.shape[1]))
+    np.add.at(labeled_sums, target, z_labeled)
+    labeled_sums *= label_weight
+    squares = float(np.einsum("ij,ij->", z, z, dtype=np.float64))
+    squares += label_weight * float(np.einsum("ij,ij->", z_labeled, z_labeled, dtype=np.float64))
+    known = np.ones(n_classes, dtype=bool) if text is not None else labeled_mass > 0
+    mixture = Mixture(np.zeros((n_classes, z.shape[1]), z.dtype), 1.0, known)
+    q = np.zeros((len(z), n_classes), z.dtype)
+    if text is not None:
+        q += z.dtype.type(beta) * text
+        softmax(q)
+    else:
+        means = labeled_sums / np.maximum(labeled_mass, 1)[:, None]
+        total = squares / (len(z) + labeled_mass.sum()) / z.shape[1]
+        mixture = Mixture(means.astype(z.dtype), max(total, 1e-12), known)
+        expect(z, None, 0.0, mixture, q)
+    for _ in range(rounds):
+        mixture = maximize(z, q, labeled_mass, labeled_sums, squares, mixture)
+        if expect(z, text, beta, mixture, q) < tolerance:
+            break
+    return mixture

@@ -1,0 +1,37 @@
+"""Which rows of a large pool stand for it, and which of them are labeled."""
+
+from __future__ import annotations
+
+import numpy as np
+
+GOLDEN = (5**0.5 - 1) / 2
+
+
+def spread_rows(n: int, at_most: int) -> np.ndarray:
+    """All n rows, or ``at_most`` of them evenly spread, ascending.
+
+    Each of equally long stretches gives a row, at a place within it that differs from stretch to stretch, so that
+    rows that come in turns (class after class, camera after camera) are not met in step.
+    """
+    if n <= at_most:
+        return np.arange(n)
+    stretch = np.arange(at_most)
+    return ((stretch + stretch * GOLDEN % 1) * n / at_most).astype(np.intp)
+
+
+def unmatched(pool: np.ndarray, labeled: np.ndarray) -> np.ndarray:
+    """The rows of the pool (N, D) that are not among the labeled (n, D), bit by bit.
+
+    Each labeled row takes one such row of the pool away; of several copies the others stay.
+    """
+    as_bytes = np.dtype((np.void, pool.dtype.itemsize * pool.shape[1]))
+    every = np.ascontiguousarray(np.concatenate([labeled, pool])).view(as_bytes).ravel()
+    _, group = np.unique(every, return_inverse=True)
+    taken = np.bincount(group[: len(labeled)], minlength=group.max(initial=-1) + 1)
+    group = group[len(labeled) :]
+    order = np.argsort(group, kind="stable")
+    first = np.searchsorted(group[order], group[order])
+    copy = np.empty(len(pool), dtype=np.intp)  # the number of the row among its copies
+    copy[order] = np.arange(len(pool)) - first
+    rows: np.ndarray = np.flatnonzero(copy >= taken[group])
+    return rows

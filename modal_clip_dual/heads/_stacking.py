@@ -1,0 +1,80 @@
+"""Heads that are linear in the embeddings, cross-fitted and blended in their logits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from scipy.optimize import minimize
+
+DEVIATION = 0.1  # how far weights may go from their prior before it costs half a nat
+
+
+class Head(Protocol):
+    """What can be one of the stack: something that labels make a linear classifier of.
+
+    Attributes
+    ----------
+    name : str
+    """
+
+    name: str
+
+    def fit(self, target: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Learn from some labeled rows, whose labels are ``target[rows]``, and never look at other labels.
+
+        Returns
+        -------
+        A, c : ndarray of shape (D, C), ndarray of shape (C,)
+            The logits of unit embeddings X (n, D) are ``X @ A + c``.
+        """
+
+
+def deal_folds(X: np.ndarray, target: np.ndarray, n_folds: int) -> np.ndarray:
+    """A fold for each row: rows sorted by label are dealt in turn.
+
+    Rows of one label are sorted by their values, so that the order in which they come does not matter.
+    """
+    order = np.lexsort((*X.T[:8][::-1], target))
+    folds = np.empty(len(target), dtype=np.intp)
+    folds[order] = np.arange(len(target)) % n_folds
+    return folds
+
+
+def stacking_loss(
+    weights: np.ndarray, logits: np.ndarray, target: np.ndarray, prior: np.ndarray, deviation: float
+) -> tuple[float, np.ndarray]:
+    """Cross-entropy of blended logits + |w - prior|^2 / (2 deviation^2), and its gradient.
+
+    ``logits`` are (n, H, C).
+    """
+    blended = np.einsum("h,nhc->nc", weights, logits)
+    blended -= blended.max(1, keepdims=True)
+    index = np.arange(len(target))
+    chosen = blended[index, target]
+    np.exp(blended, out=blended)
+    sums = blended.sum(1)
+    off = (weights - prior) / deviation
+    loss = float(np.log(sums).sum() - chosen.sum() + 0.5 * off @ off)
+    blended /= sums[:, None]
+    blended[index, target] -= 1
+    return loss, np.einsum("nc,nhc->h", blended, logits) + off / deviation
+
+
+def stack_weights(
+    logits: Sequence[np.ndarray], target: np.ndarray, prior: np.ndarray, deviation: float = DEVIATION
+) -> np.ndarray:
+    """The weights w >= 0 of heads' logits, each (n, C), that minimize `stacking_loss`; convex."""
+    stacked = np.stack(logits, axis=1).astype(np.float64)
+    found = minimize(
+        stacking_loss,
+        np.maximum(prior, 0),
+        args=(stacked, target, prior, deviation),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(0, None)] * len(prior),
+        options={"gtol": 1e-6, "ftol": 1e-13, "maxiter": 500},
+    )
+    weights: np.ndarray = found.x
+    return weights

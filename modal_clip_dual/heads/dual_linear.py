@@ -1,0 +1,438 @@
+"""DualLinearClassifier: a linear head that learns from the whole pool, a few labels and the text."""
+
+from __future__ import annotations
+
+import copy
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.utils._param_validation import Interval
+from sklearn.utils.validation import _num_samples
+
+from ..base import CLIPClassifier
+from ..clip.external import ExternalEncoder
+from ..data.images import kind_of
+from ..utils.arrays import unit_rows
+from ..utils.labels import check_labels, resolve_labels
+from ._dual_linear import POOL, DualLinearFit, fit_dual_linear
+from ._pool import spread_rows
+
+if TYPE_CHECKING:
+    from ..clip.backbone import Backbone
+
+COUNT = [Interval(Integral, 1, None, closed="left")]
+SCALE = 100.0  # of the logits of OpenAI's models, and of most that came after
+
+
+class DualLinearClassifier(CLIPClassifier):
+    """Learn a linear classifier from the whole unlabeled pool, the class names and a few labels.
+
+    Where embeddings are frozen, this is the classifier to take: it starts from the clusters of the pool, which are
+    worth more than the first labels, follows the labels as they come, and needs a second or two per fit, no
+    learning rate and no random seed.  The same input gives the same result.
+
+    A positive part classifies: the text, four Gaussian mixtures that the text names, two logistic regressions that
+    the text holds, and the same without text are blended in their logits, with weights that are learned from
+    predictions for labeled samples that the parts have not seen.  A negative part says how much speaks against the
+    label: the other classes, and the nearest samples of the pool.
+
+    Parameters
+    ----------
+    class_names : list of str or dict of {label: str}, default=None
+        What the classes are called in a prompt; see `DualPromptClassifier`.
+    model_name : str, default="ViT-B-16"
+        open_clip's name of the model.
+    pretrained : str or None, default="openai"
+        open_clip's tag of the weights, or a checkpoint file.
+    text_embeddings : array-like of shape (C, D), False or None, default=None
+        Text embeddings by the encoder that X was embedded with, in the order of ``class_names``, for encoders
+        outside of open_clip: then X has to be embeddings, and no CLIP is loaded.  False is for names that mean
+        nothing to the CLIP ("class 1"), and for encoders without a text tower: nothing is known before the first
+        labels then.  None takes the CLIP's text tower.
+    logit_scale : float or None, default=None
+        1 over the temperature of ``text_embeddings``; None is 100.
+    rank : int, default=256
+        Principal axes of the embeddings that are used at most.
+    label_weight : float, default=5.0
+        Number of unlabeled samples that a labeled one counts as in the mixtures.
+    max_pool : int or None, default=None
+        Rows of the pool that are used at most, evenly spread; None is 3,000, or 20 per class if that is more.  It
+        bounds memory and time, whatever the size of the pool.
+    n_folds : int, default=5
+        Parts into which the labeled samples are divided, so that weights are learned from predictions that have
+        not seen them.
+    n_neighbors : int, default=5
+        Nearest samples of the pool that P(correct) asks; 0 asks and keeps none.
+    template : str or list of str, default="a photo of a {}."
+        Hand-written prompt; with several, their embeddings are averaged.
+    encode_batch_size : int, default=256
+        Images per forward pass of the image tower.
+    n_jobs : int, "auto" or None, default="auto"
+        Worker processes that read and decode files; see `CLIPImageEncoder`.
+    cache : {"memory", "disk"}, path-like or None, default="memory"
+        Cache for embeddings; see `CLIPImageEncoder`.
+    device : str, default="auto"
+        A torch device; ``"auto"`` takes CUDA where there is one.
+    precision : str, default="auto"
+        open_clip's name of the towers' precision.
+    verbose : int, default=1
+        1 shows a progress bar when encoding images takes more than a few seconds, 0 shows none.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (C,)
+        All labels, sorted, also those of which no sample was seen.
+    coef_ : ndarray of shape (C, D), float32
+        Weights: the class probabilities are the softmax of ``transform(X) @ coef_.T + intercept_``.
+    intercept_ : ndarray of shape (C,), float32
+        Biases.
+    head_weights_ : dict of {str: float}
+        Weight of every part in the blend.
+    text_share_ : float
+        How far the names are believed, 0 to 1: near 0 they explain the labels no better than chance.
+    n_features_in_ : int
+        Width D of the embeddings, if ``fit`` was given embeddings.
+    feature_names_in_ : ndarray of shape (D,)
+        Column names, if ``fit`` was given a DataFrame of embeddings.
+    saved_with_ : dict of {str: str}
+        After `load`: the versions of Python and of packages that wrote the file.
+
+    See Also
+    --------
+    DualPromptClassifier : The literal method of the paper; it can adapt the image tower, too.
+    auto_sampling : The query strategy that goes with it.
+
+    Notes
+    -----
+    The method is this package's own.  Its parts come from TransCLIP (mixtures with a text prior), TaskRes and CLAP
+    (penalties that hold a linear head near the text), stacked generalization and Platt scaling.
+
+    Examples
+    --------
+    >>> from modal_clip_dual import DualLinearClassifier
+    >>> from modal_clip_dual.data import load_digits_images
+    >>> X, y, class_names = load_digits_images().values()
+    >>> clf = DualLinearClassifier(class_names, model_name="demo", pretrained="bundled")
+    >>> clf = clf.fit_unlabeled(X[:1200])  # not a single label
+    >>> bool(clf.score(X[1200:], y[1200:]) > 0.85)
+    True
+    >>> clf = clf.fit(X[:20], y[:20])  # the pool is remembered
+    >>> clf.predict_correct_proba(X[1200:]).shape
+    (597,)
+    """
+
+    _parameter_constraints: dict[str, Any] = {
+        **CLIPClassifier._parameter_constraints,
+        "text_embeddings": ["array-like", "boolean", None],
+        "logit_scale": [Interval(Real, 0, None, closed="neither"), None],
+        "rank": COUNT,
+        "label_weight": [Interval(Real, 0, None, closed="neither")],
+        "max_pool": [*COUNT, None],
+        "n_folds": [Interval(Integral, 2, None, closed="left")],
+        "n_neighbors": [Interval(Integral, 0, None, closed="left")],
+    }
+    _Head = DualLinearFit
+
+    _head: DualLinearFit
+    _pool: np.ndarray  # the rows of the last pool that are used, unit embeddings
+
+    def __init__(
+        self,
+        class_names: Sequence[str] | np.ndarray | Mapping[Any, str] | None = None,
+        *,
+        model_name: str = "ViT-B-16",
+        pretrained: str | None = "openai",
+        text_embeddings: Any = None,
+        logit_scale: float | None = None,
+        rank: int = 256,
+        label_weight: float = 5.0,
+        max_pool: int | None = None,
+        n_folds: int = 5,
+        n_neighbors: int = 5,
+        template: str | Sequence[str] = "a photo of a {}.",
+        encode_batch_size: int = 256,
+        n_jobs: int | str | None = "auto",
+        cache: str | os.PathLike[str] | None = "memory",
+        device: str = "auto",
+        precision: str = "auto",
+        verbose: int = 1,
+    ):
+        super().__init__(
+            class_names,
+            model_name=model_name,
+            pretrained=pretrained,
+            template=template,
+            encode_batch_size=encode_batch_size,
+            n_jobs=n_jobs,
+            cache=cache,
+            device=device,
+            precision=precision,
+            verbose=verbose,
+        )
+        self.text_embeddings = text_embeddings
+        self.logit_scale = logit_scale
+        self.rank = rank
+        self.label_weight = label_weight
+        self.max_pool = max_pool
+        self.n_folds = n_folds
+        self.n_neighbors = n_neighbors
+
+    # ---------------------------------------------------------------- training
+
+    def fit(self, X: Any, y: Any, *, X_pool: Any = None) -> DualLinearClassifier:
+        """Learn from labeled samples and the pool.
+
+        modAL passes the pool on: ``learner.teach(X, y, X_pool=...)``; `DualPromptLearner` does it by itself.
+
+        Parameters
+        ----------
+        X : array-like
+            Embeddings (n, D), images (n, H, W[, 3]) of uint8, or n file paths.
+        y : array-like of shape (n,)
+            Labels.  Not every class needs one.
+        X_pool : array-like, default=None
+            Samples without labels, of any of the three forms; labeled ones may be among them.  It is remembered until
+            another one is given; clones start without.  Only ``max_pool`` rows of it are read.
+
+        Returns
+        -------
+        self : DualLinearClassifier
+
+        Raises
+        ------
+        ValueError
+            If a parameter or an argument does not fit, before any work; an estimator that was fitted
+            before stays as it was.
+        FileNotFoundError
+            If X names a file that does not exist.
+
+        Warns
+        -----
+        UserWarning
+            If there is no pool: then the text and the logistic regressions are all there is.
+        """
+        self._check_params()
+        return self._learn(X, check_labels(y), X_pool)
+
+    def fit_unlabeled(self, X_pool: Any) -> DualLinearClassifier:
+        """Learn from the pool and the class names alone, without any label.
+
+        Parameters
+        ----------
+        X_pool : array-like
+            Embeddings (n, D), images (n, H, W[, 3]) of uint8, or n file paths; remembered until another
+            one is given.
+
+        Returns
+        -------
+        self : DualLinearClassifier
+            Its ``classes_`` are the positions in the list ``class_names``, or the labels of a mapping.
+
+        Raises
+        ------
+        ValueError
+            If ``class_names`` is None or ``text_embeddings`` is False, or as `fit`.
+        """
+        self._check_params()
+        if self.class_names is None:
+            raise ValueError(
+                "class_names is None; without labels the classes have to be named: expected a list "
+                "of names or a mapping"
+            )
+        if self.text_embeddings is False:
+            raise ValueError(
+                "text_embeddings=False: without labels nothing tells which cluster is which class; expected "
+                "labels in fit(X, y, X_pool=...), or names that mean something"
+            )
+        return self._learn(None, None, X_pool)
+
+    def _check_params(self) -> None:
+        super()._check_params()
+        text = self.text_embeddings
+        if text is None or text is False:
+            return
+        if text is True:
+            raise ValueError("text_embeddings=True; expected an array of shape (C, D), False or None")
+        if self.class_names is None:
+            raise ValueError("text_embeddings were passed with class_names=None; expected the names of their rows")
+        array = np.asarray(text)
+        if array.dtype.kind not in "fiu" or array.ndim != 2 or len(array) != len(self.class_names):
+            raise ValueError(
+                f"text_embeddings has shape {array.shape} and type {array.dtype}; expected numbers of shape "
+                f"({len(self.class_names)}, D), one row per entry of class_names"
+            )
+        if not np.isfinite(array).all() or not (np.abs(array).max(axis=1) > 0).all():
+            raise ValueError("text_embeddings has values that are not finite, or rows of zeros")
+
+    def _learn(self, X: Any, y: np.ndarray | None, X_pool: Any) -> DualLinearClassifier:
+        classes, names, target = resolve_labels(self.class_names, y)
+        pool, pool_array = self.__dict__.get("_pool"), np.empty(0)
+        if X_pool is not None:
+            if not _num_samples(X_pool):
+                raise ValueError("X_pool is empty; expected at least one sample")
+            pool_array, backbone = self._prepare(X_pool, refit=True, name="X_pool")
+        if X is not None:
+            array, backbone = self._prepare(X, refit=True, n_labels=len(target))
+        if X_pool is not None:
+            pool = self._embedded_pool(pool_array, backbone, len(names))
+        if X is None:
+            labeled, target = np.empty((0, backbone.embed_dim), np.float32), np.empty(0, np.intp)
+        else:
+            labeled = unit_rows(self._encode(array, backbone))
+        self._check_pool(pool, labeled)
+        head = fit_dual_linear(
+            labeled,
+            target,
+            len(names),
+            pool=pool,
+            text=self._scaled_text(backbone, names),
+            rank=self.rank,
+            label_weight=self.label_weight,
+            max_pool=self.max_pool,
+            n_folds=self.n_folds,
+            neighbors=self.n_neighbors,
+        )
+        table, checked = (X_pool, pool_array) if X is None else (X, array)
+        table = table if kind_of(checked) == "embeddings" else None  # its columns may have names
+        kept = {} if pool is None else {"_pool": pool}
+        self._adopt(head, classes, names, backbone, table, **kept)
+        return self
+
+    def _embedded_pool(self, array: Any, backbone: Backbone, n_classes: int) -> np.ndarray:
+        """The rows of a checked pool that are used, as unit embeddings; no others are read."""
+        rows = spread_rows(len(array), self.max_pool or max(POOL, 20 * n_classes))
+        return unit_rows(self._encode(array[rows], backbone))
+
+    def _check_pool(self, pool: np.ndarray | None, labeled: np.ndarray) -> None:
+        if pool is None:
+            warnings.warn(
+                f"{type(self).__name__} has no pool, so it learns from the text and the labels alone: most of what "
+                "it can do with few labels comes from the pool; pass fit(X, y, X_pool=...) or call "
+                "fit_unlabeled(X_pool) first",
+                UserWarning,
+                stacklevel=4,
+            )
+        elif pool.shape[1] != labeled.shape[1]:
+            raise ValueError(
+                f"X has embeddings {labeled.shape[1]} wide, the pool that was given before {pool.shape[1]}; pass "
+                "X_pool anew"
+            )
+
+    def _scaled_text(self, backbone: Any, names: list[str]) -> np.ndarray | None:
+        """Text embeddings (C, D) times the logit scale; None where the names mean nothing."""
+        if self.text_embeddings is False:
+            return None
+        scaled: np.ndarray = self._text(backbone, names) * np.float32(backbone.logit_scale)
+        return scaled
+
+    # ---------------------------------------------------------------- encoders outside of open_clip
+
+    def _external(self, embed_dim: int) -> ExternalEncoder:
+        text = None
+        if self.text_embeddings is not False:
+            entries: Any = self.class_names
+            names = list(entries.values()) if isinstance(entries, Mapping) else list(entries)
+            text = dict(zip(names, unit_rows(np.asarray(self.text_embeddings, dtype=np.float32))))
+        return ExternalEncoder(embed_dim, self.logit_scale or SCALE, text)
+
+    def _backbone_for(self, array: Any) -> Any:
+        if self.text_embeddings is None:
+            return super()._backbone_for(array)
+        embeddings = kind_of(array) == "embeddings"
+        if self.text_embeddings is False:  # images need the CLIP, embeddings may be another encoder's
+            return self._external(array.shape[1]) if embeddings else super()._backbone_for(array)
+        width = np.asarray(self.text_embeddings).shape[1]
+        if not embeddings:
+            raise ValueError(
+                f"X holds {kind_of(array)}, which cannot be encoded by the encoder of text_embeddings; expected "
+                f"embeddings (n, {width})"
+            )
+        return self._external(width)
+
+    def _load_backbone(self, model_name: str, pretrained: str | None) -> Any:
+        if not model_name:  # of a fit with an encoder outside of open_clip
+            return self._external(self._head.coef.shape[1])
+        return super()._load_backbone(model_name, pretrained)
+
+    def _text(self, backbone: Any, names: list[str]) -> np.ndarray:
+        if not isinstance(backbone, ExternalEncoder):
+            return super()._text(backbone, names)
+        if backbone.text is None:
+            raise ValueError(
+                "text_embeddings=False: the names mean nothing, so there is no zero-shot classification"
+            )
+        return np.stack([backbone.text[name] for name in names])
+
+    # ---------------------------------------------------------------- prediction
+
+    def _logits(self, embeddings: np.ndarray) -> np.ndarray:
+        return self._head.logits(embeddings)
+
+    def _clean(self, embeddings: np.ndarray, logits: np.ndarray) -> np.ndarray:
+        clean: np.ndarray = self._head.correctness_logits(embeddings) + np.float32(self._inflation())
+        return clean
+
+    def _fitted_head(self, name: str) -> DualLinearFit:
+        if "_head" not in self.__dict__:
+            raise AttributeError(f"this {type(self).__name__} is not fitted yet: it has no {name}")
+        return self._head
+
+    @property
+    def coef_(self) -> np.ndarray:
+        """Weights (C, D) of the linear classifier."""
+        return self._fitted_head("coef_").coef
+
+    @property
+    def intercept_(self) -> np.ndarray:
+        """Biases (C,) of the linear classifier."""
+        return self._fitted_head("intercept_").intercept
+
+    @property
+    def head_weights_(self) -> dict[str, float]:
+        """Weight of every part in the blend."""
+        head = self._fitted_head("head_weights_")
+        return dict(zip(head.head_names.tolist(), head.head_weights.tolist()))
+
+    @property
+    def text_share_(self) -> float:
+        """How far the names are believed, 0 to 1."""
+        return self._fitted_head("text_share_").text_share
+
+    # ---------------------------------------------------------------- state
+
+    def save(self, path: str | os.PathLike[str], *, neighbors: bool = True) -> None:
+        """Write the fitted estimator to a file that holds no code and no weights of the CLIP.
+
+        The pool is not in the file, but the neighbors that P(correct) asks: up to ``max_pool`` rows of 256 numbers.
+
+        Parameters
+        ----------
+        path : str or path-like
+            File to write; taken as it is, whatever its suffix.
+        neighbors : bool, default=True
+            False leaves the neighbors out: the file is small, predictions are the same, and P(correct) rests on
+            the class probabilities alone, with a calibration of its own.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator was never fitted.
+        ValueError
+            If a parameter has become invalid since the fit, or there is no such folder.
+
+        See Also
+        --------
+        load : Reads the file.
+        """
+        without = copy.copy(self)
+        if not neighbors and "_head" in self.__dict__:
+            head = self._head
+            without._head = replace(
+                head, store=head.store[:0], store_probabilities=head.store_probabilities[:0]
+            )
+        super(DualLinearClassifier, without).save(path)
