@@ -1,11 +1,12 @@
 # The public names and where they are: lazy_loader resolves them at first use, type checkers read them.
-from .active import DualPromptLearner as DualPromptLearner
+from .active import DualPromptLearner as DualPromptLearner, mine_confident as mine_confident
 from .classifier import DualPromptClassifier as DualPromptClassifier
 from .encoder import CLIPImageEncoder as CLIPImageEncoder
 from .heads.dual_linear import DualLinearClassifier as DualLinearClassifier
 from .heads.tip_adapter import TipAdapterClassifier as TipAdapterClassifier
 from .strategies import (
     alfa_mix_sampling as alfa_mix_sampling,
+    auto_sampling as auto_sampling,
     badge_sampling as badge_sampling,
     cec_sampling as cec_sampling,
     class_balanced_entropy_sampling as class_balanced_entropy_sampling,
@@ -14,7 +15,6 @@ from .strategies import (
     dropquery_sampling as dropquery_sampling,
     gcnal_sampling as gcnal_sampling,
     get_strategy as get_strategy,
-    mine_confident as mine_confident,
     negative_prompt_sampling as negative_prompt_sampling,
     negative_prompt_uncertainty as negative_prompt_uncertainty,
     pcb_sampling as pcb_sampling,

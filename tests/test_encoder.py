@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from joblib import parallel_config
 from PIL import Image
+from precision import of_products, of_tower
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -57,7 +58,7 @@ def test_equals_open_clip(backbone, images):
         expected = F.normalize(backbone.model.encode_image(pixels), dim=-1)
     actual = encode(backbone, images, batch_size=3)
     assert actual.dtype == np.float32
-    np.testing.assert_allclose(actual, expected.numpy(), atol=1e-6)
+    np.testing.assert_allclose(actual, expected.numpy(), atol=of_tower(64, 2), rtol=0)
 
 
 def test_every_image_is_encoded_once(backbone, images, encoded):
@@ -77,7 +78,7 @@ def test_files_give_the_same_as_arrays(backbone, images, tmp_path):
     paths = np.array([str(tmp_path / f"{k}.png") for k in range(7)], dtype=object)
     for path, image in zip(paths, images):
         Image.fromarray(image).save(path)
-    np.testing.assert_allclose(encode(backbone, paths), encode(backbone, images), atol=1e-6)
+    np.testing.assert_allclose(encode(backbone, paths), encode(backbone, images), atol=of_tower(64, 2), rtol=0)
 
 
 def test_changed_file_is_encoded_again(backbone, images, tmp_path):
@@ -107,7 +108,7 @@ def test_full_cache_warns_and_stays_right(backbone, images, monkeypatch):
     monkeypatch.setattr(backbone.embedding_cache, "limit", 4 * 32 * 5)
     with pytest.warns(UserWarning, match="2 embeddings do not fit"):
         actual = encode(backbone, images, batch_size=3)
-    np.testing.assert_allclose(actual, expected, atol=1e-6)
+    np.testing.assert_allclose(actual, expected, atol=of_tower(64, 2), rtol=0)
     assert len(backbone.embedding_cache) == 5
 
 
@@ -146,9 +147,9 @@ def test_encoder_forms_of_x(backbone, make, images, paths):
     for X in (images, paths, np.array(paths), pd.DataFrame({"file": paths}), expected * 7):
         actual = encoder.transform(X)
         assert actual.dtype == np.float32
-        np.testing.assert_allclose(actual, expected, atol=1e-6)
-        np.testing.assert_allclose(encoder.fit_transform(X), expected, atol=1e-6)
-    np.testing.assert_allclose(np.linalg.norm(actual, axis=1), 1, atol=1e-6)
+        np.testing.assert_allclose(actual, expected, atol=of_tower(64, 2), rtol=0)
+        np.testing.assert_allclose(encoder.fit_transform(X), expected, atol=of_tower(64, 2), rtol=0)
+    np.testing.assert_allclose(np.linalg.norm(actual, axis=1), 1, atol=of_products(32), rtol=0)
 
 
 def test_encoder_is_stateless(make, images):
@@ -279,7 +280,7 @@ encoder.transform({paths!r})
             lambda self, batch: sizes.append(len(batch)) or original(self, batch),
         )
         actual = make(cache=tmp_path / "cache").transform(paths)
-    np.testing.assert_allclose(actual, expected, atol=1e-6)
+    np.testing.assert_allclose(actual, expected, atol=of_tower(64, 2), rtol=0)
     assert 1 <= sum(sizes) <= 5  # at least the first batch of two was there
 
 
@@ -318,7 +319,7 @@ def test_dask_workers_encode(make, backbone, images, paths, encoded, dask_client
         with parallel_config(backend="dask"):
             assert uses_engine()
             actual = make(batch_size=1, **disk).transform(X)
-        np.testing.assert_allclose(actual, expected, atol=1e-6)
+        np.testing.assert_allclose(actual, expected, atol=of_tower(64, 2), rtol=0)
     assert encoded == []  # none in this process
     backbone.embedding_cache.clear()
     make(**disk).transform(paths)

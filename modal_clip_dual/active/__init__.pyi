@@ -1,3 +1,4 @@
 from .learner import DualPromptLearner as DualPromptLearner
 from .protocols import PROTOCOLS as PROTOCOLS, Protocol as Protocol
+from .pseudo_labels import mine_confident as mine_confident
 from .stopping import EstimatedAccuracy as EstimatedAccuracy, StablePredictions as StablePredictions

@@ -16,7 +16,7 @@ from sklearn.utils.validation import _num_samples
 from .._compat import query_returns_metrics
 from ..data.images import as_array, check_files, kind_of
 from ..scores import SCORES
-from ..strategies import mine_confident, negative_prompt_sampling
+from ..strategies import negative_prompt_sampling
 from ..strategies.view import call_strategy
 from ..utils.arrays import Rows, is_mapped
 from ..utils.labels import as_labels, check_labels
@@ -37,6 +37,7 @@ from .abilities import (
 from .answers import check_new_labels, oracle_of, rows_of
 from .log import FIELDS, agreement, asked_for, share_right
 from .protocols import FIRST_QUERIES, Protocol, protocol_of
+from .pseudo_labels import mine_confident
 from .saving import Resuming, name_of
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _num_samples
 
 from ..scores import SCORES
+from ..strategies.view import View
 from ..utils.selection import select_highest_per_class
 from ..utils.validation import validated
-from .view import View
 
 
 @validated(n_per_class=[Interval(Integral, 0, None, closed="left")], score=[StrOptions(set(SCORES))])
