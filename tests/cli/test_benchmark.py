@@ -66,7 +66,7 @@ def test_wrong_arguments(arguments, message, capsys, tmp_path):
     ["arguments", "message"],
     [
         (["benchmark"], "--data"),
-        ([*COMMAND, "--strategies", "best"], "'best' is none of negative-prompt"),
+        ([*COMMAND, "--strategies", "best"], "'best' is none of alfa-mix"),
         ([*COMMAND, "--loop", "half"], "'half' is neither"),
         ([*COMMAND, "--loop", ","], "',' has no name"),
         ([*COMMAND, "--strategies", ","], "',' has no name"),

@@ -75,7 +75,7 @@ def test_table():
         (["demo", "--rounds", "0"], "not a whole number of at least 1"),
         (["demo", "--budget", "2"], "2 is not between 0 and 1"),
         (["demo", "--negative-weight", "-1"], "not a number of at least 0"),
-        (["demo", "--strategies", "best"], "'best' is none of negative-prompt, random"),
+        (["demo", "--strategies", "best"], "'best' is none of alfa-mix"),
         (["dem"], "invalid choice"),
         ([], "COMMAND"),
     ],
