@@ -206,7 +206,7 @@ def fit_dual_linear(
         Further heads and the prior weights of their logits; theirs is a share of ``TOTAL`` as that of the others.
     rank : int, default=256
         Principal axes that are kept at most.
-    label_weight : float, default=2.0
+    label_weight : float, default=4.0
         Unlabeled rows that a labeled one counts in mixtures at most.  It counts less, but no less than one, if the
         labeled rows would weigh more than a tenth of the pool: means would be those of a few pictures.
     max_pool : int, optional
