@@ -45,7 +45,7 @@ POOL = 3000  # rows of a pool that are used, if there are no more than 150 class
 FREE_SPREAD = 3.0  # of the logits of heads without text; no text tells how large logits are
 LABELED_SHARE = 0.1  # of the pool's weight, that labeled rows have at most where each counts more than one
 FEWEST = 4  # labels; with fewer nothing is cross-fitted
-LARGE = 1e9  # labels x classes x axes above which one held-out fifth takes the place of the folds
+LARGE = 1e9  # rows x classes x axes above which one held-out fifth takes the place of the folds
 # Nats: what is asked of names, about what chance gives them, and the most that counts in their favor.
 NAMES_DOUBT, NAMES_PRIOR = 2.0, 5.0
 ROWS = 4096  # that are scored at a time
@@ -281,7 +281,7 @@ def _held_out(material: Material, target: np.ndarray, n_folds: int) -> list[np.n
         return []
     n_folds = min(n_folds, len(target))
     folds = deal_folds(material.labeled, target, n_folds)
-    size = len(target) * material.n_classes * material.whitening.axes.shape[1]
+    size = (len(material.pool) + len(target)) * material.n_classes * material.whitening.axes.shape[1]
     return [np.flatnonzero(folds == fold) for fold in range(1 if size > LARGE else n_folds)]
 
 
