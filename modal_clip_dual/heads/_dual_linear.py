@@ -66,7 +66,7 @@ class DualLinearFit:
         Factor of the own log-odds and constant, for use without neighbors.
     head_names : ndarray of str, shape (H,)
     head_weights : ndarray of shape (H,)
-        The weights that ``coef`` blends the heads with, scaled as in ``text_spread``.
+        The weights with which ``coef`` blends the heads' logits, each head's scaled to the same spread before.
     text_share : float
         How far the blend of heads with text is believed, 0 to 1.
     evidence : float
@@ -203,7 +203,8 @@ def fit_dual_linear(
     text : ndarray of shape (C, D), optional
         Text embeddings of length 1 times the logit scale.  Without it, nothing is known before labels.
     heads : sequence of (`Head`, float), default=()
-        Further heads and the prior weights of their logits; theirs is a share of ``TOTAL`` as that of the others.
+        Further heads, each with the prior weight of its logits; those of the other heads sum to 0.6.  They are
+        cross-fitted like the others, with the text's heads if there is text.
     rank : int, default=256
         Principal axes that are kept at most.
     label_weight : float, default=4.0
