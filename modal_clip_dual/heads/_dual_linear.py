@@ -464,34 +464,48 @@ def _calibrated(
 ) -> DualLinearFit:
     """Weigh log-odds and neighbors by the held-out predictions that are right.
 
-    While labels are few, the mixtures' agreement on the pool says how often predictions are right at most.
+    While labels are few, two things say how often predictions are right at most: with text, how far the mixtures
+    agree on the pool; without, how many of the classes were seen.
     """
-    mean, alone = np.array(PRIOR_MEAN), np.array(ALONE_MEAN)
-    if len(material.pool) and material.text is not None:
-        sample = some_rows(material)
-        odds = _of_predicted(fitted.correctness_logits(sample), fitted.logits(sample))
-        mean[2] = fitted.text_share * lowered(odds, fitted.agreement)
-        own = against_rest(fitted.logits(sample)).max(1)
-        alone[1] = fitted.text_share * lowered(own, fitted.agreement)
-    calibration, calibration_alone = mean, alone
+    sample = some_rows(material)
+    logits = fitted.logits(sample)
+    means = [np.array(PRIOR_MEAN), np.array(ALONE_MEAN)]
+    for mean, odds in zip(means, (fitted.correctness_logits(sample), against_rest(logits))):
+        chosen = _of_predicted(odds, logits)
+        seen = len(np.unique(target)) / material.n_classes * float(expit(chosen).mean())
+        mean[-1] = fitted.text_share * lowered(chosen, fitted.agreement)
+        mean[-1] += (1 - fitted.text_share) * lowered(chosen, seen)
     if held_out:
-        features, right = [], []
-        for out, (A, c) in zip(held_out, by_fold):
-            logits = material.labeled[out] @ A + c
-            own = against_rest(logits)
-            around = np.zeros_like(own)
-            if len(fitted.store):
-                known = np.setdiff1d(np.arange(len(target)), out)
-                found = nearest(fitted.project(material.labeled[out]), fitted.store, fitted.n_neighbors)
-                shares = neighbor_shares(found, _probabilities(material, A, c, target, known), softmax(logits.copy()))
-                around = log_odds(shares)
-            predicted = [_of_predicted(values, logits) for values in (own, around)]
-            features.append(np.column_stack([*predicted, np.ones(len(out))]))
-            right.append(logits.argmax(1) == target[out])
-        table, is_right = np.concatenate(features), np.concatenate(right)
-        calibration = calibrate(table, is_right, mean, np.array(PRIOR_DEVIATION))
-        calibration_alone = calibrate(table[:, [0, 2]], is_right, alone, np.array(ALONE_DEVIATION))
-    return replace(fitted, calibration=calibration, calibration_alone=calibration_alone)
+        table, right = _held_out_table(fitted, material, target, held_out, by_fold)
+        means[0] = calibrate(table, right, means[0], np.array(PRIOR_DEVIATION))
+        means[1] = calibrate(table[:, [0, 2]], right, means[1], np.array(ALONE_DEVIATION))
+    return replace(fitted, calibration=means[0], calibration_alone=means[1])
+
+
+def _held_out_table(
+    fitted: DualLinearFit, material: Material, target: np.ndarray, held_out: list[np.ndarray], by_fold: list[Linear]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Own log-odds, neighbors' log-odds and 1 of held-out predictions, (n, 3), and which of them are right.
+
+    A class of which the other folds have no label is one that heads without text could not know, but the fit to all
+    labels does: unless the text is believed, its rows say nothing.
+    """
+    features, right = [], []
+    for out, (A, c) in zip(held_out, by_fold):
+        known = np.setdiff1d(np.arange(len(target)), out)
+        if fitted.text_share < 0.5:
+            out = out[np.isin(target[out], target[known])]
+        logits = material.labeled[out] @ A + c
+        own = against_rest(logits)
+        around = np.zeros_like(own)
+        if len(fitted.store) and len(out):
+            found = nearest(fitted.project(material.labeled[out]), fitted.store, fitted.n_neighbors)
+            shares = neighbor_shares(found, _probabilities(material, A, c, target, known), softmax(logits.copy()))
+            around = log_odds(shares)
+        predicted = [_of_predicted(values, logits) for values in (own, around)]
+        features.append(np.column_stack([*predicted, np.ones(len(out))]))
+        right.append(logits.argmax(1) == target[out])
+    return np.concatenate(features), np.concatenate(right)
 
 
 def _of_predicted(values: np.ndarray, logits: np.ndarray) -> np.ndarray:
