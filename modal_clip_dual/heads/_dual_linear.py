@@ -43,7 +43,7 @@ FREE_MIXTURES = (0.5, 1.0)  # powers
 ALONE = (0.3, 0.3, 0.0)  # prior weights of text and logistic heads without a pool
 POOL = 3000  # rows of a pool that are used, if there are no more than 150 classes
 FREE_SPREAD = 3.0  # of the logits of heads without text; no text tells how large logits are
-LABELED_SHARE = 0.1  # of the pool's weight, that labeled rows have at most where each counts more than one
+LABELED_SHARE = 0.05  # of the pool's weight, that the labeled rows have at most with one label per class
 FEWEST = 4  # labels; with fewer nothing is cross-fitted
 LARGE = 1e9  # rows x classes x axes above which one held-out fifth takes the place of the folds
 # Nats: what is asked of names, about what chance gives them, and the most that counts in their favor.
@@ -208,8 +208,8 @@ def fit_dual_linear(
     rank : int, default=256
         Principal axes that are kept at most.
     label_weight : float, default=4.0
-        Unlabeled rows that a labeled one counts in mixtures at most.  It counts less, but no less than one, if the
-        labeled rows would weigh more than a tenth of the pool: means would be those of a few pictures.
+        Unlabeled rows that a labeled one counts in mixtures at most.  It counts less, but no less than one, where
+        the pool is so small that class means would be those of a few labeled pictures.
     max_pool : int, optional
         Rows of the pool that are used at most; max(3,000, 20 C) by default.
     n_folds : int, default=5
@@ -232,7 +232,7 @@ def fit_dual_linear(
     whitening = fit_whitening(np.concatenate([rows, labeled]), rank)
     material = Material(rows, labeled, text, n_classes, whitening)
     held_out = _held_out(material, target, n_folds)
-    label_weight = min(label_weight, max(1.0, LABELED_SHARE * len(rows) / max(1, len(labeled))))
+    label_weight = _label_weight(label_weight, len(rows), len(labeled), n_classes)
     worlds, gain, agreed = [], 1.0, 1.0
     if text is not None:
         world, gain, agreed = _text_world(material, target, held_out, label_weight, heads)
@@ -274,6 +274,18 @@ def _check(
         raise ValueError(f"pool has shape {pool.shape}; expected (N, {width})")
     if not len(target) and (text is None or pool is None or not len(pool)):
         raise ValueError("there are no labels; expected text and a pool with at least one row")
+
+
+def _label_weight(label_weight: float, n_pool: int, n_labels: int, n_classes: int) -> float:
+    """What a labeled row counts.
+
+    The error of a class mean that m labels draw by a share a is a^2 / m of a picture's variance: the share may grow
+    as the square root of the labels per class.
+    """
+    if not n_labels:
+        return label_weight
+    share = LABELED_SHARE * np.sqrt(n_labels / n_classes)
+    return min(label_weight, max(1.0, float(share * n_pool / n_labels)))
 
 
 def _held_out(material: Material, target: np.ndarray, n_folds: int) -> list[np.ndarray]:

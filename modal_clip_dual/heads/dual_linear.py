@@ -60,7 +60,7 @@ class DualLinearClassifier(CLIPClassifier):
         Principal axes of the embeddings that are used at most.
     label_weight : float, default=4.0
         Number of unlabeled samples that a labeled one counts as in the mixtures, at most: less, but no less than
-        one, if the labeled samples would weigh more than a tenth of the pool.
+        one, where the pool is so small that class means would be those of a few labeled samples.
     max_pool : int or None, default=None
         Rows of the pool that are used at most, evenly spread; None is 3,000, or 20 per class if that is more.  It
         bounds memory and time, whatever the size of the pool.
