@@ -301,7 +301,7 @@ def _held_out(material: Material, target: np.ndarray, n_folds: int) -> list[np.n
 def _scaled(head: Linear, width: float, sample: np.ndarray) -> Linear:
     """A head whose logits are as decided as the text's."""
     A, c = head
-    factor = np.float32(width / (spread(sample @ A + c) or width))
+    factor = np.float32(width / (spread(sample @ A + c) or width or 1.0))
     return A * factor, c * factor
 
 
