@@ -37,7 +37,7 @@ def main() -> None:
         # Embeddings have length 1: without much regularisation, as is usual for linear probes.
         ({f"logistic regression, C={C}": LogisticRegression(C=C, max_iter=2000) for C in (1, 10, 100)}, "selection"),
     ):
-        frame = compare_strategies(estimators, ["random"], *data, learners=learner, **settings)
+        frame = compare_strategies(estimators, ["random"], *data, loop=learner, **settings)
         print(label_table(frame), flush=True)
 
 

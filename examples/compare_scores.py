@@ -38,13 +38,13 @@ def main() -> None:
             if entry.of_logits is not None  # P(correct) of this classifier ranks as "clean" does
         },
         data="digits",
-        learners=["selection", "full"],
+        loop=["selection", "full"],
         seeds=args.seeds,
         n_jobs=args.n_jobs,
         path=args.out,
     )
     complement = frame["estimator"].str.partition(" ")[0]
-    frame = frame.assign(strategy=complement + ", " + frame["strategy"], estimator=frame["learner"])
+    frame = frame.assign(strategy=complement + ", " + frame["strategy"], estimator=frame["loop"])
     print(label_table(frame))
     pairs = compare_pairs(frame, reference=PAPER)
     print(f"\n| learner | difference to {PAPER!r} | points | 95% interval | p | p corrected |")
@@ -56,7 +56,7 @@ def main() -> None:
     last = frame[frame["round"] == frame["round"].max()]
     print("\n| learner | complement | " + " | ".join(title for _, title in AUROCS) + " | ECE of P(correct) |")
     print("|---" * (len(AUROCS) + 3) + "|")
-    for (learner, kind), rows in last.groupby(["learner", complement.loc[last.index]], sort=False):
+    for (learner, kind), rows in last.groupby(["loop", complement.loc[last.index]], sort=False):
         cells = [percent(rows[name]) for name, _ in AUROCS] + [percent(rows["ece_correct"])]
         print(f"| {learner} | {kind} | " + " | ".join(cells) + " |")
     print(f"\n{write_report(frame, f'{args.out}/report.html')}")

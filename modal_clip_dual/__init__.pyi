@@ -6,6 +6,7 @@ from .heads.dual_linear import DualLinearClassifier as DualLinearClassifier
 from .heads.tip_adapter import TipAdapterClassifier as TipAdapterClassifier
 from .strategies import (
     alfa_mix_sampling as alfa_mix_sampling,
+    auto_sampling as auto_sampling,
     badge_sampling as badge_sampling,
     cec_sampling as cec_sampling,
     class_balanced_entropy_sampling as class_balanced_entropy_sampling,

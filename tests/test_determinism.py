@@ -178,7 +178,7 @@ visual = DualPromptClassifier(
     names, model_name="demo", pretrained="bundled", device="cpu", max_epochs=1, random_state=0,
     visual_prompts="vpt-shallow", n_visual_tokens=2,
 ).fit(X[:20], y[:20]).clean_logits(X[:30])
-learner = DualPromptLearner(clf, X[:120], n_pseudo=2).run(y[:120], protocol=Protocol(2, per_class=1))
+learner = DualPromptLearner(clf, X[:120], n_per_class=2).run(y[:120], protocol=Protocol(2, per_class=1))
 print(json.dumps([fit.tolist(), visual.tolist(), learner.rows_.tolist()]))
 """
 
@@ -309,14 +309,14 @@ def test_random_tie_break_of_ours(learner, embeddings):
 
 
 @pytest.mark.parametrize("strategy", ["negative-prompt", "random", "badge", "typiclust"])
-@pytest.mark.parametrize("random_first_query", [False, True])
-def test_learner_run(digits, embeddings, strategy, random_first_query):
+@pytest.mark.parametrize("first_query", ["strategy", "random"])
+def test_learner_run(digits, embeddings, strategy, first_query):
     X, y = embeddings[:N], digits.target[:N]
 
     def run(seed=0):
         learner = DualPromptLearner(
-            make_classifier(digits, max_epochs=1), X, n_pseudo=2, random_state=seed,
-            query_strategy=get_strategy(strategy), random_first_query=random_first_query,
+            make_classifier(digits, max_epochs=1), X, n_per_class=2, random_state=seed,
+            query_strategy=get_strategy(strategy), first_query=first_query,
         )  # fmt: skip
         learner.run(y, protocol=Protocol(2, per_class=1))
         return learner.rows_, learner.pseudo_rows_, learner.estimator.clean_logits(X)
@@ -337,15 +337,15 @@ def equal_frames(a, b):
     pd.testing.assert_frame_equal(timeless(a), timeless(b), check_exact=True)
 
 
-@pytest.mark.parametrize("learners", ["selection", "full"])
-def test_comparison(digits, embeddings, learners):
+@pytest.mark.parametrize("loop", ["selection", "full"])
+def test_comparison(digits, embeddings, loop):
     """Runs do not depend on their order, nor on which others are done."""
     clf = make_classifier(digits, max_epochs=1)
 
     def compare(strategies, seeds=2):
         return compare_strategies(
             clf, strategies, embeddings[:N], digits.target[:N], protocol=Protocol(2, per_class=1),
-            seeds=seeds, learners=learners, n_pseudo=2, verbose=0,
+            seeds=seeds, loop=loop, n_per_class=2, verbose=0,
         )  # fmt: skip
 
     frame = same_and_untouched(lambda: compare(["random", "badge"]), equal_frames)

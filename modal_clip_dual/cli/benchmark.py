@@ -35,7 +35,7 @@ EXAMPLES = """\
 examples:
   modal-clip-dual benchmark --data digits --model demo --strategies negative-prompt,random --seeds 2
   modal-clip-dual benchmark --data eurosat --root DATA --strategies negative-prompt,entropy,coreset \\
-      --protocol 1pct --learner full --device cuda
+      --protocol paper --loop full --device cuda
 """
 
 
@@ -56,12 +56,12 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add("--strategies", type=listed(lambda name: name if name == "all" else strategy(name)),
         default=["negative-prompt", "entropy", "random"], metavar="A,B,...",
         help="what to compare (default: negative-prompt,entropy,random); 'all' for all")  # fmt: skip
-    add("--learner", type=listed(_loop), default=["selection"], metavar="selection,full",
+    add("--loop", type=listed(_loop), default=["selection"], metavar="selection,full",
         help="selection: a plain loop trains on the labels; full: pseudo-labels too (default selection)")  # fmt: skip
-    add("--protocol", choices=("1pct", "paper", "pcb"), default="1pct",
-        help="1pct (the paper's): 6 rounds of 1%% of the pool; pcb: 8 rounds, a label per class")  # fmt: skip
+    add("--protocol", choices=("paper", "pcb"), default="paper",
+        help="paper: 6 rounds of 1%% of the pool; pcb: 8 rounds, a label per class")  # fmt: skip
     add("--rounds", type=positive_int, help="rounds, if not those of the protocol")
-    add("--first-round", choices=("random", "strategy"), default="random",
+    add("--first-query", choices=("random", "strategy"), default="random",
         help="who chooses the first labels (default: random, the same for all)")  # fmt: skip
     add("--seeds", type=positive_int, default=3, help="repetitions (default: 3)")
     add("--model", default="ViT-B-16", help="open_clip's name of the CLIP, or demo (default: ViT-B-16)")
@@ -149,15 +149,15 @@ def _arguments(args: argparse.Namespace) -> dict[str, Any]:
     clf.initialize()
     check_model_name(clf.model_name, clf.pretrained)
     resolve_device(clf.device)
-    loops = list(dict.fromkeys(args.learner))
+    loops = list(dict.fromkeys(args.loop))
     name = args.model if len(loops) > 1 else loops[0]
     return {
         "estimators": {name: clf},
         "strategies": strategies,
         "protocol": protocol,
-        "learners": loops,
+        "loop": loops,
         "seeds": args.seeds,
-        "first_round": args.first_round,
+        "first_query": args.first_query,
     }
 
 
@@ -188,7 +188,7 @@ def text_tables(frame: pd.DataFrame, with_paper: bool = False) -> str:
 
     parts = []
     try:
-        paper = dict(zip(frame["estimator"], frame["learner"])) if with_paper else False
+        paper = dict(zip(frame["estimator"], frame["loop"])) if with_paper else False
         if paper or frame["strategy"].nunique() <= MOST_COLUMNS:
             parts.append(paper_table(frame, with_paper=paper))
     except ValueError:  # no round has 1, 2 or 5% of the pool

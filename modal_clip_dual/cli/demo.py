@@ -138,7 +138,7 @@ def _plan(args: argparse.Namespace) -> Plan:
         Protocol(args.rounds, fraction=args.budget),
         "full" if args.full else "selection",
         seeds=args.seeds,
-        first_round="strategy" if args.full else "random",
+        first_query="strategy" if args.full else "random",
     )
     plan.runs = [_as_published(run, plan, args.score) for run in plan.runs]
     return plan
@@ -160,8 +160,8 @@ def _as_published(run: Run, plan: Plan, score: str) -> Run:
     params: dict[str, Any] = {"score": score} if name == "negative-prompt" else {}
     if "random_state" in signature(run.strategy).parameters:
         params["random_state"] = np.random.default_rng(run.names["seed"])
-    first_rows = run.first_rows if run.n_pseudo else np.arange(plan.n_instances)
-    return replace(run, strategy=get_strategy(name, **params), first_rows=first_rows)
+    first_query = run.first_query if run.n_per_class else np.arange(plan.n_instances)
+    return replace(run, strategy=get_strategy(name, **params), first_query=first_query)
 
 
 def _zero_shot_accuracy(plan: Plan) -> float:

@@ -49,7 +49,7 @@ def estimate_seconds(plan: Plan, runs: Sequence[Run]) -> float:
 
 def _steps(plan: Plan, run: Run, clf: Any) -> int:
     """Count the training steps of a run; a step with pseudo-labels counts as many as it has batches' worth."""
-    pseudo = run.n_pseudo * plan.n_classes
+    pseudo = run.n_per_class * plan.n_classes
     steps = 0
     for round_ in range(0 if pseudo else 1, plan.n_rounds + 1):
         labelled = -(-round_ * plan.n_instances // clf.batch_size)

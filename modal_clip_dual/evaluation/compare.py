@@ -31,10 +31,10 @@ def compare_strategies(
     root: str | os.PathLike[str] | None = None,
     download: bool = False,
     protocol: str | Protocol = "paper",
-    learners: str | Sequence[str] = "selection",
-    n_pseudo: int = 16,
+    loop: str | Sequence[str] = "selection",
+    n_per_class: int = 16,
     seeds: int | Sequence[int] | np.ndarray = 3,
-    first_round: str = "random",
+    first_query: str = "random",
     test_size: float = 1 / 3,
     path: str | os.PathLike[str] | None = None,
     n_jobs: int | None = None,
@@ -63,17 +63,17 @@ def compare_strategies(
         Folder of the named data set.
     download : bool, default=False
         Whether a named data set may be downloaded.
-    protocol : {"paper", "1pct", "pcb"} or Protocol, default="paper"
+    protocol : {"paper", "pcb"} or Protocol, default="paper"
         Labels per round and number of rounds; see `DualPromptLearner.run`.
-    learners : {"selection", "full"} or list of both, default="selection"
+    loop : {"selection", "full"} or list of both, default="selection"
         ``"selection"``: the strategy chooses, a plain modAL loop trains on the labels.
         ``"full"``: `DualPromptLearner`, with pseudo-labels.  With both, their names are added
         to those of the estimators.
-    n_pseudo : int, default=16
+    n_per_class : int, default=16
         Pseudo-labels per class of ``"full"``.
     seeds : int or list of int, default=3
         Repetitions, each with its own first round, prompts and draws.
-    first_round : {"random", "strategy"}, default="random"
+    first_query : {"random", "strategy"}, default="random"
         Who chooses the first samples.  ``"strategy"`` needs strategies that do without labels.
     test_size : float, default=1/3
         Share of X that each seed's split keeps for measuring, if X_test is None.
@@ -89,7 +89,7 @@ def compare_strategies(
     Returns
     -------
     frame : pandas.DataFrame
-        A row per run and round: ``data``, ``estimator``, ``learner``, ``strategy``, ``seed``, and
+        A row per run and round: ``data``, ``estimator``, ``loop``, ``strategy``, ``seed``, and
         the records of `run_active_learning`.
 
     Raises
@@ -124,7 +124,7 @@ def compare_strategies(
     """
     samples = find_samples(X, y, X_test, y_test, data, root, download)
     plan = make_plan(
-        samples, estimators, strategies, protocol, learners, n_pseudo, seeds, first_round, test_size
+        samples, estimators, strategies, protocol, loop, n_per_class, seeds, first_query, test_size
     )
     return run_plan(plan, path, n_jobs, verbose)
 
@@ -215,8 +215,8 @@ def _execute(
             plan.y_test if whole else plan.y[test],
             n_instances=plan.n_instances,
             n_rounds=plan.n_rounds,
-            first_rows=run.first_rows,
-            n_pseudo=run.n_pseudo,
+            first_query=run.first_query,
+            n_per_class=run.n_per_class,
             random_state=seed,
             on_round=on_round,
         )

@@ -17,13 +17,13 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils import Bunch
 
 from ..active import PROTOCOLS, Protocol
-from ..classifier import DualPromptClassifier
+from ..active.protocols import FIRST_QUERIES
+from ..base import CLIPClassifier
 from ..data import load_benchmark
 from ..data.images import as_array, kind_of
 from ..strategies.registry import get_strategy
 from ..utils.validation import check_integer, check_number, check_option
 from ._fingerprints import description_of, digest_of
-from .run import FIRST_ROUNDS
 
 LOOPS = ("selection", "full")
 # Raised when the same settings would give other figures, so that stored runs are not mixed up.
@@ -37,11 +37,11 @@ Strategies: TypeAlias = (
 class Run:
     """One run: an estimator in a kind of loop, a strategy and a seed."""
 
-    names: dict[str, Any]  # columns data, estimator, learner, strategy, seed
+    names: dict[str, Any]  # columns data, estimator, loop, strategy, seed
     estimator: BaseEstimator
     strategy: Callable[..., Any]
-    n_pseudo: int
-    first_rows: Any  # as `run_active_learning` takes them
+    n_per_class: int
+    first_query: Any  # as `run_active_learning` takes them
     key: str
 
     @property
@@ -104,7 +104,7 @@ class Plan:
         for run in runs:
             clf = run.estimator
             clip = None
-            frozen = isinstance(clf, DualPromptClassifier) and clf.visual_prompts is None
+            frozen = isinstance(clf, CLIPClassifier) and getattr(clf, "visual_prompts", None) is None
             if frozen and self.X is not None and kind_of(self.X) != "embeddings":
                 clip = (clf.model_name, str(clf.pretrained), clf.precision, clf.device)
             if clip not in by_clip:
@@ -122,10 +122,10 @@ def make_plan(
     estimators: Any,
     strategies: Strategies,
     protocol: str | Protocol = "paper",
-    learners: str | Sequence[str] = "selection",
-    n_pseudo: int = 16,
+    loop: str | Sequence[str] = "selection",
+    n_per_class: int = 16,
     seeds: int | Sequence[int] | np.ndarray = 3,
-    first_round: str = "random",
+    first_query: str = "random",
     test_size: float = 1 / 3,
 ) -> Plan:
     """Check the arguments of `compare_strategies` and list the runs; runs nothing.
@@ -133,9 +133,9 @@ def make_plan(
     ``samples`` are those of `find_samples`.
     """
     protocol = _resolve_protocol(protocol)
-    check_option("first_round", first_round, FIRST_ROUNDS)
+    check_option("first_query", first_query, FIRST_QUERIES)
     check_number("test_size", test_size, 0, 1)
-    check_integer("n_pseudo", n_pseudo, least=1)
+    check_integer("n_per_class", n_per_class, least=1)
     plan = Plan(
         [], samples.name, samples.X, samples.y, samples.X_test, samples.y_test, protocol, float(test_size),
         len(np.unique(samples.y) if samples.class_names is None else samples.class_names),
@@ -147,7 +147,7 @@ def make_plan(
             f"protocol={protocol}: {plan.n_rounds} rounds of {plan.n_instances} labels are more than "
             f"the pool of {plan.n_pool} samples"
         )
-    loops = _resolve_loops(learners)
+    loops = _resolve_loops(loop)
     every = product(
         _resolve_estimators(estimators, samples, loops).items(),
         loops,
@@ -155,22 +155,35 @@ def make_plan(
         _resolve_seeds(seeds),
     )
     digest = digest_of(samples)
-    for (name, estimator), loop, (strategy_name, strategy), seed in every:
+    for (name, estimator), kind, (strategy_name, strategy), seed in every:
         names = {
             "data": samples.name,
-            "estimator": name if len(loops) == 1 else f"{name} ({loop})",
-            "learner": loop,
+            "estimator": name if len(loops) == 1 else f"{name} ({kind})",
+            "loop": kind,
             "strategy": strategy_name,
             "seed": seed,
         }
-        k = int(n_pseudo) if loop == "full" else 0
+        k = int(n_per_class) if kind == "full" else 0
         settings = [
-            FORMAT, digest, names, description_of(estimator), description_of(strategy), k,
-            first_round, asdict(protocol), None if plan.y_test is not None else test_size,
+            FORMAT, digest, _stored(names), description_of(estimator), description_of(strategy), k,
+            first_query, _stored_protocol(protocol), None if plan.y_test is not None else test_size,
         ]  # fmt: skip
         key = blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=8)
-        plan.runs.append(Run(names, estimator, strategy, k, first_round, key.hexdigest()))
+        plan.runs.append(Run(names, estimator, strategy, k, first_query, key.hexdigest()))
     return plan
+
+
+def _stored(names: dict[str, Any]) -> dict[str, Any]:
+    """Names as version 0.1.0 called them, so that its stored runs are found again."""
+    return {"learner" if key == "loop" else key: value for key, value in names.items()}
+
+
+def _stored_protocol(protocol: Protocol) -> dict[str, Any]:
+    """Return a protocol as version 0.1.0 wrote it; see `_stored`."""
+    fields = asdict(protocol)
+    fields["random_first_query"] = fields.pop("first_query") == "random"
+    fields["reported_rounds"] = (1, 2, 5) if protocol == PROTOCOLS["paper"] else ()
+    return fields
 
 
 def find_samples(
@@ -232,10 +245,10 @@ def _resolve_protocol(protocol: str | Protocol) -> Protocol:
     return PROTOCOLS[protocol]
 
 
-def _resolve_loops(learners: str | Sequence[str]) -> list[str]:
-    loops = [learners] if isinstance(learners, str) else list(learners)
+def _resolve_loops(loop: str | Sequence[str]) -> list[str]:
+    loops = [loop] if isinstance(loop, str) else list(loop)
     if not loops or not set(loops) <= set(LOOPS) or len(set(loops)) < len(loops):
-        raise ValueError(f"learners={learners!r}; expected some of {LOOPS}")
+        raise ValueError(f"loop={loop!r}; expected some of {LOOPS}")
     return loops
 
 
@@ -252,12 +265,12 @@ def _resolve_estimators(estimators: Any, samples: Bunch, loops: Sequence[str]) -
     for name, estimator in named.items():
         if not hasattr(estimator, "get_params") or not hasattr(estimator, "fit"):
             raise TypeError(f"estimators: {name!r} is a {type(estimator).__name__}; expected a classifier")
-        if "full" in loops and not isinstance(estimator, DualPromptClassifier):
+        if "full" in loops and not hasattr(estimator, "fit_unlabeled"):
             raise TypeError(
-                f"estimators: {name!r} is a {type(estimator).__name__}; learners='full' expects a "
-                "DualPromptClassifier"
+                f"estimators: {name!r} is a {type(estimator).__name__}; loop='full' expects a classifier with "
+                "fit_unlabeled, such as DualPromptClassifier"
             )
-        if isinstance(estimator, DualPromptClassifier) and estimator.class_names is None:
+        if isinstance(estimator, CLIPClassifier) and estimator.class_names is None:
             named[name] = clone(estimator).set_params(class_names=samples.class_names)
             if samples.get("template"):
                 named[name].set_params(template=samples.template)

@@ -16,7 +16,7 @@ import pandas as pd
 
 from ..utils.persistence import named, replacing
 
-TEXT = ("data", "estimator", "learner", "strategy")
+TEXT = ("data", "estimator", "loop", "strategy")
 # What a spreadsheet takes for a formula; with quotes before it, a name that looks like an escaped one.
 FORMULA = re.compile(r"'*[=+\-@\t\r]")
 
@@ -160,6 +160,7 @@ def check_whole(files: Iterable[Path], n_rounds: int) -> None:
 def _row_of(row: dict[Any, Any]) -> dict[str, Any]:
     if None in row or None in row.values():
         raise ValueError("a line is longer or shorter than the first")
+    row = {"loop" if name == "learner" else name: value for name, value in row.items()}  # as 0.1.0 called it
     return {name: _from_text(value) if name in TEXT else value or None for name, value in row.items()}
 
 

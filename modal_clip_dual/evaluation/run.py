@@ -12,11 +12,10 @@ from sklearn.base import clone
 
 from .._compat import format_query
 from ..active import DualPromptLearner
+from ..active.protocols import FIRST_QUERIES
 from ..strategies.view import call_strategy
 from .costs import PeakMemory, scoring_clock
 from .measurement import measure
-
-FIRST_ROUNDS = ("random", "strategy")
 
 
 def run_active_learning(
@@ -29,22 +28,22 @@ def run_active_learning(
     *,
     n_instances: int,
     n_rounds: int,
-    first_rows: Any = None,
-    n_pseudo: int = 0,
+    first_query: Any = None,
+    n_per_class: int = 0,
     random_state: Any = 0,
     on_round: Callable[[dict[str, Any]], Any] | None = None,
 ) -> list[dict[str, Any]]:
     """Label ``n_instances`` samples of a pool per round and measure after each round.
 
-    "Selection only" (``n_pseudo=0``): modAL's `ActiveLearner` queries the strategy and re-fits on
-    all labels so far.  "Full" (``n_pseudo`` > 0): the loop of `DualPromptLearner`, in which a
+    "Selection only" (``n_per_class=0``): modAL's `ActiveLearner` queries the strategy and re-fits on
+    all labels so far.  "Full" (``n_per_class`` > 0): the loop of `DualPromptLearner`, in which a
     round without labels comes before, and every round adds pseudo-labels.
 
     Parameters
     ----------
     estimator : classifier
-        Cloned; its ``random_state``, if it has one, becomes the given one.  With ``n_pseudo`` a
-        `DualPromptClassifier`.
+        Cloned; its ``random_state``, if it has one, becomes the given one.  With ``n_per_class`` one that
+        `DualPromptLearner` takes.
     query_strategy : callable
         A modAL query strategy.  If it takes a ``random_state`` and was given none, it gets one
         that follows from ``random_state`` and the round.
@@ -56,11 +55,11 @@ def run_active_learning(
         Labels per round.
     n_rounds : int
         Rounds, the first included.
-    first_rows : array-like of int, "random", "strategy" or None, default=None
+    first_query : array-like of int, "random", "strategy" or None, default=None
         Rows of the pool that round 1 labels: given; drawn by ``random_state``; or chosen by the
         strategy, which then has to do without labels.  None is ``"random"`` for selection only
-        and ``"strategy"`` with ``n_pseudo``.
-    n_pseudo : int, default=0
+        and ``"strategy"`` with ``n_per_class``.
+    n_per_class : int, default=0
         Pseudo-labels per class.
     random_state : int, default=0
         Seed of everything that is drawn.
@@ -75,15 +74,15 @@ def run_active_learning(
         classes that have a label), ``n_pseudo``, ``pseudo_accuracy`` (None without),
         ``train_seconds``, ``score_seconds`` (of the query, in methods of the classifier),
         ``select_seconds`` (the rest of the query) and ``peak_memory_mib`` (resident, of the whole
-        process, at most during the round); with ``n_pseudo`` also ``estimated_accuracy`` and
+        process, at most during the round); with ``n_per_class`` also ``estimated_accuracy`` and
         ``pool_accuracy`` of `DualPromptLearner`.
 
     Raises
     ------
     ValueError
-        If the rounds need more labels than the pool has, or ``first_rows`` does not fit.
+        If the rounds need more labels than the pool has, or ``first_query`` does not fit.
     TypeError
-        If ``n_pseudo`` is given with another estimator than a `DualPromptClassifier`.
+        If ``n_per_class`` is given with an estimator that `DualPromptLearner` does not take.
 
     See Also
     --------
@@ -110,14 +109,13 @@ def run_active_learning(
             f"n_rounds={n_rounds} of n_instances={n_instances} labels need "
             f"{n_instances * n_rounds} samples, but the pool has {n_pool}"
         )
-    first_rows = _resolve_first_rows(first_rows, n_pool, n_instances, n_pseudo, random_state)
+    first_query = _resolve_first_query(first_query, n_pool, n_instances, n_per_class, random_state)
     estimator = clone(estimator)
     if "random_state" in estimator.get_params():
         estimator.set_params(random_state=random_state)
-    make_loop = partial(_FullLoop, n_pseudo=n_pseudo) if n_pseudo else _SelectionLoop
-    rounds = _rounds(
-        partial(make_loop, estimator, query_strategy, X_pool, y_pool, n_instances, random_state), n_rounds, first_rows
-    )
+    make_loop = partial(_FullLoop, n_per_class=n_per_class) if n_per_class else _SelectionLoop
+    arguments = (estimator, query_strategy, X_pool, y_pool, n_instances, random_state)
+    rounds = _rounds(partial(make_loop, *arguments), n_rounds, first_query)
     records: list[dict[str, Any]] = []
     for round_ in range(1, n_rounds + 1):
         with PeakMemory() as memory:
@@ -132,34 +130,34 @@ def run_active_learning(
     return records
 
 
-def _resolve_first_rows(
-    first_rows: Any, n_pool: int, n_instances: int, n_pseudo: int, random_state: Any
+def _resolve_first_query(
+    first_query: Any, n_pool: int, n_instances: int, n_per_class: int, random_state: Any
 ) -> np.ndarray | None:
     """Return the rows of the first round; None where the strategy is to choose."""
-    if first_rows is None:
-        first_rows = "strategy" if n_pseudo else "random"
-    if isinstance(first_rows, str):
-        if first_rows not in FIRST_ROUNDS:
-            raise ValueError(f"first_rows={first_rows!r}; expected rows of the pool or one of {FIRST_ROUNDS}")
-        if first_rows == "strategy":
+    if first_query is None:
+        first_query = "strategy" if n_per_class else "random"
+    if isinstance(first_query, str):
+        if first_query not in FIRST_QUERIES:
+            raise ValueError(f"first_query={first_query!r}; expected rows of the pool or one of {FIRST_QUERIES}")
+        if first_query == "strategy":
             return None
         return np.random.default_rng(random_state).permutation(n_pool)[:n_instances]
-    rows = np.asarray(first_rows)
+    rows = np.asarray(first_query)
     if rows.ndim != 1 or rows.dtype.kind not in "iu" or len(np.unique(rows)) != n_instances:
-        raise ValueError(f"first_rows={first_rows!r}; expected n_instances={n_instances} distinct rows")
+        raise ValueError(f"first_query={first_query!r}; expected n_instances={n_instances} distinct rows")
     if rows.min() < 0 or rows.max() >= n_pool:
-        raise ValueError(f"first_rows={first_rows!r}; expected rows from 0 to {n_pool - 1}")
+        raise ValueError(f"first_query={first_query!r}; expected rows from 0 to {n_pool - 1}")
     return rows
 
 
 def _rounds(
-    make_loop: Callable[[], _Loop], n_rounds: int, first_rows: np.ndarray | None
+    make_loop: Callable[[], _Loop], n_rounds: int, first_query: np.ndarray | None
 ) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
     """Yield the labelled rows and the figures of each round."""
     loop = make_loop()
     for round_ in range(n_rounds):
-        if round_ == 0 and first_rows is not None:
-            new, seconds = first_rows, {"score_seconds": 0.0, "select_seconds": 0.0}
+        if round_ == 0 and first_query is not None:
+            new, seconds = first_query, {"score_seconds": 0.0, "select_seconds": 0.0}
         else:
             new, seconds = _timed_query(loop.estimator, loop.query(round_))
         figures = loop.teach(new)
@@ -224,11 +222,11 @@ class _FullLoop:
         y: np.ndarray,
         n_instances: int,
         random_state: Any,
-        n_pseudo: int,
+        n_per_class: int,
     ):
         self.estimator, self.y, self.n_instances = estimator, y, n_instances
         self.learner = DualPromptLearner(
-            estimator, X, query_strategy=strategy, n_per_class=n_pseudo, y_pool=y, random_state=random_state
+            estimator, X, query_strategy=strategy, n_per_class=n_per_class, y_pool=y, random_state=random_state
         ).start()
 
     @property

@@ -16,6 +16,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit, logsumexp
 
 from ..utils.arrays import blocks, unit_rows
+from ..utils.whitening import fit_whitening
 from ._correctness import (
     ALONE_DEVIATION,
     ALONE_MEAN,
@@ -27,11 +28,10 @@ from ._correctness import (
     lowered,
 )
 from ._heads import LogisticHead, Material, MixtureHead, TextHead, agreement, explained, some_rows, spread
-from ._mixture import softmax
+from ._mixture import LABEL_WEIGHT, softmax
 from ._neighbors import nearest, neighbor_shares
 from ._pool import spread_rows, unmatched
 from ._stacking import Head, deal_folds, stack_weights
-from ._whitening import fit_whitening
 
 Linear = tuple[np.ndarray, np.ndarray]
 
@@ -43,9 +43,11 @@ FREE_MIXTURES = (0.5, 1.0)  # powers
 ALONE = (0.3, 0.3, 0.0)  # prior weights of text and logistic heads without a pool
 POOL = 3000  # rows of a pool that are used, if there are no more than 150 classes
 FREE_SPREAD = 3.0  # of the logits of heads without text; no text tells how large logits are
+LABELED_SHARE = 0.1  # of the pool's weight, that labeled rows have at most where each counts more than one
 FEWEST = 4  # labels; with fewer nothing is cross-fitted
 LARGE = 1e9  # labels x classes x axes above which one held-out fifth takes the place of the folds
-NAMES_PRIOR = 5.0  # nats by which names that explain the labels are preferred at most
+# Nats: what is asked of names, about what chance gives them, and the most that counts in their favor.
+NAMES_DOUBT, NAMES_PRIOR = 2.0, 5.0
 ROWS = 4096  # that are scored at a time
 
 
@@ -180,7 +182,7 @@ def fit_dual_linear(
     text: np.ndarray | None = None,
     heads: Sequence[tuple[Head, float]] = (),
     rank: int = 256,
-    label_weight: float = 5.0,
+    label_weight: float = LABEL_WEIGHT,
     max_pool: int | None = None,
     n_folds: int = 5,
     neighbors: int = 5,
@@ -204,8 +206,9 @@ def fit_dual_linear(
         Further heads and the prior weights of their logits; theirs is a share of ``TOTAL`` as that of the others.
     rank : int, default=256
         Principal axes that are kept at most.
-    label_weight : float, default=5.0
-        Unlabeled rows that a labeled one counts in mixtures.
+    label_weight : float, default=2.0
+        Unlabeled rows that a labeled one counts in mixtures at most.  It counts less, but no less than one, if the
+        labeled rows would weigh more than a tenth of the pool: means would be those of a few pictures.
     max_pool : int, optional
         Rows of the pool that are used at most; max(3,000, 20 C) by default.
     n_folds : int, default=5
@@ -228,6 +231,7 @@ def fit_dual_linear(
     whitening = fit_whitening(np.concatenate([rows, labeled]), rank)
     material = Material(rows, labeled, text, n_classes, whitening)
     held_out = _held_out(material, target, n_folds)
+    label_weight = min(label_weight, max(1.0, LABELED_SHARE * len(rows) / max(1, len(labeled))))
     worlds, gain, agreed = [], 1.0, 1.0
     if text is not None:
         world, gain, agreed = _text_world(material, target, held_out, label_weight, heads)
@@ -401,7 +405,7 @@ def _belief(
         proba = softmax(_held_out_logits(world.blends()[1:], material, held_out).astype(np.float64))
         chosen = proba[np.arange(len(y)), y]
         likelihood.append(np.log((1 - doubt) * chosen + doubt / material.n_classes).sum())
-    odds = likelihood[0] - likelihood[1] + min(NAMES_PRIOR, evidence) - 1
+    odds = likelihood[0] - likelihood[1] + min(NAMES_PRIOR, evidence) - NAMES_DOUBT
     return float(expit(odds)), evidence
 
 

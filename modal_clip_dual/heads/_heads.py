@@ -8,9 +8,9 @@ from functools import cached_property
 
 import numpy as np
 
+from ..utils.whitening import Whitening
 from ._logistic import TEXT_MEAN, fit_logistic
 from ._mixture import LABEL_WEIGHT, ROUNDS, fit_mixture
-from ._whitening import Whitening
 
 DROP = 2.0  # spreads by which a class without any example is below the mean of the others
 

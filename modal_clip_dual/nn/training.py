@@ -48,6 +48,18 @@ PSEUDO_BATCH_SIZE = "iterator_train__pseudo_batch_size"
 SGD = {"optimizer__momentum": 0.9, "optimizer__weight_decay": 5e-4}
 
 
+class PromptNet(NeuralNetClassifier):
+    """A `skorch.NeuralNetClassifier` whose forward passes outside of training give the two logits alone.
+
+    What else a criterion reads may be missing, and skorch moves all that a forward pass gives.
+    """
+
+    def evaluation_step(self, batch: Any, training: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return s+ / tau and z, both (n, C), of a batch."""
+        positive, clean = super().evaluation_step(batch, training=training)[:2]
+        return positive, clean
+
+
 def check_net_params(
     net_params: Mapping[str, Any] | None,
     criterion: str | type[PromptCriterion] = "dual",
@@ -148,7 +160,7 @@ def make_net(
         *criterion_of(criterion).callbacks(**of_criterion),
         *(params.get("callbacks") or []),
     ]
-    net = NeuralNetClassifier(
+    net = PromptNet(
         DualPromptModule,
         module__backbone=backbone,
         module__names=list(names),

@@ -1,5 +1,6 @@
 # The public names and where they are: lazy_loader resolves them at first use, type checkers read them.
 from .alfa_mix import alfa_mix_sampling as alfa_mix_sampling
+from .auto import auto_sampling as auto_sampling
 from .badge import (
     badge_gradient_norm as badge_gradient_norm,
     badge_sampling as badge_sampling,

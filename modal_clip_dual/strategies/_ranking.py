@@ -37,7 +37,7 @@ class Ranking(NamedTuple):
 def rank_by_blocks(inside: Inside, entry: Score, samples: Any) -> Ranking:
     """Rank by one estimator that has all that is needed; of a large table the logits are never all held.
 
-    Of ``samples``, which it may see transformed, equal ones get equal values.
+    Equal ones of ``samples``, which it may see transformed, get equal values.
     """
     X = inside.X
     table = isinstance(X, (np.ndarray, Rows)) and X.ndim == 2 and len(X) > POOL_ROWS

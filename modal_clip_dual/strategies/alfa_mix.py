@@ -55,7 +55,7 @@ def alfa_mix_sampling(
         First bound, and step of its growth, of the norm of the shares, relative to that of a
         share of 1 of every feature.
     random_state : int, Generator, RandomState or None, default=None
-        Of k-means and of what fills up.
+        Controls k-means and the random samples that fill up.
     device : str or None, default=None
         Torch device of the computation, k-means aside; None is where the embeddings are.
 

@@ -30,7 +30,7 @@ def badge_gradient_norm(classifier: Any, X: Any, *, device: str | None = None) -
     X : array-like of n samples
         Embeddings, images or paths.
     device : str or None, default=None
-        Of the computation; see `badge_sampling`.
+        Torch device of the computation; see `badge_sampling`.
 
     Returns
     -------
@@ -86,7 +86,7 @@ def badge_sampling(
     random_tie_break : bool, default=False
         Choose the first sample at random among equally large gradients.
     random_state : int, Generator, RandomState or None, default=None
-        Of the draws.
+        Controls the draws.
     device : str or None, default=None
         Torch device of the computation; None is where the embeddings are, for arrays the CPU.
 
@@ -100,7 +100,7 @@ def badge_sampling(
     Raises
     ------
     TypeError
-        If n_instances is no integer, or the classifier has not the methods.
+        If n_instances is no integer, or the classifier lacks a required method.
     ValueError
         If the pool is empty, n_instances does not fit it, an embedding is not finite, or the
         device does not exist.

@@ -49,9 +49,9 @@ def cec_uncertainty(
     n_neighbors : int, default=10
         Neighbours whose entropy counts.
     max_samples : int, default=10_000
-        Neighbours are looked for among so many samples, drawn at random, if there are more.
+        At most this many random samples are searched for neighbours.
     random_state : int, Generator, RandomState or None, default=None
-        Of that draw.
+        Controls that draw.
 
     Returns
     -------
@@ -114,9 +114,9 @@ def cec_sampling(
     n_neighbors : int, default=10
         Nearest neighbours, weighted by exp(-distance).
     max_samples : int, default=10_000
-        In a larger pool, neighbours are looked for among so many random samples of it.
+        At most this many random samples of the pool are searched for neighbours.
     random_state : int, Generator, RandomState or None, default=None
-        Of k-means, of ties and of what ``max_samples`` leaves out.
+        Controls k-means, tie breaking and subsampling.
 
     Returns
     -------
@@ -128,7 +128,7 @@ def cec_sampling(
     Raises
     ------
     TypeError
-        If an argument is no integer, or the classifier has not the methods.
+        If an argument is no integer, or the classifier lacks a required method.
     ValueError
         If the pool is empty, or an argument is out of its range.
     NotFittedError

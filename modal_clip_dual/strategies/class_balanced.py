@@ -46,7 +46,7 @@ def class_balanced_entropy_sampling(
     remainder : {"per-class", "global"}, default="per-class"
         See `negative_prompt_sampling`.
     random_state : int, Generator, RandomState or None, default=None
-        Of ``random_tie_break``.
+        Controls ``random_tie_break``.
 
     Returns
     -------
@@ -116,7 +116,7 @@ def class_balanced_margin_sampling(
     remainder : {"per-class", "global"}, default="per-class"
         See `negative_prompt_sampling`.
     random_state : int, Generator, RandomState or None, default=None
-        Of ``random_tie_break``.
+        Controls ``random_tie_break``.
 
     Returns
     -------

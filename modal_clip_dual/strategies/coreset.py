@@ -31,7 +31,7 @@ def coreset_distance(classifier: Any, X: Any, *, device: str | None = None) -> n
     X : array-like of n samples
         Embeddings, images or paths.
     device : str or None, default=None
-        Of the computation; see `coreset_sampling`.
+        Torch device of the computation; see `coreset_sampling`.
 
     Returns
     -------
@@ -86,7 +86,7 @@ def coreset_sampling(
     random_tie_break : bool, default=False
         Choose among equally far samples at random instead of taking the first.
     random_state : int, Generator, RandomState or None, default=None
-        Of ties, and of the first sample if nothing is labelled.
+        Controls tie breaking, and the first sample if nothing is labelled.
     device : str or None, default=None
         Torch device of the computation; None is where the embeddings are, for arrays the CPU.
 

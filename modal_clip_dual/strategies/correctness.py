@@ -48,7 +48,7 @@ def correctness_sampling(
         Where the samples come from that do not divide evenly among the classes; see
         `negative_prompt_sampling`.
     random_state : int, Generator, RandomState or None, default=None
-        Of ``random_tie_break``.
+        Controls ``random_tie_break``.
 
     Returns
     -------

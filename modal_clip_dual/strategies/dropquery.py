@@ -50,9 +50,9 @@ def dropquery_disagreement(
     dropout : float, default=0.75
         Share of the features that each of them sets to zero.
     random_state : int, Generator, RandomState or None, default=None
-        Of the dropouts.
+        Controls the dropouts.
     device : str or None, default=None
-        Of the computation; see `dropquery_sampling`.
+        Torch device of the computation; see `dropquery_sampling`.
 
     Returns
     -------
@@ -114,7 +114,7 @@ def dropquery_sampling(
         Probability with which a feature is set to zero; the others are scaled by 1 / (1 -
         dropout).
     random_state : int, Generator, RandomState or None, default=None
-        Of dropout, k-means and ties.
+        Controls dropout, k-means and tie breaking.
     device : str or None, default=None
         Torch device of dropout; None is where the embeddings are.  The draws of different kinds
         of devices differ.

@@ -69,19 +69,19 @@ def gcnal_sampling(
     n_hidden : int, default=128
         Width of the hidden layer.
     dropout : float, default=0.3
-        Of the hidden layer, while training.
+        Share of the hidden layer that is dropped while training.
     n_epochs : int, default=200
         Steps of Adam, each on the whole graph.
     lr, weight_decay : float, default=1e-3, 5e-4
-        Of Adam.
+        Settings of Adam.
     unlabelled_weight : float, default=1.2
         Weight of the unlabelled nodes' loss (lambda).
     margin : float, default=0.1
         Score around which ``"uncertain"`` chooses; labelled nodes score 1, unlabelled ones 0.
     max_samples : int, default=10_000
-        Of a larger pool, so many random samples stand for it, as in [1]_ (M).
+        At most this many random samples represent the pool, as in [1]_ (M).
     random_state : int, Generator, RandomState or None, default=None
-        Of the network, of ties, and of what ``max_samples`` leaves out.
+        Controls the network, tie breaking and subsampling.
     device : str or None, default=None
         Torch device of the network; None is where the embeddings are, for arrays the CPU.
 

@@ -109,7 +109,7 @@ def negative_prompt_sampling(
         Where the samples come from that do not divide evenly among the classes: at most
         one more from each class, or the lowest of the rest of the pool.
     random_state : int, Generator, RandomState or None, default=None
-        Of ``random_tie_break``.
+        Controls ``random_tie_break``.
 
     Returns
     -------

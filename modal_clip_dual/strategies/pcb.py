@@ -54,10 +54,10 @@ def pcb_sampling(
     fraction : float, default=0.1
         Share of the pool that the base strategy proposes, but at least n_instances samples.
     max_samples : int, default=20_000
-        Of a larger pool, so many random samples are shown to the base strategy, which would
+        At most this many random samples of the pool are shown to the base strategy, which would
         otherwise have to propose tens of thousands.
     random_state : int, Generator, RandomState or None, default=None
-        Of the draws, and of the base strategy if it takes one.
+        Controls the draws, and the base strategy if it takes one.
 
     Returns
     -------

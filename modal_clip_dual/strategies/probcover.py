@@ -62,13 +62,13 @@ def probcover_sampling(
         Radius of the balls, Euclidean.  None: the largest one at which a share of ``purity`` of
         the balls hold samples of one k-means cluster alone ([1]_, Sec. 3.3).
     purity : float, default=0.95
-        Of the estimate of ``delta``.
+        Share of pure balls in the estimate of ``delta``.
     n_clusters : int or None, default=None
-        Of the estimate of ``delta``; None is the number of classes that the classifier knows.
+        Clusters in the estimate of ``delta``; None is the number of classes that the classifier knows.
     max_samples : int, default=20_000
-        Of a larger pool, so many random samples stand for it: they are chosen from, and covered.
+        At most this many random samples represent the pool: they are chosen from, and covered.
     random_state : int, Generator, RandomState or None, default=None
-        Of ties, k-means, and what ``max_samples`` leaves out.
+        Controls tie breaking, k-means and subsampling.
     device : str or None, default=None
         Torch device of the distances; None is where the embeddings are, for arrays the CPU.
 

@@ -59,9 +59,9 @@ def typiclust_sampling(
     min_cluster_size : int, default=5
         Clusters of at most this size give samples only when the others are used up.
     max_samples : int, default=20_000
-        In a larger cluster, neighbours are looked for among so many random samples of it.
+        At most this many random samples of a cluster are searched for neighbours.
     random_state : int, Generator, RandomState or None, default=None
-        Of k-means, of ties and of what ``max_samples`` leaves out.
+        Controls k-means, tie breaking and subsampling.
 
     Returns
     -------

@@ -14,6 +14,7 @@ import torch
 from modAL.models import ActiveLearner
 from modAL.uncertainty import entropy_sampling
 from PIL import Image
+from precision import of_probabilities
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 
@@ -49,7 +50,7 @@ def without_seconds(log):
 # -------------------------------------------------------------------- the loop
 
 
-def test_loop_is_the_papers_step_by_step(make, classifier, pool):
+def test_loop_is_the_papers_step_by_step(make, classifier, pool, demo):
     """The same loop by hand with the estimator, the strategy and the miner alone."""
     X, y = pool
     learner = make(y_pool=y)
@@ -79,7 +80,7 @@ def test_loop_is_the_papers_step_by_step(make, classifier, pool):
         assert record["round"] == round_
         assert record["n_labels"] == 7 * round_
         assert record["rows"] == expected.tolist()
-        np.testing.assert_allclose(record["scores"], sure, atol=1e-6)
+        np.testing.assert_allclose(record["scores"], sure, atol=of_probabilities(demo.logit_scale), rtol=0)
         assert record["n_pseudo"] == len(found)
         assert record["pseudo_accuracy"] == pytest.approx((pseudo == y[left[found]]).mean())
         assert record["accuracy"] == pytest.approx(clf.score(X[left], y[left]))

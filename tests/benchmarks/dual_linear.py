@@ -48,15 +48,15 @@ def fit(args: argparse.Namespace) -> None:
         test = rng.permutation(args.rows)[:4096]
         before = resident_mib()
         with PeakMemory() as memory:
-            start = time.perf_counter()
+            start, start_cpu = time.perf_counter(), time.process_time()
             fitted = fit_dual_linear(X, y, args.classes, pool=pool, text=text.astype(np.float32))
-            seconds = time.perf_counter() - start
+            seconds, cpu = time.perf_counter() - start, time.process_time() - start_cpu
         rows, start = unit_rows(pool[test]), time.perf_counter()
         right = fitted.logits(rows).argmax(1) == target[test]
         zero_shot = (rows @ text.T).argmax(1) == target[test]
         proba = fitted.correct_proba(rows)
         predicting = time.perf_counter() - start
-    print(f"fit: {seconds:.1f} s, {memory.mib - before:.0f} MiB")
+    print(f"fit: {seconds:.1f} s ({cpu:.1f} s of processor time), {memory.mib - before:.0f} MiB")
     print(f"4,096 rows scored with neighbors: {predicting:.1f} s")
     print(
         f"accuracy {right.mean():.3f} (zero-shot {zero_shot.mean():.3f}), mean P(correct) {proba.mean():.3f}, "

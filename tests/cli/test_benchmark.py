@@ -16,7 +16,7 @@ COMMAND = ["benchmark", "--data", "digits", "--model", "demo", "--strategies", "
 
 def test_benchmark_and_report(tmp_path, capsys, monkeypatch):
     out = tmp_path / "out"
-    command = [*COMMAND, "--out", str(out), "--learner", "selection,full", "--score", "normalized"]
+    command = [*COMMAND, "--out", str(out), "--loop", "selection,full", "--score", "normalized"]
     assert main([*command, "--dry-run"]) == 0
     said = capsys.readouterr().out
     assert "4 runs of 2 rounds of 12 labels" in said and "0 of 4 runs are done" in said
@@ -66,9 +66,9 @@ def test_wrong_arguments(arguments, message, capsys, tmp_path):
     ["arguments", "message"],
     [
         (["benchmark"], "--data"),
-        ([*COMMAND, "--strategies", "best"], "'best' is none of negative-prompt"),
-        ([*COMMAND, "--learner", "half"], "'half' is neither"),
-        ([*COMMAND, "--learner", ","], "',' has no name"),
+        ([*COMMAND, "--strategies", "best"], "'best' is none of alfa-mix"),
+        ([*COMMAND, "--loop", "half"], "'half' is neither"),
+        ([*COMMAND, "--loop", ","], "',' has no name"),
         ([*COMMAND, "--strategies", ","], "',' has no name"),
         ([*COMMAND, "--protocol", "5pct"], "invalid choice"),
         ([*COMMAND, "--negative-weight", "nan"], "nan is not a number of at least 0"),

@@ -45,8 +45,8 @@ def test_draws_of_the_published_figures(tmp_path, digits, full):
     X, y = digits.images, digits.target
     records = run_active_learning(
         clf, partial(random_sampling, random_state=np.random.default_rng(1)), X[pool], y[pool], X[test], y[test],
-        n_instances=12, n_rounds=2, first_rows=None if full else np.arange(12),
-        n_pseudo=16 if full else 0, random_state=1,
+        n_instances=12, n_rounds=2, first_query=None if full else np.arange(12),
+        n_per_class=16 if full else 0, random_state=1,
     )  # fmt: skip
     frame = pd.read_csv(csv)
     assert frame[frame["seed"] == 1]["accuracy"].tolist() == [record["accuracy"] for record in records]
@@ -75,7 +75,7 @@ def test_table():
         (["demo", "--rounds", "0"], "not a whole number of at least 1"),
         (["demo", "--budget", "2"], "2 is not between 0 and 1"),
         (["demo", "--negative-weight", "-1"], "not a number of at least 0"),
-        (["demo", "--strategies", "best"], "'best' is none of negative-prompt, random"),
+        (["demo", "--strategies", "best"], "'best' is none of alfa-mix"),
         (["dem"], "invalid choice"),
         ([], "COMMAND"),
     ],

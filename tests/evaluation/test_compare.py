@@ -47,8 +47,8 @@ def clf(classifier):
     return classifier(max_epochs=1)
 
 
-def planned(estimators, strategies, protocol=PROTOCOL, seeds=1, first_round="random", test_size=1 / 3, **data):
-    settings = {"protocol": protocol, "seeds": seeds, "first_round": first_round, "test_size": test_size}
+def planned(estimators, strategies, protocol=PROTOCOL, seeds=1, first_query="random", test_size=1 / 3, **data):
+    settings = {"protocol": protocol, "seeds": seeds, "first_query": first_query, "test_size": test_size}
     return make_plan(find_samples(**data), estimators, strategies, **settings).runs
 
 
@@ -57,20 +57,20 @@ def compare(*args, **kwargs):
 
 
 def test_a_row_per_run_and_round(clf, data):
-    frame = compare({"dual": clf}, ["negative-prompt", "random", "badge"], **data, learners=["selection", "full"])
+    frame = compare({"dual": clf}, ["negative-prompt", "random", "badge"], **data, loop=["selection", "full"])
     keys = ["estimator", "strategy", "seed", "round"]
     assert len(frame) == 2 * 3 * 2 * 2
     assert not frame.duplicated(keys).any()
     assert set(frame["estimator"]) == {"dual (selection)", "dual (full)"}
-    assert set(frame["learner"]) == {"selection", "full"}
+    assert set(frame["loop"]) == {"selection", "full"}
     assert frame["n_labels"].tolist() == [10, 20] * 12
     np.testing.assert_allclose(frame["budget"], frame["n_labels"] / 160)
     measured = ["accuracy", "balanced_accuracy", "macro_f1", "nll", "ece_proba", "ece_correct",
                 "auroc_clean", "auroc_normalized", "auroc_correct", "auroc_max_proba", "auroc_margin",
                 "auroc_entropy", "class_coverage", *SECONDS]  # fmt: skip
     assert frame[measured].notna().all().all()
-    assert frame["pseudo_accuracy"].notna().equals(frame["learner"] == "full")
-    assert (frame["n_pseudo"] > 0).equals(frame["learner"] == "full")
+    assert frame["pseudo_accuracy"].notna().equals(frame["loop"] == "full")
+    assert (frame["n_pseudo"] > 0).equals(frame["loop"] == "full")
     assert (frame[SECONDS] >= 0).all().all() and (frame["peak_memory_mib"] > 50).all()
     # Whoever chooses, the first round of a seed is the same, and so is what comes of it.
     first = frame[frame["round"] == 1].groupby(["estimator", "seed"])["accuracy"]
@@ -87,7 +87,7 @@ def test_runs_equal_single_ones(clf, data):
     X, y = data["X"], data["y"]
     records = run_active_learning(
         clf, negative_prompt_sampling, X[pool], y[pool], X[test], y[test], n_instances=10, n_rounds=2,
-        first_rows=np.random.default_rng(3).permutation(160)[:10], random_state=3,
+        first_query=np.random.default_rng(3).permutation(160)[:10], random_state=3,
     )  # fmt: skip
     for name in ("accuracy", "nll", "ece_correct", "auroc_clean", "class_coverage"):
         assert frame[name].tolist() == [record[name] for record in records]
@@ -101,7 +101,7 @@ def test_given_test_set_and_strategies_that_choose_first(clf, data):
         seen.append(len(X))
         return negative_prompt_sampling(learner, X, n_instances)
 
-    frame = compare(clf, {"spy": spying}, X[:200], y[:200], X[200:], y[200:], first_round="strategy", seeds=1)
+    frame = compare(clf, {"spy": spying}, X[:200], y[:200], X[200:], y[200:], first_query="strategy", seeds=1)
     assert seen == [200, 190]
     assert frame["n_labels"].tolist() == [10, 20]
     accuracies = compare(clf, ["random"], X[:200], y[:200], X[200:], y[200:])["accuracy"]
@@ -157,14 +157,14 @@ def test_named_data_set():
 def test_stored_runs_are_read_and_not_repeated(clf, data, tmp_path, monkeypatch):
     from modal_clip_dual.evaluation import compare as module
 
-    first = compare(clf, ["negative-prompt", "random"], **data, path=tmp_path, learners=["selection", "full"])
-    expected = compare(clf, ["negative-prompt", "random"], **data, learners=["selection", "full"])
+    first = compare(clf, ["negative-prompt", "random"], **data, path=tmp_path, loop=["selection", "full"])
+    expected = compare(clf, ["negative-prompt", "random"], **data, loop=["selection", "full"])
     pd.testing.assert_frame_equal(untimed(first), untimed(expected))
     executed, original = [], module._execute
     monkeypatch.setattr(
         module, "_execute", lambda run, *args: executed.append(run.names) or original(run, *args)
     )
-    both = {"learners": ["selection", "full"], "path": tmp_path}
+    both = {"loop": ["selection", "full"], "path": tmp_path}
     again = compare(clf, ["negative-prompt", "random"], **data, **both)
     pd.testing.assert_frame_equal(again, first)
     assert executed == []
@@ -187,7 +187,7 @@ def test_stored_runs_are_read_and_not_repeated(clf, data, tmp_path, monkeypatch)
         {"y": "other"},
         {"protocol": Protocol(2, per_class=2)},
         {"test_size": 0.5},
-        {"first_round": "strategy"},
+        {"first_query": "strategy"},
         {"strategies": {"a": partial(negative_prompt_sampling, score="margin")}},
     ],
     ids=lambda change: next(iter(change)),
@@ -405,7 +405,7 @@ def test_names_of_any_kind(data, tmp_path):
         ({"estimators": []}, ValueError, "estimators is empty"),
         ({"estimators": "clf"}, TypeError, "'str' is a str; expected a classifier"),
         ({"estimators": [GaussianNB(), GaussianNB()]}, ValueError, "several of one class"),
-        ({"estimators": GaussianNB(), "learners": "full"}, TypeError, "expects a DualPromptClassifier"),
+        ({"estimators": GaussianNB(), "loop": "full"}, TypeError, "expects a DualPromptClassifier"),
         ({"strategies": ["best"]}, ValueError, "strategies='best'; expected one of"),
         ({"strategies": []}, ValueError, "strategies=.*at least one"),
         ({"strategies": {}}, ValueError, "strategies is empty"),
@@ -416,14 +416,14 @@ def test_names_of_any_kind(data, tmp_path):
         ({"protocol": "2pct"}, ValueError, "protocol='2pct'; expected one of"),
         ({"strategies": [7]}, TypeError, "strategies"),
         ({"protocol": Protocol(20, per_class=1)}, ValueError, "20 rounds of 10 labels are more than the pool of 160"),
-        ({"learners": "all"}, ValueError, "learners="),
-        ({"n_pseudo": 0}, ValueError, "n_pseudo=0"),
+        ({"loop": "all"}, ValueError, "loop="),
+        ({"n_per_class": 0}, ValueError, "n_per_class=0"),
         ({"seeds": 0}, ValueError, "seeds=0"),
         ({"seeds": [1, 1]}, ValueError, "seeds=.*different"),
         ({"seeds": []}, ValueError, r"seeds=\[\]; expected a number of repetitions"),
         ({"seeds": [0.5]}, ValueError, r"seeds=\[0.5\]; expected a number of repetitions"),
         ({"seeds": [-1]}, ValueError, r"seeds=\[-1\]; expected a number of repetitions"),
-        ({"first_round": "best"}, ValueError, "first_round='best'"),
+        ({"first_query": "best"}, ValueError, "first_query='best'"),
         ({"test_size": 1}, ValueError, "test_size=1;"),
     ],
 )  # fmt: skip

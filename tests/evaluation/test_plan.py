@@ -46,5 +46,5 @@ def test_pool_and_test_set_of_a_seed():
 
 
 def test_loops_are_added_to_the_names_where_there_are_both():
-    with pytest.raises(TypeError, match="'Plain' is a Plain; learners='full' expects a DualPromptClassifier"):
-        make_plan(SAMPLES, Plain(), "random", learners=["selection", "full"])
+    with pytest.raises(TypeError, match="'Plain' is a Plain; loop='full' expects a classifier with fit_unlabeled"):
+        make_plan(SAMPLES, Plain(), "random", loop=["selection", "full"])

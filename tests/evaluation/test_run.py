@@ -34,7 +34,7 @@ def test_run(classifier, split):
 def test_measurements(classifier, split):
     X, y, X_test, y_test = split
     record = run_active_learning(
-        classifier(), random_sampling, *split, n_instances=20, n_rounds=1, first_rows=np.arange(20)
+        classifier(), random_sampling, *split, n_instances=20, n_rounds=1, first_query=np.arange(20)
     )[0]
     clf = classifier().fit(X[:20], y[:20])
     correct = clf.predict(X_test) == y_test
@@ -95,9 +95,9 @@ def test_learning_curves():
 
 
 @pytest.mark.parametrize(
-    ["first_rows", "message"],
+    ["first_query", "message"],
     [
-        ("best", "first_rows='best'; expected rows of the pool or one of"),
+        ("best", "first_query='best'; expected rows of the pool or one of"),
         ([0, 1], "n_instances=3 distinct rows"),
         ([0, 1, 1], "n_instances=3 distinct rows"),
         ([0.0, 1.0, 2.0], "n_instances=3 distinct rows"),
@@ -106,10 +106,10 @@ def test_learning_curves():
         ([-1, 0, 1], "rows from 0 to 199"),
     ],
 )
-def test_wrong_first_rows(classifier, split, first_rows, message):
+def test_wrong_first_rows(classifier, split, first_query, message):
     with pytest.raises(ValueError, match=message):
         run_active_learning(
-            classifier(), random_sampling, *split, n_instances=3, n_rounds=1, first_rows=first_rows
+            classifier(), random_sampling, *split, n_instances=3, n_rounds=1, first_query=first_query
         )
 
 

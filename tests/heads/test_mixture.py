@@ -24,10 +24,8 @@ def example(seed=0, n=40, n_labeled=6, width=3, n_classes=4):
 def log_joint(z, text, beta, mixture):
     """beta * text_k + log N(z; m_k, v I), row by row, class by class."""
     covariance = mixture.variance * np.eye(z.shape[1])
-    return np.array([
-        [beta * text[i, k] + multivariate_normal.logpdf(z[i], m, covariance) for k, m in enumerate(mixture.means)]
-        for i in range(len(z))
-    ])
+    densities = [[multivariate_normal.logpdf(row, mean, covariance) for mean in mixture.means] for row in z]
+    return beta * text + np.array(densities)
 
 
 def objective(z, text, beta, z_labeled, target, mixture):

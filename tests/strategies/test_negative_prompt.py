@@ -6,6 +6,7 @@ from modAL.models import ActiveLearner, Committee
 from modAL.uncertainty import classifier_uncertainty
 from modAL.utils.combination import make_linear_combination, make_product, make_query_strategy
 from modAL.utils.selection import multi_argmax
+from precision import of_probabilities
 from references import literal
 from scipy.special import expit, softmax
 from sklearn.ensemble import BaggingClassifier
@@ -264,7 +265,7 @@ def test_never_fitted_pipeline_answers_from_zero_shot(classifier, digits):
     )
 
 
-def test_committee_averages_its_members(classifier, embeddings, digits):
+def test_committee_averages_its_members(classifier, embeddings, digits, demo):
     members = [
         classifier(max_epochs=2, random_state=seed).fit(embeddings[:40], digits.target[:40])
         for seed in (0, 1)
@@ -277,7 +278,8 @@ def test_committee_averages_its_members(classifier, embeddings, digits):
     np.testing.assert_allclose(
         negative_prompt_uncertainty(committee, embeddings),
         negative_prompt_uncertainty(mean, np.arange(len(embeddings))),
-        atol=1e-6,
+        atol=of_probabilities(demo.logit_scale),
+        rtol=0,
     )
 
 

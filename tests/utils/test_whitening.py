@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from modal_clip_dual.heads._pool import spread_rows, unmatched
-from modal_clip_dual.heads._whitening import FLOOR, fit_whitening
+from modal_clip_dual.utils.whitening import FLOOR, fit_whitening
 
 
 def rows(n, width, seed=0, dtype=np.float32):

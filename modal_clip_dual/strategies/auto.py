@@ -1,0 +1,110 @@
+"""Auto sampling: typical samples while the model is weak, doubtful and diverse ones once it is good."""
+
+from __future__ import annotations
+
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from sklearn.utils._param_validation import Interval
+
+from ..utils.arrays import as_array
+from ..utils.selection import ascending_order
+from ..utils.whitening import fit_whitening
+from ._clustering import nearest_to_centres
+from ._strategy import query_strategy
+from .typiclust import typiclust_sampling
+from .view import call_strategy
+
+
+@query_strategy(threshold=[Interval(Real, 0, 1, closed="both")])
+def auto_sampling(
+    classifier: Any,
+    X_pool: Any,
+    n_instances: int = 1,
+    random_tie_break: Any = False,
+    *,
+    threshold: float = 0.5,
+    random_state: Any = None,
+) -> Any:
+    """Query typical samples while the classifier is weak, and doubtful ones of all kinds once it is good.
+
+    The mean of P(correct) over the pool estimates the classifier's accuracy.  Below ``threshold`` the samples
+    are those of `typiclust_sampling`, which looks at no prediction.  From there on k-means makes as many clusters
+    as samples are wanted, each sample weighted by 1 - P(correct), and the sample nearest to each centre is
+    chosen: doubt says where to look, and clusters keep the choice from being the same doubt many times.
+
+    Parameters
+    ----------
+    classifier : modAL learner, Committee, Pipeline or estimator
+        Must lead to an estimator with ``predict_correct_proba``, such as `DualLinearClassifier`; embeds by its
+        ``transform``, if it has one.  One that was never fitted answers from its ``zero_shot_proba``.
+    X_pool : array-like of n_pool samples
+        The unlabeled pool.
+    n_instances : int, default=1
+        Samples to query, 1 to n_pool.
+    random_tie_break : bool, default=False
+        Shuffle samples of equal doubt instead of keeping their order in the pool.
+    threshold : float, default=0.5
+        Estimated accuracy from which on doubt counts; 0 always asks doubtful samples, 1 typical ones.
+    random_state : int, Generator, RandomState or None, default=None
+        Seed of k-means and of ties.
+
+    Returns
+    -------
+    indices : ndarray of int, shape (n_instances,)
+        Distinct rows of X_pool, the most doubtful first; typical ones in the order of choice.
+    metrics : ndarray of shape (n_instances,)
+        1 - P(correct), or typicality; returned with modAL 0.4.2 or later.
+
+    Raises
+    ------
+    TypeError
+        If n_instances is no integer, or the classifier lacks a required method.
+    ValueError
+        If the pool is empty, n_instances does not fit it, or ``threshold`` is out of its range.
+    NotFittedError
+        If the classifier was never fitted and has no zero-shot probabilities.
+
+    See Also
+    --------
+    typiclust_sampling : What it does below the threshold.
+    correctness_sampling : Ranks by P(correct) alone.
+
+    Notes
+    -----
+    The rule is this package's own; that typical samples win while labels are few, and doubtful ones later, is what
+    [1]_ found.  Distances are measured in embeddings whose principal axes are whitened by half, so that the few
+    axes of largest variance do not decide alone.
+
+    References
+    ----------
+    .. [1] Hacohen, Dekel and Weinshall, "Active Learning on a Budget: Opposite Strategies Suit
+       High and Low Budgets", ICML 2022, arXiv:2202.02794.
+
+    Examples
+    --------
+    >>> from modal_clip_dual import DualLinearClassifier, DualPromptLearner, auto_sampling
+    >>> from modal_clip_dual.data import load_digits_images
+    >>> X, y, class_names = load_digits_images().values()
+    >>> clf = DualLinearClassifier(class_names, model_name="demo", pretrained="bundled")
+    >>> learner = DualPromptLearner(clf, X[:500], query_strategy=auto_sampling)
+    >>> rows, images = learner.query(n_instances=10)
+    >>> len(set(rows))
+    10
+    """
+    ranking = classifier.rank("correct")
+    doubt = np.asarray(ranking.uncertainty, dtype=np.float64)
+    if 1 - doubt.mean() < threshold:
+        ties = random_tie_break is not None
+        rows, typicality = call_strategy(
+            typiclust_sampling, classifier, classifier.X, n_instances, random_state, random_tie_break=ties
+        )
+        return rows, np.zeros(len(rows)) if typicality is None else typicality  # where modAL knows none
+    pool = as_array(classifier.embeddings).astype(np.float32, copy=False)
+    whitening = fit_whitening(pool, rank=pool.shape[1], powers=(0.5,))
+    half_white = classifier.alike(whitening.coordinates(pool) * whitening.scales[0.5])
+    # Weights that are all zero would leave k-means nothing to weigh.
+    rows = np.sort(nearest_to_centres(half_white, n_instances, random_state, doubt + 1e-6))
+    rows = rows[ascending_order(-doubt[rows], random_tie_break)]
+    return rows, doubt[rows]

@@ -1,0 +1,86 @@
+"""Auto sampling: TypiClust below the threshold, weighted k-means above it."""
+
+import numpy as np
+import pytest
+from sklearn.cluster import KMeans
+from template import StrategyTemplate, refused
+
+from modal_clip_dual import DualLinearClassifier, auto_sampling, typiclust_sampling
+from modal_clip_dual._compat import query_returns_metrics
+
+
+class Knows:
+    """A classifier of points on a line that knows P(correct) of each."""
+
+    classes_ = np.array([0, 1])
+
+    def __init__(self, right):
+        self.right = right
+
+    def predict(self, X):
+        return np.zeros(len(X), dtype=int)
+
+    def predict_correct_proba(self, X):
+        return self.right[X[:, 0].astype(int)]
+
+
+class TestAutoSampling(StrategyTemplate):
+    strategy = staticmethod(auto_sampling)
+    any_classifier = False
+    draws = True
+    in_row_order = (20,)  # where there are more than distinct samples, the others are drawn
+    lacking = (
+        ("embeddings", r"method predict_correct_proba\(X\)"),
+        ("svc", r"method predict_correct_proba\(X\)"),
+    )
+
+    def typical(self, *args, **kwargs):
+        result = typiclust_sampling(*args, **kwargs)
+        return result[0] if query_returns_metrics() else result
+
+    def test_param_threshold(self, learner, embeddings):
+        pool = embeddings[:120]
+        estimate = learner.estimator.predict_correct_proba(pool).mean()
+        for threshold in (estimate + 0.01, 1.0):
+            rows = self.rows(learner, pool, 9, threshold=threshold, random_state=3)
+            assert rows.tolist() == self.typical(learner, pool, 9, random_state=3).tolist()
+        for threshold in (estimate - 0.01, 0.0):
+            rows = self.rows(learner, pool, 9, threshold=threshold, random_state=3)
+            assert rows.tolist() != self.typical(learner, pool, 9, random_state=3).tolist()
+        with pytest.raises(ValueError, match=refused("threshold", 1.5)):
+            self.rows(learner, pool, threshold=1.5)
+
+    def test_doubtful_clusters_give_their_middle(self):
+        """Three far clusters, of which two are doubted: with two samples wanted, one comes from each of these."""
+        places = np.concatenate([np.arange(0, 20), np.arange(1000, 1020), np.arange(2000, 2020)])
+        right = np.full(3000, 1.0)
+        right[0:20] = right[2000:2020] = 0.2
+        rows = self.rows(Knows(right), places[:, None].astype(np.float32), 2, threshold=0.0, random_state=0)
+        centres = KMeans(2, n_init=5, random_state=0).fit(
+            places[:, None], sample_weight=1 - right[places] + 1e-6
+        ).cluster_centers_[:, 0]
+        expected = [places[np.abs(places - centre).argmin()] for centre in centres]
+        assert sorted(places[rows]) == sorted(expected)
+        assert sorted(places[rows] // 1000) == [0, 2]
+
+    def test_metrics_are_doubts(self, learner, embeddings):
+        pool = embeddings[:80]
+        rows = self.rows(learner, pool, 12, threshold=0.0, random_state=1)
+        doubts = self.metrics(learner, pool, 12, threshold=0.0, random_state=1)
+        right = learner.estimator.predict_correct_proba(pool)
+        np.testing.assert_allclose(doubts, 1 - right[rows], atol=1e-6)
+        assert (np.diff(doubts) <= 0).all()
+
+    def test_param_random_tie_break(self):
+        places = np.arange(40, dtype=np.float32)[:, None]
+        clf = Knows(np.full(40, 0.3))
+        orders = {tuple(self.rows(clf, places, 40, True, threshold=0.0, random_state=k)) for k in range(5)}
+        assert len(orders) > 1
+        assert self.rows(clf, places, 40, threshold=0.0, random_state=0).tolist() == list(range(40))
+
+    def test_with_a_head_that_never_saw_a_label(self, digits, embeddings):
+        clf = DualLinearClassifier(digits.class_names, model_name="demo", pretrained="bundled", device="cpu")
+        clf.fit_unlabeled(embeddings[:400])
+        rows = self.rows(clf, embeddings[:400], 20, random_state=0)
+        assert len(set(rows.tolist())) == 20
+        assert len(set(digits.target[rows].tolist())) > 5
