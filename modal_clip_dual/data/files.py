@@ -81,21 +81,26 @@ def digests_of(paths: Paths, disk: DiskCache | None = None) -> list[bytes]:
     FileNotFoundError
         If a file does not exist.
     """
-    looks = look_at(paths)
+    places = [os.path.abspath(path) for path in paths]
+    known: dict[str, bytes] = {}
     todo: dict[str, Look] = {}
-    for path, look in zip(paths, looks):
-        place = os.path.abspath(path)
+    for path, place, look in zip(paths, places, look_at(paths)):
         if look is None:
             raise FileNotFoundError(f"there is no file {path!r}")
-        if _digests.get(place, (None,))[0] != look:
+        remembered = _digests.get(place)
+        if remembered is not None and remembered[0] == look:
+            known[place] = remembered[1]
+        else:
             todo[place] = look
     if todo:
         found = _from_disk(todo, disk)
         unread = [place for place in todo if place not in found]
         fresh = dict(zip(unread, _in_threads(_digest, unread)))
         _to_disk({place: todo[place] for place in unread if fresh[place] is not None}, fresh, disk)
-        _remember(todo, found | {place: fresh[place] or _unread(place, todo[place]) for place in unread})
-    return [_digests[os.path.abspath(path)][1] for path in paths]
+        found |= {place: fresh[place] or _unread(place, todo[place]) for place in unread}
+        _remember(todo, found)
+        known |= found
+    return [known[place] for place in places]
 
 
 def _remember(looks: dict[str, Look], found: dict[str, bytes]) -> None:
