@@ -639,7 +639,9 @@ class DualPromptClassifier(CLIPClassifier):
 
         Parameters
         ----------
-        settings, arrays
+        settings : mapping
+            As `fitted_state` returned it.
+        arrays : mapping of {str: ndarray}
             As `fitted_state` returned them; arrays of other names are left aside.
 
         Returns

@@ -139,14 +139,17 @@ PARTS = {
 }  # fmt: skip
 
 
+def named(params):
+    """Parameters of the classifier, the net's parts by their short names among them."""
+    parts = {PARTS[name]: value for name, value in params.items() if name in PARTS}
+    params = {name: value for name, value in params.items() if name not in PARTS}
+    return params | {"net_params": parts | (params.get("net_params") or {})} if parts else params
+
+
 def make_classifier(digits, **params):
     from modal_clip_dual import DualPromptClassifier
 
-    params = {"max_epochs": 5, "device": "cpu", "random_state": 0} | params
-    parts = {name: params.pop(name) for name in PARTS if name in params}
-    if parts:
-        named = {PARTS[name]: value for name, value in parts.items()}
-        params["net_params"] = named | (params.get("net_params") or {})
+    params = named({"max_epochs": 5, "device": "cpu", "random_state": 0} | params)
     return DualPromptClassifier(
         digits.class_names, model_name="demo", pretrained="bundled", **params
     )

@@ -34,7 +34,7 @@ def many(strategies=("random", "margin", "badge"), n_seeds=6, data=("A",), seed=
 def table(strategies=("random", "a"), data="d", estimator="e", seeds=3, **columns):
     rng = np.random.default_rng(0)
     rows = [
-        {"data": data, "estimator": estimator, "learner": "selection", "strategy": name, "seed": seed,
+        {"data": data, "estimator": estimator, "loop": "selection", "strategy": name, "seed": seed,
          "round": k, "n_labels": 10 * k, "budget": 0.01 * k, "accuracy": 0.5 + 0.05 * k + rng.normal(0, 0.01)}
         for name in strategies for seed in range(seeds) for k in (1, 2)
     ]  # fmt: skip

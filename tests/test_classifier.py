@@ -578,7 +578,7 @@ def test_diverging_training_is_an_error(classifier, labelled):
         ({"lr": 0}, "'lr' parameter"),
         ({"max_epochs": 0}, "'max_epochs' parameter"),
         ({"batch_size": 1.5}, "'batch_size' parameter"),
-        ({"momentum": 1}, "'momentum' parameter"),
+        ({"momentum": 1}, "'optimizer__momentum' parameter"),
         ({"gradient_clip_value": 0}, "'gradient_clip_value' parameter"),
         ({"precision": "float32"}, "'precision' parameter"),
         ({"device": "gpu"}, "device='gpu' cannot be used"),

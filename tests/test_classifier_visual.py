@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import named
 from PIL import Image
 from precision import of_tower
 from sklearn.base import clone
@@ -127,7 +128,7 @@ def test_zero_negative_weight_is_the_plain_learner(visual, labelled, kind):
 )
 def test_every_parameter_matters(visual, labelled, kind, params):
     default = visual(kind).fit(*labelled).clean_logits(labelled[0])
-    changed = visual(kind).set_params(**params).fit(*labelled).clean_logits(labelled[0])
+    changed = visual(kind).set_params(**named(params)).fit(*labelled).clean_logits(labelled[0])
     assert np.abs(default - changed).max() > 1e-3
 
 
@@ -236,7 +237,7 @@ def test_refused_before_training(visual, labelled, forwards, params, error, mess
     before = clf.clean_logits(labelled[0])
     n_forwards = len(forwards)
     with pytest.raises(error, match=message):
-        clf.set_params(**params).fit(*labelled)
+        clf.set_params(**named(params)).fit(*labelled)
     assert len(forwards) == n_forwards
     clf.set_params(**visual().get_params())
     np.testing.assert_array_equal(clf.clean_logits(labelled[0]), before)

@@ -85,7 +85,7 @@ def trained(method, digits, embeddings, **params):
     elif method == "partial_fit":
         clf.fit(X, y).partial_fit(X[:8], y[:8])
     elif method == "fit with visual prompts":
-        clf.set_params(visual_prompts="vpt-deep", n_visual_tokens=2, max_epochs=1)
+        clf.set_params(visual_prompts="vpt-deep", net_params={"module__n_visual_tokens": 2}, max_epochs=1)
         clf.fit(digits.images[:20], digits.target[:20])
         return clf.clean_logits(digits.images[:30])
     return clf.clean_logits(embeddings[:50])
@@ -140,7 +140,7 @@ def test_going_on_after_pickling(digits, embeddings, method):
     X, y = (digits.images[:20] if images else embeddings[:20]), digits.target[:20]
     clf = make_classifier(digits, max_epochs=1)
     if images:
-        clf.set_params(visual_prompts="vpt-shallow", n_visual_tokens=2)
+        clf.set_params(visual_prompts="vpt-shallow", net_params={"module__n_visual_tokens": 2})
     clf.fit(X, y)
     again = pickle.loads(pickle.dumps(clf))
     np.testing.assert_array_equal(again.clean_logits(X), clf.clean_logits(X))
@@ -176,7 +176,7 @@ clf = DualPromptClassifier(
 fit = clf.fit(X[:20], y[:20]).clean_logits(X[:30])
 visual = DualPromptClassifier(
     names, model_name="demo", pretrained="bundled", device="cpu", max_epochs=1, random_state=0,
-    visual_prompts="vpt-shallow", n_visual_tokens=2,
+    visual_prompts="vpt-shallow", net_params={"module__n_visual_tokens": 2},
 ).fit(X[:20], y[:20]).clean_logits(X[:30])
 learner = DualPromptLearner(clf, X[:120], n_per_class=2).run(y[:120], protocol=Protocol(2, per_class=1))
 print(json.dumps([fit.tolist(), visual.tolist(), learner.rows_.tolist()]))

@@ -74,7 +74,9 @@ class Saving(BaseEstimator):
 
         Parameters
         ----------
-        settings, arrays
+        settings : mapping
+            As `fitted_state` returned it.
+        arrays : mapping of {str: ndarray}
             As `fitted_state` returned them; arrays of other names are left aside.
 
         Returns

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
+from ..classifier import MOVED
 from ..data.images import kind_of
 from ..evaluation.plan import Plan, Run
 
@@ -50,10 +51,11 @@ def estimate_seconds(plan: Plan, runs: Sequence[Run]) -> float:
 def _steps(plan: Plan, run: Run, clf: Any) -> int:
     """Count the training steps of a run; a step with pseudo-labels counts as many as it has batches' worth."""
     pseudo = run.n_per_class * plan.n_classes
+    pseudo_batch = (clf.net_params or {}).get(*MOVED["pseudo_batch_size"])
     steps = 0
     for round_ in range(0 if pseudo else 1, plan.n_rounds + 1):
         labelled = -(-round_ * plan.n_instances // clf.batch_size)
-        steps += clf.max_epochs * max(labelled, -(-pseudo // clf.pseudo_batch_size))
+        steps += clf.max_epochs * max(labelled, -(-pseudo // pseudo_batch))
     return steps
 
 

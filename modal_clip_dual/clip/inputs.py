@@ -110,7 +110,8 @@ def check_cache(cache: str | os.PathLike[str] | None, n_jobs: int | str | None) 
     folder = Path(cache)
     if folder.is_file():
         raise ValueError(f"cache={str(cache)!r} is a file; expected 'memory', 'disk', None or a folder")
-    if isinstance(cache, str) and len(folder.parts) == 1 and not folder.is_absolute() and not folder.is_dir():
+    is_name = isinstance(cache, str) and not {os.sep, "/"} & set(cache)
+    if is_name and not folder.is_dir():
         raise ValueError(  # more likely a slip of the pen than a new folder
             f"cache={cache!r}; expected 'memory', 'disk', None, or a folder: one that exists, or a path with "
             f"a separator such as './{cache}'"

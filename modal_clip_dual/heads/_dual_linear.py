@@ -43,9 +43,9 @@ FREE_MIXTURES = (0.5, 1.0)  # powers
 ALONE = (0.3, 0.3, 0.0)  # prior weights of text and logistic heads without a pool
 POOL = 3000  # rows of a pool that are used, if there are no more than 150 classes
 FREE_SPREAD = 3.0  # of the logits of heads without text; no text tells how large logits are
-LABELED_SHARE = 0.1  # of the pool's weight, that labeled rows have at most where each counts more than one
+LABELED_SHARE = 0.05  # of the pool's weight, that the labeled rows have at most with one label per class
 FEWEST = 4  # labels; with fewer nothing is cross-fitted
-LARGE = 1e9  # labels x classes x axes above which one held-out fifth takes the place of the folds
+LARGE = 1e9  # rows x classes x axes above which one held-out fifth takes the place of the folds
 # Nats: what is asked of names, about what chance gives them, and the most that counts in their favor.
 NAMES_DOUBT, NAMES_PRIOR = 2.0, 5.0
 ROWS = 4096  # that are scored at a time
@@ -66,7 +66,7 @@ class DualLinearFit:
         Factor of the own log-odds and constant, for use without neighbors.
     head_names : ndarray of str, shape (H,)
     head_weights : ndarray of shape (H,)
-        The weights that ``coef`` blends the heads with, scaled as in ``text_spread``.
+        The weights with which ``coef`` blends the heads' logits, each head's scaled to the same spread before.
     text_share : float
         How far the blend of heads with text is believed, 0 to 1.
     evidence : float
@@ -203,12 +203,13 @@ def fit_dual_linear(
     text : ndarray of shape (C, D), optional
         Text embeddings of length 1 times the logit scale.  Without it, nothing is known before labels.
     heads : sequence of (`Head`, float), default=()
-        Further heads and the prior weights of their logits; theirs is a share of ``TOTAL`` as that of the others.
+        Further heads, each with the prior weight of its logits; those of the other heads sum to 0.6.  They are
+        cross-fitted like the others, with the text's heads if there is text.
     rank : int, default=256
         Principal axes that are kept at most.
-    label_weight : float, default=2.0
-        Unlabeled rows that a labeled one counts in mixtures at most.  It counts less, but no less than one, if the
-        labeled rows would weigh more than a tenth of the pool: means would be those of a few pictures.
+    label_weight : float, default=4.0
+        Unlabeled rows that a labeled one counts in mixtures at most.  It counts less, but no less than one, where
+        the pool is so small that class means would be those of a few labeled pictures.
     max_pool : int, optional
         Rows of the pool that are used at most; max(3,000, 20 C) by default.
     n_folds : int, default=5
@@ -231,7 +232,7 @@ def fit_dual_linear(
     whitening = fit_whitening(np.concatenate([rows, labeled]), rank)
     material = Material(rows, labeled, text, n_classes, whitening)
     held_out = _held_out(material, target, n_folds)
-    label_weight = min(label_weight, max(1.0, LABELED_SHARE * len(rows) / max(1, len(labeled))))
+    label_weight = _label_weight(label_weight, len(rows), len(labeled), n_classes)
     worlds, gain, agreed = [], 1.0, 1.0
     if text is not None:
         world, gain, agreed = _text_world(material, target, held_out, label_weight, heads)
@@ -275,13 +276,25 @@ def _check(
         raise ValueError("there are no labels; expected text and a pool with at least one row")
 
 
+def _label_weight(label_weight: float, n_pool: int, n_labels: int, n_classes: int) -> float:
+    """What a labeled row counts.
+
+    The error of a class mean that m labels draw by a share a is a^2 / m of a picture's variance: the share may grow
+    as the square root of the labels per class.
+    """
+    if not n_labels:
+        return label_weight
+    share = LABELED_SHARE * np.sqrt(n_labels / n_classes)
+    return min(label_weight, max(1.0, float(share * n_pool / n_labels)))
+
+
 def _held_out(material: Material, target: np.ndarray, n_folds: int) -> list[np.ndarray]:
     """The rows of each fold; of one fold only, where fitting all heads to each would take long."""
     if len(target) < FEWEST:
         return []
     n_folds = min(n_folds, len(target))
     folds = deal_folds(material.labeled, target, n_folds)
-    size = len(target) * material.n_classes * material.whitening.axes.shape[1]
+    size = (len(material.pool) + len(target)) * material.n_classes * material.whitening.axes.shape[1]
     return [np.flatnonzero(folds == fold) for fold in range(1 if size > LARGE else n_folds)]
 
 
@@ -463,34 +476,48 @@ def _calibrated(
 ) -> DualLinearFit:
     """Weigh log-odds and neighbors by the held-out predictions that are right.
 
-    While labels are few, the mixtures' agreement on the pool says how often predictions are right at most.
+    While labels are few, two things say how often predictions are right at most: with text, how far the mixtures
+    agree on the pool; without, how many of the classes were seen.
     """
-    mean, alone = np.array(PRIOR_MEAN), np.array(ALONE_MEAN)
-    if len(material.pool) and material.text is not None:
-        sample = some_rows(material)
-        odds = _of_predicted(fitted.correctness_logits(sample), fitted.logits(sample))
-        mean[2] = fitted.text_share * lowered(odds, fitted.agreement)
-        own = against_rest(fitted.logits(sample)).max(1)
-        alone[1] = fitted.text_share * lowered(own, fitted.agreement)
-    calibration, calibration_alone = mean, alone
+    sample = some_rows(material)
+    logits = fitted.logits(sample)
+    means = [np.array(PRIOR_MEAN), np.array(ALONE_MEAN)]
+    for mean, odds in zip(means, (fitted.correctness_logits(sample), against_rest(logits))):
+        chosen = _of_predicted(odds, logits)
+        seen = len(np.unique(target)) / material.n_classes * float(expit(chosen).mean())
+        mean[-1] = fitted.text_share * lowered(chosen, fitted.agreement)
+        mean[-1] += (1 - fitted.text_share) * lowered(chosen, seen)
     if held_out:
-        features, right = [], []
-        for out, (A, c) in zip(held_out, by_fold):
-            logits = material.labeled[out] @ A + c
-            own = against_rest(logits)
-            around = np.zeros_like(own)
-            if len(fitted.store):
-                known = np.setdiff1d(np.arange(len(target)), out)
-                found = nearest(fitted.project(material.labeled[out]), fitted.store, fitted.n_neighbors)
-                shares = neighbor_shares(found, _probabilities(material, A, c, target, known), softmax(logits.copy()))
-                around = log_odds(shares)
-            predicted = [_of_predicted(values, logits) for values in (own, around)]
-            features.append(np.column_stack([*predicted, np.ones(len(out))]))
-            right.append(logits.argmax(1) == target[out])
-        table, is_right = np.concatenate(features), np.concatenate(right)
-        calibration = calibrate(table, is_right, mean, np.array(PRIOR_DEVIATION))
-        calibration_alone = calibrate(table[:, [0, 2]], is_right, alone, np.array(ALONE_DEVIATION))
-    return replace(fitted, calibration=calibration, calibration_alone=calibration_alone)
+        table, right = _held_out_table(fitted, material, target, held_out, by_fold)
+        means[0] = calibrate(table, right, means[0], np.array(PRIOR_DEVIATION))
+        means[1] = calibrate(table[:, [0, 2]], right, means[1], np.array(ALONE_DEVIATION))
+    return replace(fitted, calibration=means[0], calibration_alone=means[1])
+
+
+def _held_out_table(
+    fitted: DualLinearFit, material: Material, target: np.ndarray, held_out: list[np.ndarray], by_fold: list[Linear]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Own log-odds, neighbors' log-odds and 1 of held-out predictions, (n, 3), and which of them are right.
+
+    A class of which the other folds have no label is one that heads without text could not know, but the fit to all
+    labels does: unless the text is believed, its rows say nothing.
+    """
+    features, right = [], []
+    for out, (A, c) in zip(held_out, by_fold):
+        known = np.setdiff1d(np.arange(len(target)), out)
+        if fitted.text_share < 0.5:
+            out = out[np.isin(target[out], target[known])]
+        logits = material.labeled[out] @ A + c
+        own = against_rest(logits)
+        around = np.zeros_like(own)
+        if len(fitted.store) and len(out):
+            found = nearest(fitted.project(material.labeled[out]), fitted.store, fitted.n_neighbors)
+            shares = neighbor_shares(found, _probabilities(material, A, c, target, known), softmax(logits.copy()))
+            around = log_odds(shares)
+        predicted = [_of_predicted(values, logits) for values in (own, around)]
+        features.append(np.column_stack([*predicted, np.ones(len(out))]))
+        right.append(logits.argmax(1) == target[out])
+    return np.concatenate(features), np.concatenate(right)
 
 
 def _of_predicted(values: np.ndarray, logits: np.ndarray) -> np.ndarray:

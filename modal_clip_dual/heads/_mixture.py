@@ -8,7 +8,7 @@ import numpy as np
 
 ROUNDS = 15
 TOLERANCE = 0.005  # largest change of a probability at which rounds end
-LABEL_WEIGHT = 2.0  # unlabeled rows that a labeled one counts
+LABEL_WEIGHT = 4.0  # unlabeled rows that a labeled one counts
 BLOCK = 2**22  # class probabilities that are computed at a time
 
 

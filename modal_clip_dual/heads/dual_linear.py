@@ -58,9 +58,9 @@ class DualLinearClassifier(CLIPClassifier):
         1 over the temperature of ``text_embeddings``; None is 100.
     rank : int, default=256
         Principal axes of the embeddings that are used at most.
-    label_weight : float, default=2.0
+    label_weight : float, default=4.0
         Number of unlabeled samples that a labeled one counts as in the mixtures, at most: less, but no less than
-        one, if the labeled samples would weigh more than a tenth of the pool.
+        one, where the pool is so small that class means would be those of a few labeled samples.
     max_pool : int or None, default=None
         Rows of the pool that are used at most, evenly spread; None is 3,000, or 20 per class if that is more.  It
         bounds memory and time, whatever the size of the pool.
@@ -151,7 +151,7 @@ class DualLinearClassifier(CLIPClassifier):
         text_embeddings: Any = None,
         logit_scale: float | None = None,
         rank: int = 256,
-        label_weight: float = 2.0,
+        label_weight: float = 4.0,
         max_pool: int | None = None,
         n_folds: int = 5,
         n_neighbors: int = 5,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from inspect import signature
-from numbers import Integral
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,14 +35,16 @@ OWN_PARAMS = (
     "criterion", "criterion__negative_weight", "criterion__complement", "criterion__seed",
 )  # fmt: skip
 _COUNT = [Interval(Integral, 1, None, closed="left")]
-# What net_params may say of the module and of the batches, with what is taken if it says nothing.
-MODULE_CONSTRAINTS: dict[str, Any] = {
+# What net_params may say of the module, the batches and SGD.
+PART_CONSTRAINTS: dict[str, Any] = {
     "module__detach_positive": ["boolean"],
     "module__n_visual_tokens": _COUNT,
     "module__prompt_depth": [*_COUNT, None],
     "module__text_encoding": [StrOptions({"auto", "prefix-sharing", "truncated", "full"})],
     "module__text_batch_size": [*_COUNT, StrOptions({"auto"}), None],
     "iterator_train__pseudo_batch_size": _COUNT,
+    "optimizer__momentum": [Interval(Real, 0, 1, closed="left")],
+    "optimizer__weight_decay": [Interval(Real, 0, None, closed="left")],
 }
 PSEUDO_BATCH_SIZE = "iterator_train__pseudo_batch_size"
 SGD = {"optimizer__momentum": 0.9, "optimizer__weight_decay": 5e-4}
@@ -67,7 +69,8 @@ def check_net_params(
 ) -> None:
     """Refuse arguments of the net that have another place, that the method fixes, or that do not fit."""
     net_params = net_params or {}
-    settings = {name: value for name, value in net_params.items() if name in MODULE_CONSTRAINTS}
+    ours = {name for name in PART_CONSTRAINTS if name not in SGD or "optimizer" not in net_params}
+    settings = {name: value for name, value in net_params.items() if name in ours}
     known = signature(criterion_of(criterion)).parameters
     for name in net_params:
         part, _, rest = name.partition("__")
@@ -77,7 +80,7 @@ def check_net_params(
                 "from one; set it there"
             )
         if part == "module" and name not in settings:
-            free = sorted(key for key in MODULE_CONSTRAINTS if key.startswith("module__"))
+            free = sorted(key for key in PART_CONSTRAINTS if key.startswith("module__"))
             raise ValueError(
                 f"net_params[{name!r}]: this follows from other arguments, or does not exist; of the module "
                 f"these may be set: {', '.join(free)}"
@@ -92,7 +95,7 @@ def check_net_params(
                 f"net_params[{name!r}]: with pseudo-labels the batches are those of the method"
             )
     validate_parameter_constraints(
-        {name: MODULE_CONSTRAINTS[name] for name in settings}, settings, caller_name="net_params"
+        {name: PART_CONSTRAINTS[name] for name in settings}, settings, caller_name="net_params"
     )
     callbacks = net_params.get("callbacks")
     if not isinstance(callbacks, (list, tuple, type(None))):

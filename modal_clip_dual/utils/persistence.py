@@ -188,7 +188,7 @@ def _plain_value(name: str, value: Any) -> Any:
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if isinstance(value, dict) and name != "class_names":
-        return {key: _plain_value("", entry) for key, entry in value.items()}
+        return {key: entry.item() if isinstance(entry, np.generic) else entry for key, entry in value.items()}
     if name == "class_names" and isinstance(value, Mapping):
         # JSON has no keys but texts
         pairs = zip(np.array(list(value)).tolist(), value.values())

@@ -5,7 +5,7 @@ import pickle
 import signal
 import subprocess
 import sys
-from functools import partial
+from functools import partial, wraps
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,7 @@ from PIL import Image
 from precision import of_probabilities
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
 
 from modal_clip_dual import (
     DualPromptLearner,
@@ -176,6 +177,7 @@ def test_run_goes_on_after_ctrl_c(make, pool, monkeypatch):
     with monkeypatch.context() as patch:
         fit = type(learner.estimator).fit
 
+        @wraps(fit)
         def interrupted(self, X, *args, **kwargs):
             if len(X) == 20:
                 raise KeyboardInterrupt
@@ -248,7 +250,7 @@ def test_whole_pool(make, pool):
     learner = make(pool[0][:15])
     learner.run(pool[1][:15], protocol=Protocol(9, per_class=1))
     assert sorted(learner.rows_) == list(range(15))
-    assert learner.stop_reason() == "the whole pool is labelled"
+    assert learner.stop_reason() == "the whole pool is labeled"
     assert learner.log_[-1]["n_pseudo"] == 0
     with pytest.raises(ValueError, match="X_pool is empty"):
         learner.query()
@@ -307,9 +309,16 @@ def test_wrong_arguments(make, params, error, message):
         make(**params).query()
 
 
-def test_other_estimators_are_refused(pool):
-    with pytest.raises(TypeError, match="estimator is a LogisticRegression"):
-        DualPromptLearner(LogisticRegression(), pool[0]).query()
+def test_other_estimators_by_what_they_can_do(pool, tmp_path):
+    X, y = pool
+    learner = DualPromptLearner(LogisticRegression(), X, query_strategy=entropy_sampling, first_query="random")
+    learner.run(y, protocol=Protocol(2, fraction=0.1))
+    assert [record["n_labels"] for record in learner.log_] == [0, 12, 24]
+    assert {record["estimated_accuracy"] for record in learner.log_} == {None}  # it says nothing of that
+    with pytest.raises(TypeError, match="LogisticRegression without fitted_state, so path=.* cannot hold it"):
+        DualPromptLearner(LogisticRegression(), X, path=tmp_path / "state").query()
+    with pytest.raises(TypeError, match="estimator is a StandardScaler without predict; expected a classifier"):
+        DualPromptLearner(StandardScaler(), X).query()
 
 
 # -------------------------------------------------------------------- protocols and stopping
@@ -317,7 +326,6 @@ def test_other_estimators_are_refused(pool):
 
 def test_presets(make, classifier, digits, embeddings):
     assert PROTOCOLS["paper"].n_instances(1198, 10) == 12
-    assert PROTOCOLS["paper"].reported_rounds == (1, 2, 5)
     assert PROTOCOLS["pcb"].n_instances(1198, 10) == 10
     X, y = embeddings[:300], digits.target[:300]
     paper = make(X).run(y)
@@ -368,7 +376,7 @@ def test_repr_and_notebook(make, pool):
     learner = make()
     assert repr(learner) == "DualPromptLearner(not started, DualPromptClassifier)"
     learner.run(pool[1], protocol=Protocol(1, per_class=1))
-    assert repr(learner).startswith("DualPromptLearner(round 1, 10 of 120 labelled, ")
+    assert repr(learner).startswith("DualPromptLearner(round 1, 10 of 120 labeled, ")
     html = learner._repr_mimebundle_()["text/html"]
     assert "estimated_accuracy" in html
     assert list(learner.log["n_labels"]) == [0, 10]
@@ -485,7 +493,7 @@ phase, path, pool, visual = sys.argv[1:]
 data = np.load(pool)
 clf = DualPromptClassifier(
     data["names"].tolist(), model_name="demo", pretrained="bundled", device="cpu", max_epochs=2,
-    random_state=0, visual_prompts=visual or None, n_visual_tokens=2, augment=None,
+    random_state=0, visual_prompts=visual or None, net_params={"module__n_visual_tokens": 2}, augment=None,
 )
 learner = DualPromptLearner(clf, data["X"], n_per_class=4, path=path)
 def killer(function, when=lambda: len(getattr(learner, "log_", [])) == 2):
@@ -507,12 +515,13 @@ if phase == "writing":
     waiting = lambda: len(learner.log_) == 2 and learner._pending is not None
     persistence.os.replace = killer(os.replace, waiting)
 if phase == "written":
-    original = loop.write_state
+    from modal_clip_dual.active import saving
+    original = saving.write_state
     def write(*args):
         original(*args)
         if len(learner.log_) == 3:
             os.kill(os.getpid(), signal.SIGKILL)
-    loop.write_state = write
+    saving.write_state = write
 y = data["y"]
 while True:
     rows, instances = learner.query(n_instances=8)
@@ -544,7 +553,7 @@ def test_state_needs_no_pickle_and_holds_no_weights(make, pool, tmp_path):
     make(path=tmp_path / "state.npz").run(pool[1], protocol=Protocol(1, per_class=1))
     with np.load(tmp_path / "state.npz", allow_pickle=False) as file:
         settings = json.loads(str(file["settings"]))
-        assert settings["schema"] == 1
+        assert settings["schema"] == 2
         assert settings["estimator"]["params"]["model_name"] == "demo"
         assert len(file["rows"]) == len(file["labels"]) == 10
     assert (tmp_path / "state.npz").stat().st_size < 100_000
@@ -618,5 +627,5 @@ def test_malicious_state_runs_nothing(make, pool, tmp_path):
     assert not (tmp_path / "ran").exists()
     text = json.dumps(settings | {"schema": 99})
     np.savez(path, **(arrays | {"settings": np.array(text)}))
-    with pytest.raises(ValueError, match="has schema 99; this version of modal-clip-dual reads 1"):
+    with pytest.raises(ValueError, match="has schema 99; this version of modal-clip-dual reads 2"):
         DualPromptLearner.resume(path, pool[0])

@@ -297,3 +297,23 @@ def test_refusals(change, message):
     arguments = {"X_labeled": X[:2], "target": target[:2], "n_classes": 4, "pool": X, "text": text} | change
     with pytest.raises(ValueError, match=message):
         fit_dual_linear(**arguments)
+
+
+def test_without_text_classes_that_were_never_seen_lower_p_correct():
+    X, target, _ = clusters(noise=0.3)  # clusters that every head is sure of
+    few = np.flatnonzero(target < 2)[:3]  # and labels of two classes of four: too few to cross-fit
+    fitted = fit_dual_linear(X[few], target[few], 4, pool=X)
+    right = accuracy(fitted, X, target)
+    assert right == pytest.approx(0.5, abs=0.02)
+    assert 0.25 < fitted.correct_proba(X).mean() < right + 0.02
+    every = fit_dual_linear(X[:8], target[:8], 4, pool=X)  # two labels of each
+    assert accuracy(every, X, target) > 0.95 and every.correct_proba(X).mean() > 0.7
+
+
+def test_a_labeled_row_counts_less_in_a_small_pool():
+    weight = _dual_linear._label_weight
+    assert weight(4.0, 3000, 10, 10) == 4  # the most that is allowed
+    assert weight(4.0, 300, 10, 10) == pytest.approx(1.5)  # labels draw a twentieth of a mean
+    assert weight(4.0, 1000, 40, 10) == pytest.approx(2.5)  # with four per class, a tenth
+    assert weight(4.0, 100, 10, 10) == 1 and weight(4.0, 0, 5, 10) == 1
+    assert weight(0.5, 100, 10, 10) == 0.5 and weight(4.0, 100, 0, 10) == 4

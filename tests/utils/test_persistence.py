@@ -101,12 +101,12 @@ def test_kinds_and_schemas(path, other_settings):
     other_settings({"kind": "committee"})
     with pytest.raises(ValueError, match="is no saved learner but a committee, for a newer version$"):
         read_state(path, "learner")
-    for schema in (0, 2, "1", None):
+    for schema in (0, 3, "1", None):
         other_settings({"schema": schema})
-        with pytest.raises(ValueError, match=f"has schema {schema}; this .* reads 1$"):
+        with pytest.raises(ValueError, match=f"has schema {schema}; this .* reads 2$"):
             read_state(path, "learner")
-    other_settings({"schema": 2, "versions": {"torch": "9.9", "modal-clip-dual": "4"}})
-    with pytest.raises(ValueError, match=r"reads 1 \(written with torch 9.9, modal-clip-dual 4\)$"):
+    other_settings({"schema": 3, "versions": {"torch": "9.9", "modal-clip-dual": "4"}})
+    with pytest.raises(ValueError, match=r"reads 2 \(written with torch 9.9, modal-clip-dual 4\)$"):
         read_state(path, "learner")
 
 
