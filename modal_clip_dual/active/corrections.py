@@ -84,7 +84,8 @@ class Correcting:
         check_new_labels(y, others, self._labeled(after)[1], self._class_names)
         note = {"what": what, "rows": rows.tolist(), "labels": y.tolist(), "annotator": annotator}
         new = what == "teach" and not np.isin(rows, self._trained_rows).any()
-        self._say(after, None if new else note, train)  # the log names new labels anyhow
+        # The log names new labels anyhow.  What waits for a training is trained on, even if it is said twice.
+        self._say(after, None if new else note, train, stale=self._due is not None)
 
     def _say(
         self,

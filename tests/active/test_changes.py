@@ -9,8 +9,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from modal_clip_dual import DualPromptClassifier, DualPromptLearner, get_strategy, random_sampling
 from modal_clip_dual.active import Protocol
@@ -108,8 +107,8 @@ def test_all_labels_forgotten_is_round_0_again(make, taught, pool, n_per_class):
     assert len(learner.query(n_instances=3)[0]) == 3
 
 
-STRATEGIES = ["negative-prompt", "random", "coreset", "badge", "typiclust", "probcover", "cec", "class-balanced-entropy",
-              "alfa-mix", "dropquery", "core-gcn", "auto"]  # fmt: skip
+STRATEGIES = ["negative-prompt", "random", "coreset", "badge", "typiclust", "probcover", "cec",
+              "class-balanced-entropy", "alfa-mix", "dropquery", "core-gcn", "auto"]  # fmt: skip
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -302,7 +301,8 @@ def test_two_annotators_and_what_counts(make, pool):
         assert learner.annotator_agreement["n_both"].tolist() == [2, 1, 1]
     assert last.labels_.tolist() == [y[0], (y[1] + 1) % 10, y[2]]
     assert most.labels_.tolist() == y[:3].tolist()
-    assert last.log_[-1]["changes"][0] == {"what": "relabel", "rows": [1], "labels": [(y[1] + 1) % 10], "annotator": "bob"}
+    change = {"what": "relabel", "rows": [1], "labels": [(y[1] + 1) % 10], "annotator": "bob"}
+    assert last.log_[-1]["changes"] == [change]
     most.relabel([1], [(y[1] + 2) % 10])  # nobody in particular: a decision
     assert most.labels_[1] == (y[1] + 2) % 10 and not len(most.disagreements)
     with pytest.raises(TypeError, match="annotator=''"):
@@ -521,7 +521,8 @@ def act(learner, plain, what, number, embeddings, y):
     if not chosen or (what == "drop" and len(plain.dropped) + len(chosen) == plain.n):
         return
     if what in ("teach", "relabel"):
-        labels = [int(y[row]) for row in chosen] if what == "teach" else generator.integers(0, 10, len(chosen)).tolist()
+        right = [int(y[row]) for row in chosen]
+        labels = right if what == "teach" else generator.integers(0, 10, len(chosen)).tolist()
         getattr(learner, what)(rows=chosen, y=labels)
         getattr(plain, what)(chosen, labels)
     else:

@@ -1,4 +1,4 @@
-"""Images are known by their bytes: folders that were touched, moved, renamed, thinned out, and state files on the way."""
+"""Images are known by their bytes: folders that were touched, moved, renamed or thinned out."""
 
 import os
 import shutil
@@ -124,8 +124,9 @@ def test_a_file_that_goes_while_the_loop_runs(make, paths, digits):
     learner = make(paths)
     learner.teach(rows=[2, 5, 7], y=digits.target[[2, 5, 7]])
     os.remove(paths[4])
+    gone = r"files are gone, rows \[4\] \('.*04.png'\); drop\(rows\) goes on"
     for action in (learner.query, lambda: learner.teach(rows=[9], y=[9]), lambda: learner.skip([9])):
-        with pytest.raises(FileNotFoundError, match=r"files are gone, rows \[4\] \('.*04.png'\); drop\(rows\) goes on"):
+        with pytest.raises(FileNotFoundError, match=gone):
             action()
     learner.drop([4])
     learner.teach(rows=[9], y=[9])
