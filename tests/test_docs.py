@@ -96,7 +96,8 @@ def check_images(names, printed):
 
 
 def check_loop(names, printed):
-    assert repr(names["learner"]).startswith("DualPromptLearner(round 2, 40 of 1797")
+    assert repr(names["learner"]).startswith("DualPromptLearner(round 4, 44 of 1797")
+    assert "kappa" in printed and "bob" in printed
     assert len(names["labelled"]) == names["settings"]["budget"] == 40
 
 

@@ -168,6 +168,10 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
 
         Raises
         ------
+        FileNotFoundError
+            If files of the pool do not exist; names the rows.
+        RuntimeError
+            If another process works with the state file; says which one.
         TypeError, ValueError
             If an argument does not fit.
         """
