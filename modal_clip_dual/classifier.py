@@ -13,7 +13,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _num_samples
 
 from .base import CLIPClassifier
-from .clip.inputs import BATCH_SIZE, check_template, disk_cache, join
+from .clip.inputs import BATCH_SIZE, check_template, digest_cache, disk_cache, join
 from .data.images import kind_of
 from .data.stores import EMBEDDING_BYTES, MemoryStore
 from .nn.fitted import VISUAL_SETTINGS, FittedPrompts
@@ -593,6 +593,7 @@ class DualPromptClassifier(CLIPClassifier):
             backbone.preprocessing,
             augment=augment,
             store=store,
+            digests=digest_cache(self.cache),
             n_jobs=self.n_jobs,
             pin=is_cuda(backbone),
         )

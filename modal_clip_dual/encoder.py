@@ -68,7 +68,7 @@ class CLIPImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
     Notes
     -----
     The disk cache knows a model by a digest of its weights, its architecture, precision and
-    preprocessing, and an image by its pixels, or a file by path, size and time of change.
+    preprocessing, and an image by its pixels, or a file by its bytes, wherever it lies.
     Several processes may share it; one that is killed leaves it whole.
 
     Examples

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from ..data.reading import ImageSource, run_tasks, uses_engine
 from ..data.stores import MemoryStore, StackedStores
-from .inputs import disk_cache
+from .inputs import digest_cache, disk_cache
 
 if TYPE_CHECKING:
     import torch
@@ -65,7 +65,9 @@ def encode(
     stores: list[Any] = [backbone.embedding_cache] if cache else []
     if cache not in (None, "memory"):
         stores.append(disk_cache(cache, "embeddings", backbone.image_fingerprint, np.float32))
-    source = ImageSource(array, backbone.preprocessing, n_jobs=n_jobs, pin=is_cuda(backbone))
+    source = ImageSource(
+        array, backbone.preprocessing, digests=digest_cache(cache), n_jobs=n_jobs, pin=is_cuda(backbone)
+    )
     if uses_engine():
         recipe = (backbone.model_name, backbone.pretrained, device, backbone.precision)
 

@@ -125,6 +125,11 @@ def disk_cache(cache: str | os.PathLike[str] | None, kind: str, fingerprint: str
     return DiskCache(default_cache_folder() if cache == "disk" else cache, kind, fingerprint, dtype)
 
 
+def digest_cache(cache: str | os.PathLike[str] | None) -> DiskCache | None:
+    """Where checksums of files are kept on disk, for `data.files.digests_of`; None where nothing is."""
+    return disk_cache(cache, "digests", "1", np.uint8)
+
+
 def check_template(template: str | Sequence[str]) -> list[str]:
     """Return the templates as a list; each must take a class name.
 

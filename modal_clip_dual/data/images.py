@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..utils.arrays import Rows
+from .files import digests_of, look_at
 
 # What files may be.  Among Pillow's other formats is EPS, for which it starts Ghostscript.
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
@@ -138,7 +139,7 @@ def check_files(paths: np.ndarray, name: str = "X") -> None:
     FileNotFoundError
         Naming the first missing file, its row, and how many are missing.
     """
-    missing = [row for row, path in enumerate(paths) if not os.path.isfile(path)]
+    missing = [row for row, look in enumerate(look_at(paths)) if look is None]
     if missing:
         row = missing[0]
         more = f" ({len(missing)} of {len(paths)} are missing)" if len(missing) > 1 else ""
@@ -212,10 +213,8 @@ def _eight_bit(image: Image.Image) -> Image.Image:
 
 
 def image_key(array: np.ndarray, row: int) -> bytes:
-    """Identity of an image: its pixels, or the file's path, size and time of change."""
+    """Identity of an image: its pixels, or the bytes of the file, wherever it lies."""
     if kind_of(array) == "images":
         pixels = np.ascontiguousarray(array[row])
         return blake2b(pixels.data, digest_size=16, salt=repr(pixels.shape).encode()[:16]).digest()
-    stat = os.stat(array[row])
-    identity = f"{os.path.abspath(array[row])}\0{stat.st_size}\0{stat.st_mtime_ns}"
-    return blake2b(identity.encode("utf-8", "surrogateescape"), digest_size=16).digest()
+    return digests_of(array[row : row + 1])[0]

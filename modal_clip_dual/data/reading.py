@@ -15,6 +15,7 @@ from joblib.parallel import BACKENDS, get_active_backend
 from PIL import Image
 
 from .augmentation import RandomResizedCropFlip, augmented
+from .files import digests_of
 from .images import image_key, kind_of, read_image
 from .stores import MemoryStore
 
@@ -72,6 +73,8 @@ class ImageSource:
         Random change of training images; see `augmentation.augmented`.
     store : MemoryStore, DiskCache, StackedStores or None, default=None
         Keeps pixels by key, so that a later pass reads no file.
+    digests : DiskCache or None, default=None
+        Keeps checksums of files, by which their images are known.
     n_jobs : "auto", int or None, default="auto"
         See `resolve_n_jobs`.
     pin : bool, default=False
@@ -86,6 +89,7 @@ class ImageSource:
         batch_size: int = 256,
         augment: Callable[..., Any] | None = None,
         store: MemoryStore | DiskCache | StackedStores | None = None,
+        digests: DiskCache | None = None,
         n_jobs: int | str | None = "auto",
         pin: bool = False,
     ):
@@ -94,6 +98,7 @@ class ImageSource:
         self.batch_size = batch_size
         self.augment = augment
         self.store = store
+        self.digests = digests
         self.n_jobs = n_jobs
         self.pin = pin
         self.numbers = np.arange(len(array))  # what messages call the rows
@@ -191,18 +196,19 @@ class ImageSource:
         """Keys of all rows in a form, (n,) of bytes; each file is looked at once."""
         if form.fingerprint not in self._keys:
             salt = blake2b(form.fingerprint.encode(), digest_size=16).digest()
-
-            def key(row: int) -> bytes:
-                return blake2b(image_key(self.array, row), digest_size=16, key=salt).digest()
-
-            # Hashing pixels and asking for a file's state both let other threads run.
-            with ThreadPoolExecutor(min(cpu_count(), MOST_WORKERS)) as threads:
-                chunks = np.array_split(np.arange(len(self.array)), -(-len(self.array) // 256))
-                parts = threads.map(lambda rows: [key(row) for row in rows], chunks)
-                keys = np.empty(len(self.array), dtype=object)
-                keys[:] = [key for part in parts for key in part]
+            keys = np.empty(len(self.array), dtype=object)
+            keys[:] = [blake2b(key, digest_size=16, key=salt).digest() for key in self._identities()]
             self._keys[form.fingerprint] = keys
         return self._keys[form.fingerprint]
+
+    def _identities(self) -> list[bytes]:
+        """What every image is known by, whatever its form."""
+        if kind_of(self.array) == "paths":
+            return digests_of(self.array, self.digests)
+        with ThreadPoolExecutor(min(cpu_count(), MOST_WORKERS)) as threads:  # hashing lets others run
+            chunks = np.array_split(np.arange(len(self.array)), -(-len(self.array) // 256))
+            parts = threads.map(lambda rows: [image_key(self.array, row) for row in rows], chunks)
+            return [key for part in parts for key in part]
 
     def _n_to_read(self, batches: Sequence[np.ndarray], form: Form) -> int:
         rows = np.unique(np.concatenate(list(batches))) if len(batches) else np.empty(0, dtype=np.intp)

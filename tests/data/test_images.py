@@ -283,8 +283,7 @@ def test_key_is_the_identity_of_an_image(tmp_path, monkeypatch):
     for same in ("a.png", os.path.join("..", tmp_path.name, "a.png")):
         assert image_key(as_array([same]), 0) == key
     (tmp_path / "b.png").write_bytes(b"1")
-    os.utime(tmp_path / "b.png", ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns))
-    assert image_key(as_array(["b.png"]), 0) != key
+    assert image_key(as_array(["b.png"]), 0) == key  # the same bytes, wherever they lie
     path.write_bytes(b"12")
     assert image_key(paths, 0) != key
 
