@@ -490,6 +490,7 @@ class DualPromptClassifier(CLIPClassifier):
             inputs = self._encode(array, backbone)
         else:
             inputs = self._source(array, backbone)
+            inputs.check(seed=0)  # all that cannot be read is told before anything is trained
             if callable(self.augment):  # shows before training whether it can be used
                 next(inputs.read([np.arange(1)], seed=0))
         if continued:

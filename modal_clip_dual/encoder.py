@@ -153,8 +153,10 @@ class CLIPImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         Raises
         ------
         ValueError
-            If X is none of the three forms, or a file cannot be read as an image; what was
-            encoded until then is kept in the cache.
+            If X is none of the three forms.
+        modal_clip_dual.data.UnreadableImagesError
+            If files cannot be read as images, a ValueError that names all of them; what was
+            encoded until then is kept in the cache.  See `modal_clip_dual.data.drop_unreadable`.
         FileNotFoundError
             If X names a file that does not exist.
         """

@@ -44,7 +44,7 @@ def check_input(X: Any, estimator: Any, name: str = "X") -> np.ndarray:
     """
     array: np.ndarray = as_array(X, name)
     if kind_of(array) == "paths":
-        check_files(array, name)
+        array = check_files(array, name)
     if kind_of(array) == "embeddings":
         check = partial(check_array, dtype=np.float32, estimator=estimator, input_name=name)
         # Too large for float32: check_array refuses it, without NumPy's warnings before.
@@ -83,7 +83,7 @@ def join(X: np.ndarray, X_pseudo: np.ndarray) -> np.ndarray:
     ValueError
         If they are not of the same form.
     """
-    if X.shape[1:] != X_pseudo.shape[1:]:
+    if X.shape[1:] != X_pseudo.shape[1:] or kind_of(X) != kind_of(X_pseudo):
         raise ValueError(
             f"X_pseudo holds {kind_of(X_pseudo)} of shape {X_pseudo.shape}, X {kind_of(X)} of shape "
             f"{X.shape}; expected the same form, as from one pool"
