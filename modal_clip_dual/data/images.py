@@ -199,7 +199,7 @@ def _column_of_objects(X: Any, name: str) -> np.ndarray | None:
     if isinstance(X, (list, tuple)):
         if not X or not isinstance(X[0], (str, os.PathLike, Image.Image)):
             return None
-        column = np.empty(len(X), dtype=object)
+        column: np.ndarray = np.empty(len(X), dtype=object)
         column[:] = X
     else:
         column = np.asarray(X)
@@ -209,10 +209,12 @@ def _column_of_objects(X: Any, name: str) -> np.ndarray | None:
         column = column[:, 0]
     if column.ndim != 1:
         return None
-    for types, what, convert in (((str, os.PathLike), "file path", _texts), (Image.Image, "PIL image", _pictures)):
+    kinds: Any = (((str, os.PathLike), "file path", _texts), (Image.Image, "PIL image", _pictures))
+    for types, what, convert in kinds:
         fits = [isinstance(entry, types) for entry in column]
         if all(fits) and len(column):
-            return convert(column, name)
+            converted: np.ndarray = convert(column, name)
+            return converted
         if any(fits) and isinstance(column[0], types):
             row = fits.index(False)
             raise TypeError(
@@ -270,7 +272,7 @@ def _check_images(array: np.ndarray, name: str) -> None:
 
 def _warn_if_dark(array: np.ndarray, name: str) -> None:
     """Warn of numbers that fill so little of 0 to 255 that every image is black."""
-    if array[:16].max(initial=0) >= DARK or len(array) > 16 and array.max(initial=0) >= DARK:
+    if array[:16].max(initial=0) >= DARK or (len(array) > 16 and array.max(initial=0) >= DARK):
         return
     high = int(array.max(initial=0))
     if high:
@@ -409,7 +411,7 @@ def reads_heif() -> bool:
 
 def _is_deep(image: Image.Image) -> bool:
     """Whether a file has 16 bits per channel of color, of which Pillow will take the high 8."""
-    return any(";16" in str(tile[3]) for tile in image.tile)
+    return any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
 
 
 def _as_rgb(image: Image.Image, deep: bool = False) -> Image.Image:
@@ -418,7 +420,7 @@ def _as_rgb(image: Image.Image, deep: bool = False) -> Image.Image:
     converted, highest = _eight_bit(image)
     converted = converted.convert("RGB")
     if highest is None and deep:
-        highest = 256 * max(int(high) for _, high in converted.getextrema())
+        highest = 256 * int(np.max(converted.getextrema()))
     converted.info[HIGHEST] = highest  # for the warning of `reading.warn_of_range`
     return converted
 

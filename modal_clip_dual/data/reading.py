@@ -334,8 +334,8 @@ def warn_of_range(highest: Sequence[int]) -> None:
         bits = max(8, int(high).bit_length())
         warnings.warn(
             f"{len(highest)} files have 16 bits per channel, but no number in them is above {high}: they look "
-            f"like {bits}-bit data and are read as if 65535 were white, so they are dark (at most "
-            f"{high // 257} of 255). Stretch them to uint8, image by image: (values / {2**bits - 1} * 255).astype('uint8')",
+            f"like {bits}-bit data and are read as if 65535 were white, so they are dark (at most {high // 257} of "
+            f"255). Stretch them to uint8, image by image: (values / {2**bits - 1} * 255).astype('uint8')",
             UserWarning,
             stacklevel=4,
         )

@@ -30,7 +30,7 @@ def files(digits, tmp_path):
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_all_unreadable_files_are_in_one_error(files, batch_size, n_jobs, monkeypatch):
     monkeypatch.setattr(reading, "CHUNK", 2)
-    with pytest.raises(UnreadableImagesError, match=r"3 of 12 files cannot be .*X\[1\]: .*X\[6\]: .*X\[11\]: ") as caught:
+    with pytest.raises(UnreadableImagesError, match=r"3 of 12 files .*X\[1\]: .*X\[6\]: .*X\[11\]: ") as caught:
         CLIPImageEncoder(**DEMO, batch_size=batch_size, n_jobs=n_jobs).transform(files)
     assert caught.value.rows.tolist() == BROKEN
     assert all("1.png" in reason or "6.png" in reason for reason in caught.value.reasons)
