@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..data.images import as_array
-from ..utils.labels import are_names, check_labels, encode_labels, resolve_labels
+from ..utils.labels import are_names, check_labels, encode_labels, resolve_classes
 
 
 def rows_of(X: Any, rows: Any, pool: np.ndarray, asked: np.ndarray | None, labeled: np.ndarray) -> np.ndarray:
@@ -58,7 +58,7 @@ def check_new_labels(y: np.ndarray, before: np.ndarray, class_names: Any) -> Non
             "expected one kind"
         )
     labels = np.concatenate([before, y]) if len(before) else y
-    classes, _, _ = resolve_labels(class_names, labels)
+    classes, _ = resolve_classes(class_names, labels)  # the message of a wrong one has its row in y
     encode_labels(y, classes)
 
 

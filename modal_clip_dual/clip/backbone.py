@@ -64,7 +64,7 @@ class Backbone:
         # Held while a forward of the model is instrumented (see nn.text_encoder).
         self.lock = threading.RLock()
         self.embedding_cache = MemoryStore(EMBEDDING_BYTES)
-        self.text_cache: dict[tuple[tuple[str, ...], tuple[str, ...]], torch.Tensor] = {}
+        self.text_cache: dict[tuple[tuple[str, ...], tuple[tuple[str, ...], ...]], torch.Tensor] = {}
 
     @property
     def text_tower(self) -> Any:

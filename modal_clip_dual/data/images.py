@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ..utils.arrays import Rows
+from ..utils.arrays import Rows, as_sequence
 
 # What files may be.  Among Pillow's other formats is EPS, for which it starts Ghostscript.
 # HEIF is what the package pillow-heif adds to Pillow.
@@ -110,6 +110,8 @@ def as_array(X: Any, name: str = "X") -> Any:
         return X
     if hasattr(X, "toarray"):
         raise TypeError(f"{name} is a sparse matrix, which is not supported; {EXPECTED}")
+    if isinstance(X, Image.Image):
+        raise TypeError(f"{name} is one PIL image; {EXPECTED}. A single image goes in as a list of one")
     X = as_sequence(X, name, EXPECTED)
     if type(X).__module__.partition(".")[0] == "torch":
         X = X.detach().cpu()
@@ -152,39 +154,6 @@ def as_array(X: Any, name: str = "X") -> Any:
             f"required; {EXPECTED}"
         )
     return array
-
-
-def as_sequence(X: Any, name: str, expected: str) -> Any:
-    """Refuse what NumPy would ask for items without end: data sets, loaders, iterators.
-
-    Sequences of other kinds than lists and tuples, such as columns of Hugging Face's data sets, come
-    back as lists.
-
-    Raises
-    ------
-    TypeError
-        If X is one of these; no item was asked for.
-    """
-    if isinstance(X, Image.Image):
-        raise TypeError(f"{name} is one PIL image; {expected}. A single image goes in as a list of one")
-    if isinstance(X, (list, tuple, np.ndarray, str, bytes)) or any(hasattr(X, attribute) for attribute in _ARRAYS):
-        return X
-    if isinstance(X, Sequence):
-        return [X[row] for row in range(len(X))]
-    if not hasattr(X, "__getitem__") or isinstance(X, dict):
-        if hasattr(X, "__iter__") and not isinstance(X, (dict, set, frozenset)):
-            raise TypeError(f"{name} is a {type(X).__name__}, which is read item by item; {expected}")
-        return X  # a number, say: NumPy makes a single thing of it
-    kind = type(X).__name__
-    torch_set = any(base.__module__.startswith("torch.utils.data") for base in type(X).__mro__)
-    what = f"a torch Dataset ({kind})" if torch_set else f"a {kind}, which can only be asked for items"
-    raise TypeError(
-        f"{name} is {what}; {expected}. The paths or images that it reads go in themselves, for example "
-        f"[{name}[k][0] for k in range(len({name}))] if its items are pairs of PIL images and labels"
-    )
-
-
-_ARRAYS = ("__array__", "__array_interface__", "__cuda_array_interface__", "__dlpack__", "__dataframe__")
 
 
 def kind_of(array: np.ndarray) -> str:

@@ -25,6 +25,7 @@ from ._pool import spread_rows
 
 if TYPE_CHECKING:
     from ..clip.backbone import Backbone
+    from ..clip.inputs import Template
 
 COUNT = [Interval(Integral, 1, None, closed="left")]
 SCALE = 100.0  # of the logits of OpenAI's models, and of most that came after
@@ -70,7 +71,7 @@ class DualLinearClassifier(CLIPClassifier):
         not seen them.
     n_neighbors : int, default=5
         Nearest samples of the pool that P(correct) asks; 0 asks and keeps none.
-    template : str or list of str, default="a photo of a {}."
+    template : str, callable, list of these, or dict of {str: list of str}, default="a photo of a {}."
         Hand-written prompt; with several, their embeddings are averaged.
     encode_batch_size : int, default=256
         Images per forward pass of the image tower.
@@ -156,7 +157,7 @@ class DualLinearClassifier(CLIPClassifier):
         max_pool: int | None = None,
         n_folds: int = 5,
         n_neighbors: int = 5,
-        template: str | Sequence[str] = "a photo of a {}.",
+        template: Template = "a photo of a {}.",
         encode_batch_size: int = 256,
         n_jobs: int | str | None = "auto",
         cache: str | os.PathLike[str] | None = "memory",

@@ -6,12 +6,15 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.utils._param_validation import Interval
 
 from ..base import CLIPClassifier
+
+if TYPE_CHECKING:
+    from ..clip.inputs import Template
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class TipAdapterClassifier(CLIPClassifier):
         Weight of the votes beside the text; 0 is zero-shot CLIP.
     beta : float, default=5.5
         Sharpness of the votes: the larger, the more the nearest samples count.
-    template : str or list of str, default="a photo of a {}."
+    template : str, callable, list of these, or dict of {str: list of str}, default="a photo of a {}."
         Hand-written prompt; with several, their embeddings are averaged.
     encode_batch_size : int, default=256
         Images per forward pass of the image tower.
@@ -103,7 +106,7 @@ class TipAdapterClassifier(CLIPClassifier):
         pretrained: str | None = "openai",
         alpha: float = 1.0,
         beta: float = 5.5,
-        template: str | Sequence[str] = "a photo of a {}.",
+        template: Template = "a photo of a {}.",
         encode_batch_size: int = 256,
         n_jobs: int | str | None = "auto",
         cache: str | os.PathLike[str] | None = "memory",

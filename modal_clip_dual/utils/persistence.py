@@ -187,6 +187,8 @@ def _plain_value(name: str, value: Any) -> Any:
         return value.tolist()
     if isinstance(value, os.PathLike):
         return os.fspath(value)
+    if name == "class_names" and not isinstance(value, (list, Mapping, type(None))):
+        return list(value)  # a Series, an index
     if isinstance(value, dict) and name != "class_names":
         return {key: entry.item() if isinstance(entry, np.generic) else entry for key, entry in value.items()}
     if name == "class_names" and isinstance(value, Mapping):
