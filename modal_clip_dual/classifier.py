@@ -76,7 +76,7 @@ class DualPromptClassifier(CLIPClassifier):
     model_name : str, default="ViT-B-16"
         open_clip's name of the model; ``"local-dir:FOLDER"`` and ``"hf-hub:ORG/REPO"``
         too.  ``"demo"`` is the small CLIP that ships with this package.
-    pretrained : str or None, default="openai"
+    pretrained : str, path-like or None, default="openai"
         open_clip's tag of the weights, or a checkpoint file; ``"bundled"`` for the demo
         model.
     n_context : int, default=16
@@ -248,7 +248,7 @@ class DualPromptClassifier(CLIPClassifier):
         class_names: Sequence[str] | np.ndarray | Mapping[Any, str] | None = None,
         *,
         model_name: str = "ViT-B-16",
-        pretrained: str | None = "openai",
+        pretrained: str | os.PathLike[str] | None = "openai",
         n_context: int = 16,
         negative_weight: float = 1.0,
         complement: str = "uniform",

@@ -32,7 +32,7 @@ class CLIPImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
     ----------
     model_name : str, default="ViT-B-16"
         open_clip's name of the model; see `DualPromptClassifier`.
-    pretrained : str or None, default="openai"
+    pretrained : str, path-like or None, default="openai"
         open_clip's tag of the weights, or a checkpoint file; ``"bundled"`` for the model
         ``"demo"``.
     batch_size : int, default=256
@@ -91,7 +91,7 @@ class CLIPImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
     def __init__(
         self,
         model_name: str = "ViT-B-16",
-        pretrained: str | None = "openai",
+        pretrained: str | os.PathLike[str] | None = "openai",
         *,
         batch_size: int = 256,
         n_jobs: int | str | None = "auto",

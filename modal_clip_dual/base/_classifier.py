@@ -62,7 +62,7 @@ class CLIPClassifier(Predicting, Saving):
         See `DualPromptClassifier`, as for all other parameters.
     model_name : str, default="ViT-B-16"
         open_clip's name of the model.
-    pretrained : str or None, default="openai"
+    pretrained : str, path-like or None, default="openai"
         open_clip's tag of the weights, or a checkpoint file.
     template : str, callable, list of these, or dict of {str: list of str}, default="a photo of a {}."
         Hand-written prompt; with several, their embeddings are averaged.  See `DualPromptClassifier`.
@@ -141,7 +141,7 @@ class CLIPClassifier(Predicting, Saving):
         class_names: Sequence[str] | np.ndarray | Mapping[Any, str] | None = None,
         *,
         model_name: str = "ViT-B-16",
-        pretrained: str | None = "openai",
+        pretrained: str | os.PathLike[str] | None = "openai",
         template: Template = "a photo of a {}.",
         encode_batch_size: int = 256,
         n_jobs: int | str | None = "auto",
@@ -247,7 +247,7 @@ class CLIPClassifier(Predicting, Saving):
 
     # ---------------------------------------------------------------- input
 
-    def _load_backbone(self, model_name: str, pretrained: str | None) -> Backbone:
+    def _load_backbone(self, model_name: str, pretrained: str | os.PathLike[str] | None) -> Backbone:
         from ..clip.backbone import load_backbone
 
         return load_backbone(model_name, pretrained, self.device, self.precision)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # Constraints of the parameters that say which model reads images, and how.
 READING_CONSTRAINTS: dict[str, Any] = {
     "model_name": [str],
-    "pretrained": [str, None],
+    "pretrained": [str, os.PathLike, None],
     "n_jobs": [Integral, StrOptions({"auto"}), None],
     "cache": [str, os.PathLike, None],
     "device": [str],

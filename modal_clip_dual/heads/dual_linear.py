@@ -49,7 +49,7 @@ class DualLinearClassifier(CLIPClassifier):
         What the classes are called in a prompt; see `DualPromptClassifier`.
     model_name : str, default="ViT-B-16"
         open_clip's name of the model.
-    pretrained : str or None, default="openai"
+    pretrained : str, path-like or None, default="openai"
         open_clip's tag of the weights, or a checkpoint file.
     text_embeddings : array-like of shape (C, D), False or None, default=None
         Text embeddings by the encoder that X was embedded with, in the order of ``class_names``, for encoders
@@ -149,7 +149,7 @@ class DualLinearClassifier(CLIPClassifier):
         class_names: Sequence[str] | np.ndarray | Mapping[Any, str] | None = None,
         *,
         model_name: str = "ViT-B-16",
-        pretrained: str | None = "openai",
+        pretrained: str | os.PathLike[str] | None = "openai",
         text_embeddings: Any = None,
         logit_scale: float | None = None,
         rank: int = 256,
@@ -357,7 +357,7 @@ class DualLinearClassifier(CLIPClassifier):
             )
         return self._external(width)
 
-    def _load_backbone(self, model_name: str, pretrained: str | None) -> Any:
+    def _load_backbone(self, model_name: str, pretrained: str | os.PathLike[str] | None) -> Any:
         if not model_name:  # of a fit with an encoder outside of open_clip
             return self._external(self._head.coef.shape[1])
         return super()._load_backbone(model_name, pretrained)

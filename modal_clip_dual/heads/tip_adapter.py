@@ -39,7 +39,7 @@ class TipAdapterClassifier(CLIPClassifier):
         What the classes are called in a prompt; see `DualPromptClassifier`.
     model_name : str, default="ViT-B-16"
         open_clip's name of the model.
-    pretrained : str or None, default="openai"
+    pretrained : str, path-like or None, default="openai"
         open_clip's tag of the weights, or a checkpoint file.
     alpha : float, default=1.0
         Weight of the votes beside the text; 0 is zero-shot CLIP.
@@ -103,7 +103,7 @@ class TipAdapterClassifier(CLIPClassifier):
         class_names: Sequence[str] | np.ndarray | Mapping[Any, str] | None = None,
         *,
         model_name: str = "ViT-B-16",
-        pretrained: str | None = "openai",
+        pretrained: str | os.PathLike[str] | None = "openai",
         alpha: float = 1.0,
         beta: float = 5.5,
         template: Template = "a photo of a {}.",
