@@ -216,7 +216,7 @@ class DualPromptLearner(Resuming, Shown, ActiveLearner):
             check_integer("budget", self.budget, least=1)
         self._pool = as_array(self.X_pool, "X_pool")
         if kind_of(self._pool) == "paths":
-            check_files(self._pool, "X_pool")
+            self._pool = check_files(self._pool, "X_pool")
         self._truth = None if self.y_pool is None else check_labels(self.y_pool, "y_pool")
         if self._truth is not None and len(self._truth) != len(self._pool):
             raise ValueError(f"y_pool has {len(self._truth)} labels, X_pool {len(self._pool)} rows")

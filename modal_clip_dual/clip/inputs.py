@@ -43,8 +43,8 @@ def check_input(X: Any, estimator: Any, name: str = "X") -> np.ndarray:
     they are, and turned to float32 wherever a part of them is used.
     """
     array: np.ndarray = as_array(X, name)
-    if kind_of(array) == "paths":
-        array = check_files(array, name)
+    if kind_of(array) == "paths" and getattr(array, "states", None) is None:
+        array = check_files(array, name)  # unless whoever holds them has asked already, as a loop does for its pool
     if kind_of(array) == "embeddings":
         check = partial(check_array, dtype=np.float32, estimator=estimator, input_name=name)
         # Too large for float32: check_array refuses it, without NumPy's warnings before.

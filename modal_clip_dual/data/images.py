@@ -106,7 +106,7 @@ def as_array(X: Any, name: str = "X") -> Any:
     ValueError
         If X is empty, or its shape or type is none of the three kinds.
     """
-    if isinstance(X, Rows):
+    if isinstance(X, (Rows, Files)):
         return X
     if hasattr(X, "toarray"):
         raise TypeError(f"{name} is a sparse matrix, which is not supported; {EXPECTED}")
