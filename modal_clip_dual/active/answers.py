@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..data.images import as_array
-from ..utils.labels import are_names, check_labels, encode_labels, resolve_labels
+from ..utils.labels import check_labels
 from .annotations import Annotations
 from .identity import absolute
 
@@ -82,25 +82,6 @@ def check_annotator(annotator: Any) -> str | None:
     if annotator is not None and not (isinstance(annotator, str) and annotator.strip()):
         raise TypeError(f"annotator={annotator!r}; expected a name, or None")
     return None if annotator is None else str(annotator)
-
-
-def check_new_labels(y: np.ndarray, before: np.ndarray, after: np.ndarray, class_names: Any) -> None:
-    """Refuse labels y that cannot be trained on, alone or together with those that count with them.
-
-    Raises
-    ------
-    ValueError
-        Names what does not fit.
-    """
-    if len(before) and are_names(y) != are_names(before):
-        kinds = ("positions", "names") if are_names(y) else ("names", "positions")
-        old, new = before[:1].tolist()[0], y[:1].tolist()[0]
-        raise ValueError(
-            f"the labels so far are {kinds[0]} such as {old!r}, y holds {kinds[1]} such as {new!r}; "
-            "expected one kind"
-        )
-    classes, _, _ = resolve_labels(class_names, y if class_names is not None else after)
-    encode_labels(y, classes if class_names is not None else np.unique(np.concatenate([after, y])))
 
 
 def oracle_of(oracle: Any, n_pool: int) -> Callable[[np.ndarray, Any], Any]:

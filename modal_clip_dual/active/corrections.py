@@ -10,10 +10,10 @@ import numpy as np
 
 from ..data.images import as_array, kind_of
 from ..utils.arrays import is_mapped
-from ..utils.labels import check_labels
+from ..utils.labels import check_labels, check_new_labels
 from ..utils.rollback import unchanged_on_error
 from .annotations import Annotations
-from .answers import check_annotator, check_new_labels, check_rows
+from .answers import check_annotator, check_rows
 from .class_names import kept, with_class
 from .identity import absolute, keys_of, missing_rows, named_rows
 
