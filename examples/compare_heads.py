@@ -256,9 +256,13 @@ def show(frame, reference):
             if len(pair) > 1:
                 difference = pair[reference] - pair[name]
                 cells[n] = 100 * difference.mean()
-                p_values[n] = ttest_rel(pair[reference], pair[name]).pvalue if difference.std() else 1.0
+                if np.ptp(difference) > 1e-9:  # else there is no spread to compare with
+                    p_values[n] = ttest_rel(pair[reference], pair[name]).pvalue
         corrected = dict(zip(p_values, holm(list(p_values.values())))) if p_values else {}
-        shown = [f"{cells[n]:+.1f} ({corrected[n]:.2g})" if n in cells else "" for n in budgets]
+        shown = [
+            f"{cells[n]:+.1f}" + (f" ({corrected[n]:.2g})" if n in corrected else "") if n in cells else ""
+            for n in budgets
+        ]
         print(f"| {name} | " + " | ".join(shown) + " |")
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from .clip.backbone import Backbone
     from .data.reading import ImageSource
-    from .nn.criteria._base import PromptCriterion
+    from .nn.criteria import PromptCriterion
     from .nn.module import DualPromptModule
 
 # Read without importing torch: which criteria and visual prompts there are.

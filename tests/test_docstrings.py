@@ -12,6 +12,7 @@ MODULES = [
     "modal_clip_dual",
     "modal_clip_dual.strategies",
     "modal_clip_dual.active",
+    "modal_clip_dual.base",
     "modal_clip_dual.data",
     "modal_clip_dual.evaluation",
 ]

@@ -24,7 +24,7 @@ def test_pretraining_script_is_deterministic_and_writes_what_the_package_reads(
 ):
     import torch
 
-    from modal_clip_dual.clip import backbone
+    from modal_clip_dual.clip import backbone, loaders
 
     folders = []
     for k in range(2):
@@ -36,7 +36,7 @@ def test_pretraining_script_is_deterministic_and_writes_what_the_package_reads(
     first, second = (next(f.glob("*.safetensors")).read_bytes() for f in folders)
     assert first == second
 
-    monkeypatch.setattr(backbone, "_DEMO_FOLDER", folders[0])
+    monkeypatch.setattr(loaders, "DEMO_FOLDER", folders[0])
     monkeypatch.setattr(backbone, "_loaded", {})
     loaded = backbone.load_backbone("demo", "bundled", "cpu")
     tokens = loaded.tokenizer(["a photo of a seven."])

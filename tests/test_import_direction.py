@@ -99,3 +99,55 @@ def test_no_circle_between_modules():
 
     for module in sorted(arrows):
         visit(module, [])
+
+
+def private_names_of(path):
+    """(line, name) of every private name of the package that a module takes from another room."""
+    room = parts_of(path)[0]
+    for line, module, names in imports_of(path):
+        if module and module[0] != room:
+            for name in (*module[1:], *names):
+                if name.startswith("_") and not name.startswith("__"):
+                    yield line, name
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__"):
+            owner = node.value
+            own = isinstance(owner, ast.Name) and owner.id in ("self", "cls")
+            super_ = isinstance(owner, ast.Call) and getattr(owner.func, "id", "") == "super"
+            if not own and not super_ and node.attr not in DEFINED[room] | OTHERS:
+                yield node.lineno, node.attr
+
+
+def defined_in_rooms():
+    """Private attributes, functions and classes by the room that defines them."""
+    defined = {}
+    for path in modules():
+        names = defined.setdefault(parts_of(path)[0], set())
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+                names.add(node.name)
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                names.add(node.id)
+            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+                names.add(node.attr)
+    return defined
+
+
+DEFINED = defined_in_rooms()
+# Of other packages, where they have no public way: the blocks of a module, what torch.compile wraps, the names of an
+# estimator's parameters, the type of argparse's commands.
+OTHERS = {"_modules", "_orig_mod", "_get_param_names", "_SubParsersAction"}
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: "/".join(parts_of(path)))
+def test_private_names_stay_in_their_room(path):
+    found = [f"{path.name}:{line}: {name}" for line, name in private_names_of(path)]
+    assert not found
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: "/".join(parts_of(path)))
+def test_files_are_one_room_each(path):
+    """A long file usually has several jobs; the classifier is long since its parameters are explained there."""
+    if parts_of(path) != ("classifier",):
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 500

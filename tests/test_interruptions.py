@@ -21,9 +21,9 @@ from modal_clip_dual import (
     CLIPImageEncoder,
     DualPromptLearner,
     _compat,
-    classifier as classifier_module,
     negative_prompt_sampling,
 )
+from modal_clip_dual.base import _classifier as base_module
 from modal_clip_dual.clip.backbone import Backbone
 from modal_clip_dual.evaluation import results
 from modal_clip_dual.nn import inference
@@ -112,7 +112,7 @@ def test_ctrl_c_between_the_last_assignments(classifier, fresh, labelled, digits
     X, y = labelled
     other = {"fit": (X[:10], y[:10]), "fit_unlabeled": (X[:20],)}[method]
     before = snapshot(fresh, X)
-    monkeypatch.setattr(classifier_module, "validate_data", press_ctrl_c)
+    monkeypatch.setattr(base_module, "validate_data", press_ctrl_c)
     with pytest.raises(KeyboardInterrupt):
         getattr(fresh, method)(*other)
     assert fresh.n_features_in_ == 128

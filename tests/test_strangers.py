@@ -402,7 +402,7 @@ def test_tables_are_escaped():
 def test_csv_is_quoted(tmp_path):
     from modal_clip_dual.evaluation.results import RoundFile
 
-    names = {"data": 'a,"b"\n=1+1', "estimator": "x;y\r", "learner": "'", "strategy": SCRIPT, "seed": 3}
+    names = {"data": 'a,"b"\n=1+1', "estimator": "x;y\r", "loop": "'", "strategy": SCRIPT, "seed": 3}
     (tmp_path / "runs").mkdir()
     file = RoundFile(tmp_path / "runs" / "a.csv")
     for round_ in range(2):

@@ -47,8 +47,8 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
     Parameters
     ----------
     estimator : CLIPClassifier
-        Trained in place, anew in every round: a `DualPromptClassifier`, a head of `modal_clip_dual.heads`, or another
-        classifier with ``fit`` and ``predict``.  It is asked for what it can do: round 0 needs
+        Trained in place, anew in every round: a `DualPromptClassifier`, a head of ``modal_clip_dual.heads``, or
+        another classifier with ``fit`` and ``predict``.  It is asked for what it can do: round 0 needs
         ``fit_unlabeled``, pseudo-labels need ``X_pseudo`` and ``y_pseudo`` in ``fit``, the estimated accuracy
         ``predict_correct_proba``, and a saved state ``fitted_state``.  Where its ``fit`` takes ``X_pool``, it is
         given the whole pool.

@@ -39,7 +39,7 @@ Self = TypeVar("Self", bound="CLIPClassifier")
 class CLIPClassifier(Predicting, Saving):
     """Classify images with a frozen CLIP and something learned on its embeddings.
 
-    This is the base of `DualPromptClassifier` and of the heads in `modal_clip_dual.heads`.  It knows
+    This is the base of `DualPromptClassifier` and of the heads in ``modal_clip_dual.heads``.  It knows
     class names, the three forms of X, the cache, zero-shot classification, predictions from
     logits, saving and loading.  A subclass writes two methods:
 

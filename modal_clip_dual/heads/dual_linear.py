@@ -19,7 +19,8 @@ from ..clip.external import ExternalEncoder
 from ..data.images import kind_of
 from ..utils.arrays import unit_rows
 from ..utils.labels import check_labels, resolve_labels
-from ._dual_linear import POOL, DualLinearFit, fit_dual_linear
+from ._dual_linear import POOL, fit_dual_linear
+from ._fitted import DualLinearFit
 from ._pool import spread_rows
 
 if TYPE_CHECKING:

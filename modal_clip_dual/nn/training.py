@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ..clip.backbone import Backbone
     from ..data.reading import ImageSource
     from ..utils.arrays import Rows
-    from .criteria._base import PromptCriterion
+    from .criteria import PromptCriterion
 
 # Arguments of the net that have an argument of their own in the classifier, or that the
 # method fixes.

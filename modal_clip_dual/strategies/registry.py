@@ -53,7 +53,7 @@ def available_strategies() -> list[str]:
     --------
     >>> from modal_clip_dual.strategies import available_strategies
     >>> available_strategies()[:3]
-    ['alfa-mix', 'badge', 'cec']
+    ['alfa-mix', 'auto', 'badge']
     """
     return [*_known(), *(name for name in _REGISTERED if name not in _known())]
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from modal_clip_dual.evaluation.measurement import PeakMemory, resident_mib
+from modal_clip_dual.evaluation.costs import PeakMemory, resident_mib
 from modal_clip_dual.heads._dual_linear import fit_dual_linear
 from modal_clip_dual.heads._logistic import fit_logistic, objective
 from modal_clip_dual.utils.arrays import unit_rows

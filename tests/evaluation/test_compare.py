@@ -405,7 +405,7 @@ def test_names_of_any_kind(data, tmp_path):
         ({"estimators": []}, ValueError, "estimators is empty"),
         ({"estimators": "clf"}, TypeError, "'str' is a str; expected a classifier"),
         ({"estimators": [GaussianNB(), GaussianNB()]}, ValueError, "several of one class"),
-        ({"estimators": GaussianNB(), "loop": "full"}, TypeError, "expects a DualPromptClassifier"),
+        ({"estimators": GaussianNB(), "loop": "full"}, TypeError, "expects a classifier with fit_unlabeled"),
         ({"strategies": ["best"]}, ValueError, "strategies='best'; expected one of"),
         ({"strategies": []}, ValueError, "strategies=.*at least one"),
         ({"strategies": {}}, ValueError, "strategies is empty"),

@@ -96,3 +96,21 @@ def test_classifier_stays_nearer_to_the_text(classifier, embeddings, digits):
 def test_outputs_that_are_missing_are_named():
     with pytest.raises(ValueError, match="lack some of.*frozen_text"):
         PromptSRCLoss()(outputs()._replace(frozen_text=None), TARGET)
+
+
+def test_a_criterion_of_ones_own(classifier, embeddings, digits):
+    from modal_clip_dual.nn import criteria
+
+    class Plain(criteria.PromptCriterion):
+        def __init__(self, negative_weight, complement, seed, factor=1.0):
+            super().__init__()
+            self.factor = factor
+
+        def forward(self, outputs, target):
+            return self.factor * torch.nn.functional.cross_entropy(outputs.positive, target)
+
+    X, y = embeddings[:40], digits.target[:40]
+    ours = classifier(criterion=Plain).fit(X, y).predict_proba(X)
+    np.testing.assert_allclose(ours, classifier(negative_weight=0).fit(X, y).predict_proba(X), atol=1e-3)
+    with pytest.raises(AttributeError, match="no attribute 'Other'"):
+        criteria.Other  # the access is the test
