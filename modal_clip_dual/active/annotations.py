@@ -82,14 +82,6 @@ class Annotations:
         """Leave rows out whose image is gone or broken; their labels are kept, and do not count."""
         return replace(self, dropped={**self.dropped, **dict.fromkeys(rows, Note(annotator, time))})
 
-    def renamed(self, labels: Mapping[Any, Any]) -> Annotations:
-        """The same answers under other labels."""
-        answers = {
-            row: tuple(answer._replace(label=labels.get(answer.label, answer.label)) for answer in several)
-            for row, several in self.answers.items()
-        }
-        return replace(self, answers=answers)
-
     # ---------------------------------------------------------------- what counts
 
     def labeled(self, disagreement: str, without: Iterable[int] = ()) -> tuple[np.ndarray, np.ndarray]:

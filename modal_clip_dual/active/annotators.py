@@ -13,6 +13,7 @@ from .annotations import Annotations, decided
 if TYPE_CHECKING:
     import pandas as pd
 
+COLUMNS = ["row", "what", "label", "annotator", "time", "counts"]
 NOBODY = "(not named)"  # what tables call an annotator without a name
 
 
@@ -30,11 +31,11 @@ def table_of_answers(annotations: Annotations, disagreement: str) -> pd.DataFram
         label = decided(answers, disagreement)
         for answer in answers:
             counts = answer.label == label and row not in annotations.dropped
-            lines.append({"row": row, "what": "label", **answer._asdict(), "counts": counts})
+            lines.append(dict(zip(COLUMNS, (row, "label", *answer, counts))))
     for what, notes in (("skip", annotations.skipped), ("drop", annotations.dropped)):
         for row, note in notes.items():
-            lines.append({"row": row, "what": what, "label": None, **note._asdict(), "counts": True})
-    table = pd.DataFrame(lines, columns=["row", "what", "label", "annotator", "time", "counts"])
+            lines.append(dict(zip(COLUMNS, (row, what, None, *note, True))))
+    table = pd.DataFrame(lines, columns=COLUMNS)
     table["time"] = pd.to_datetime(table["time"], unit="s", utc=True)
     return table
 
