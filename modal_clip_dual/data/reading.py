@@ -213,7 +213,13 @@ class ImageSource:
         if kind_of(self.array) == "images":
             return error
         found = self.unreadable(np.concatenate([rows for window in windows for rows in window]))
-        return UnreadableImagesError.of(found, len(self)) if found else error
+        if not found:
+            return error
+        # Files of the same bytes are read once, but each of them is named.
+        identities = np.array(self._identities(), dtype=object)
+        broken = set(identities[np.isin(self.numbers, list(found))])
+        found |= self.unreadable(np.flatnonzero([identity in broken for identity in identities]))
+        return UnreadableImagesError.of(dict(sorted(found.items())), len(self))
 
     def _finish(
         self,

@@ -165,6 +165,7 @@ def test_two_folders_for_one_part_are_refused(tmp_path):
 @pytest.mark.parametrize("registered", [True, False])
 def test_heic_is_read_where_pillow_heif_is_installed(tmp_path, monkeypatch, registered):
     """A stand-in for pillow-heif registers itself as the true one does."""
+    Image.init()  # before: it fills the tables once per process
     monkeypatch.setattr(Image, "OPEN", dict(Image.OPEN))
     monkeypatch.setattr(Image, "ID", list(Image.ID))
 
