@@ -22,7 +22,7 @@ from ..utils.persistence import check_target
 from ..utils.rollback import unchanged_on_error
 from ..utils.validation import check_integer, check_n_instances, check_option
 from ._shown import Shown
-from .abilities import check_abilities
+from .abilities import check_abilities, check_transductive
 from .annotations import DISAGREEMENTS, Annotations
 from .answers import check_annotator, oracle_of, refuse_repeated, rows_of
 from .class_names import check_same_meanings, kept, new_names
@@ -30,6 +30,7 @@ from .corrections import Correcting
 from .identity import absolute, missing_rows, named_rows
 from .pool import Pooled, part_of
 from .protocols import FIRST_QUERIES, Protocol, protocol_of
+from .pseudo_labels import PSEUDO_LABELS
 from .saving import Resuming, name_of
 from .training import Training
 
@@ -56,8 +57,11 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
         Embeddings, images or paths.
     query_strategy : callable, default=negative_prompt_sampling
         A modAL query strategy.
-    n_per_class : int, default=16
-        Pseudo-labels per class (K and k of the paper); 0 for none: "selection only".
+    n_per_class : int or None, default=16
+        Pseudo-labels per class (K and k of the paper); 0 for none: "selection only"; None for all of the pool.
+    pseudo_labels : {"own", "transductive"}, default="own"
+        Who gives the pseudo-labels: the model that made the query, as in [1]_, or a `DualLinearClassifier` on the
+        same frozen CLIP, whose mixtures are fitted to the pool.
     first_query : {"strategy", "random"}, default="strategy"
         How the first samples are chosen; methods that need labels to start take them at random.
     stopping : sequence of callable, default=()
@@ -123,7 +127,8 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
         X_pool: Any,
         *,
         query_strategy: Callable[..., Any] = negative_prompt_sampling,
-        n_per_class: int = 16,
+        n_per_class: int | None = 16,
+        pseudo_labels: str = "own",
         first_query: str = "strategy",
         stopping: Sequence[Callable[[list[dict[str, Any]]], str | None]] = (),
         budget: int | None = None,
@@ -137,6 +142,7 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
         self.X_pool = X_pool
         self.query_strategy = query_strategy
         self.n_per_class = n_per_class
+        self.pseudo_labels = pseudo_labels
         self.first_query = first_query
         self.stopping = stopping
         self.budget = budget
@@ -202,7 +208,11 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
         check_abilities(self.estimator, self.path)
         if not callable(self.query_strategy):
             raise TypeError(f"query_strategy={self.query_strategy!r} cannot be called")
-        check_integer("n_per_class", self.n_per_class, least=0)
+        if self.n_per_class is not None:
+            check_integer("n_per_class", self.n_per_class, least=0)
+        check_option("pseudo_labels", self.pseudo_labels, PSEUDO_LABELS)
+        if self.pseudo_labels == "transductive":
+            check_transductive(self.estimator)
         check_option("first_query", self.first_query, FIRST_QUERIES)
         check_option("disagreement", self.disagreement, DISAGREEMENTS)
         check_integer("random_state", self.random_state, least=0)

@@ -29,7 +29,7 @@ from .identity import (
 from .locking import check_unchanged, claim, mark_of
 from .protocols import FIRST_QUERIES
 
-PLAIN_SETTINGS = ("n_per_class", "first_query", "budget", "disagreement", "random_state")
+PLAIN_SETTINGS = ("n_per_class", "first_query", "budget", "disagreement", "random_state", "pseudo_labels")
 _one_at_a_time = threading.Lock()  # of the threads of this process
 
 
@@ -188,7 +188,8 @@ def write_learner(learner: Any, path: str) -> None:
         "estimator": estimator.saved_params(without=("random_state",)),
         "fit": fit,
         "query_strategy": name_of(learner.query_strategy),
-        "n_per_class": int(learner.n_per_class),
+        "n_per_class": None if learner.n_per_class is None else int(learner.n_per_class),
+        "pseudo_labels": learner.pseudo_labels,
         "first_query": learner.first_query,
         "budget": None if learner.budget is None else int(learner.budget),
         "disagreement": learner.disagreement,
@@ -241,6 +242,7 @@ def _without_annotations(settings: dict[str, Any], arrays: dict[str, np.ndarray]
     if "predictions" in arrays:
         arrays["predicted_rows"] = np.arange(len(arrays["predictions"]))
     settings |= {"due": "now" if waiting else None, "changes": [], "disagreement": "last"}
+    settings["pseudo_labels"] = "own"
     settings |= {"folder": None, "keys": "files"}
     settings["log"] = [record | {"changes": []} for record in settings["log"]]
 

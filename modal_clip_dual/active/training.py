@@ -25,7 +25,7 @@ from .abilities import (
 from .annotations import Annotations
 from .log import FIELDS, asked_for, kappa, share_right
 from .pool import part_of
-from .pseudo_labels import mine_confident
+from .pseudo_labels import mine_confident, transductive
 
 # What a training sets; the rest is what people say, perhaps while it runs.
 TRAINED = (
@@ -59,7 +59,8 @@ class Training:
 
     estimator: Any
     query_strategy: Any
-    n_per_class: int
+    n_per_class: int | None
+    pseudo_labels: str
     random_state: int
     start: Callable[[], Any]
     unlabeled_: Any
@@ -131,8 +132,16 @@ class Training:
         """Round 0, which comes again if all labels were taken back."""
         seed(self.estimator, self.random_state, round_)
         part = part_of(material.pool, material.left, material.lazily)
-        fitted = fit_without_labels(self.estimator, part, self.n_per_class)
         self.pseudo_rows_, self.pseudo_labels_ = np.empty(0, dtype=np.intp), np.empty(0)
+        if self.pseudo_labels == "transductive" and self.n_per_class != 0:
+            found, pseudo = mine_confident(
+                transductive(self.estimator, None, None, part), part, self.n_per_class, score="correct"
+            )
+            fit_labeled(self.estimator, None, pseudo[:0], part, (part[found], pseudo))
+            self.pseudo_rows_ = material.left[found]
+            self.pseudo_labels_ = pseudo if material.truth is None else self._as_labels(pseudo, material.truth)
+            return
+        fitted = fit_without_labels(self.estimator, part, self.n_per_class)
         if not fitted and round_:
             unfit(self.estimator)
         if fitted and hasattr(self.estimator, "pseudo_rows_"):
@@ -143,12 +152,13 @@ class Training:
     def _mine_and_fit(self, material: Material, round_: int) -> None:
         rows, labels, pool = material.rows, material.labels, material.present_pool
         pseudo_rows, pseudo = rows[:0], labels[:0]
-        mines = self.n_per_class and takes_pseudo_labels(self.estimator) and hasattr(self.estimator, "classes_")
-        if mines and len(material.left):
+        own = self.pseudo_labels == "own"
+        can = takes_pseudo_labels(self.estimator) and (not own or hasattr(self.estimator, "classes_"))
+        if self.n_per_class != 0 and can and len(material.left):
             exclude = np.flatnonzero(~np.isin(material.present, material.left))
-            found, pseudo = mine_confident(
-                self.estimator, pool, self.n_per_class, exclude=exclude, score=self._score()
-            )
+            labeler = self.estimator if own else transductive(self.estimator, material.pool[rows], labels, pool)
+            score = self._score() if own else "correct"
+            found, pseudo = mine_confident(labeler, pool, self.n_per_class, exclude=exclude, score=score)
             pseudo_rows, pseudo = material.present[found], self._as_labels(pseudo, labels)
         seed(self.estimator, self.random_state, round_)
         pseudo_labeled = (material.pool[pseudo_rows], pseudo) if len(pseudo_rows) else None
