@@ -52,7 +52,7 @@ chance): P(correct), and the largest softmax probability of the same model.
 
 WHICH = """\
 Frozen embeddings: take DualLinearClassifier; it learns from the whole pool, and labels come on top.
-To adapt the image tower, or to study the paper: take DualPromptClassifier (visual_prompts="maple", --full)."""
+To adapt the image tower, or to study the paper: take DualPromptClassifier (here: --visual-prompts maple, --full)."""
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
