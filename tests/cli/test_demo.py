@@ -70,7 +70,8 @@ def test_draws_of_the_published_figures(tmp_path, digits, full):
     """The split, the first rows, and one generator for all rounds of a strategy, written out."""
     csv = tmp_path / "runs.csv"
     arguments = ["demo", "--rounds", "2", "--seeds", "2", "--device", "cpu", "--strategies", "random"]
-    arguments += ["--learners", "prompts", "--figure", str(tmp_path / "curves.png"), "--csv", str(csv), *(["--full"] if full else [])]
+    arguments += ["--learners", "prompts", "--figure", str(tmp_path / "curves.png"), "--csv", str(csv)]
+    arguments += ["--full"] if full else []
     assert main(arguments) == 0
     clf = DualPromptClassifier(
         digits.class_names, model_name="demo", pretrained="bundled", augment=None, device="cpu"
