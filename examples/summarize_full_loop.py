@@ -1,5 +1,6 @@
-"""Pseudo-labels and estimated accuracy, round by round, of ``modal-clip-dual demo --full --csv FILE``.
+"""Pseudo-labels and estimated accuracy, round by round, of a file that the demo has written.
 
+modal-clip-dual demo --full --learners prompts --csv FILE
 python examples/summarize_full_loop.py FILE
 """
 
