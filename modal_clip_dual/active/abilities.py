@@ -6,6 +6,7 @@ from inspect import signature
 from typing import Any
 
 import numpy as np
+from sklearn.base import clone
 
 
 def check_abilities(estimator: Any, path: Any = None) -> None:
@@ -50,6 +51,11 @@ def fit_without_labels(estimator: Any, pool: Any, n_per_class: int) -> bool:
     if n_per_class:
         fit_unlabeled(pool, n_per_class=n_per_class)
     return bool(n_per_class)
+
+
+def unfit(estimator: Any) -> None:
+    """Make an estimator what it was before any fit, in place."""
+    estimator.__dict__ = vars(clone(estimator))
 
 
 def takes_pseudo_labels(estimator: Any) -> bool:

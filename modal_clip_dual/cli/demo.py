@@ -13,6 +13,7 @@ from .parsing import (
     add_model_arguments,
     find_own_strategies,
     fraction,
+    listed,
     positive_int,
     refuse,
     strategy,
@@ -57,9 +58,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="repetitions, each with its own split, first round and prompts (default: 3)")  # fmt: skip
     add("--budget", type=fraction, default=0.01, metavar="FRACTION",
         help="labels per round, as a fraction of the pool (default: 0.01)")  # fmt: skip
-    add("--strategies", nargs="+", type=strategy, default=DEFAULT_STRATEGIES, metavar="NAME",
+    add("--strategies", nargs="+", action=listed(strategy), default=DEFAULT_STRATEGIES, metavar="A,B,...",
         help=f"what to compare: {', '.join(available_strategies())}, or your own function as "
-             f"package.module:function (default: {' '.join(DEFAULT_STRATEGIES)})")  # fmt: skip
+             f"package.module:function (default: {','.join(DEFAULT_STRATEGIES)})")  # fmt: skip
     add_model_arguments(demo)
     add("--full", action="store_true",
         help="the paper's whole loop: a first round without labels, then pseudo-labels "

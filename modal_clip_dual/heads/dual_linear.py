@@ -25,6 +25,7 @@ from ._pool import spread_rows
 
 if TYPE_CHECKING:
     from ..clip.backbone import Backbone
+    from ..clip.inputs import Template
 
 COUNT = [Interval(Integral, 1, None, closed="left")]
 SCALE = 100.0  # of the logits of OpenAI's models, and of most that came after
@@ -48,7 +49,7 @@ class DualLinearClassifier(CLIPClassifier):
         What the classes are called in a prompt; see `DualPromptClassifier`.
     model_name : str, default="ViT-B-16"
         open_clip's name of the model.
-    pretrained : str or None, default="openai"
+    pretrained : str, path-like or None, default="openai"
         open_clip's tag of the weights, or a checkpoint file.
     text_embeddings : array-like of shape (C, D), False or None, default=None
         Text embeddings by the encoder that X was embedded with, in the order of ``class_names``, for encoders
@@ -70,7 +71,7 @@ class DualLinearClassifier(CLIPClassifier):
         not seen them.
     n_neighbors : int, default=5
         Nearest samples of the pool that P(correct) asks; 0 asks and keeps none.
-    template : str or list of str, default="a photo of a {}."
+    template : str, callable, list of these, or dict of {str: list of str}, default="a photo of a {}."
         Hand-written prompt; with several, their embeddings are averaged.
     encode_batch_size : int, default=256
         Images per forward pass of the image tower.
@@ -148,7 +149,7 @@ class DualLinearClassifier(CLIPClassifier):
         class_names: Sequence[str] | np.ndarray | Mapping[Any, str] | None = None,
         *,
         model_name: str = "ViT-B-16",
-        pretrained: str | None = "openai",
+        pretrained: str | os.PathLike[str] | None = "openai",
         text_embeddings: Any = None,
         logit_scale: float | None = None,
         rank: int = 256,
@@ -156,7 +157,7 @@ class DualLinearClassifier(CLIPClassifier):
         max_pool: int | None = None,
         n_folds: int = 5,
         n_neighbors: int = 5,
-        template: str | Sequence[str] = "a photo of a {}.",
+        template: Template = "a photo of a {}.",
         encode_batch_size: int = 256,
         n_jobs: int | str | None = "auto",
         cache: str | os.PathLike[str] | None = "memory",
@@ -356,7 +357,7 @@ class DualLinearClassifier(CLIPClassifier):
             )
         return self._external(width)
 
-    def _load_backbone(self, model_name: str, pretrained: str | None) -> Any:
+    def _load_backbone(self, model_name: str, pretrained: str | os.PathLike[str] | None) -> Any:
         if not model_name:  # of a fit with an encoder outside of open_clip
             return self._external(self._head.coef.shape[1])
         return super()._load_backbone(model_name, pretrained)
