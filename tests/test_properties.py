@@ -293,6 +293,7 @@ def test_images_in_every_form(fitted, digits, embeddings, form):
     assert_close(answers(fitted, X), answers(fitted, embeddings[:9]), 1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:the images of X have values up to")
 @few
 @given(
     image=hnp.arrays(
@@ -342,6 +343,7 @@ def names_for(n):
 
 @pytest.mark.parametrize("kind", LABELS)
 @pytest.mark.parametrize("container", AS)
+@pytest.mark.filterwarnings("ignore:y has the label")  # that looks like a missing value
 @few
 @given(data=st.data())
 def test_labels_of_every_type_come_back_as_they_are(kind, container, data):

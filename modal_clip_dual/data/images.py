@@ -32,14 +32,43 @@ SHOWN = 3  # files that a message names
 
 
 class UnreadableImagesError(ValueError):
-    """Files that cannot be read as images: all of a call's, in one error.
+    """Some files of a call cannot be read as images; one error names them all.
+
+    Parameters
+    ----------
+    message : str
+        The text of the error.
+    rows : sequence of int
+        Rows of the files in X, ascending.
+    reasons : sequence of str
+        What is wrong with each file.
 
     Attributes
     ----------
     rows : ndarray of int
-        Their rows in X, ascending.
+        Rows of the files in X, ascending.
     reasons : list of str
-        What is wrong with each.
+        What is wrong with each file.
+
+    See Also
+    --------
+    drop_unreadable : Leaves such files out of paths and labels.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from modal_clip_dual import CLIPImageEncoder
+    >>> from modal_clip_dual.data import UnreadableImagesError
+    >>> encoder = CLIPImageEncoder("demo", "bundled", device="cpu", verbose=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     paths = [Path(folder, f"{k}.png") for k in range(2)]
+    ...     _ = [path.write_bytes(b"no image") for path in paths]
+    ...     try:
+    ...         encoder.transform(paths)
+    ...     except UnreadableImagesError as error:
+    ...         error.rows
+    array([0, 1])
     """
 
     def __init__(self, message: str, rows: Sequence[int], reasons: Sequence[str]):
@@ -50,21 +79,21 @@ class UnreadableImagesError(ValueError):
     def __reduce__(self) -> Any:
         return type(self), (str(self), self.rows.tolist(), self.reasons)
 
-    @classmethod
-    def of(cls, found: dict[int, str], n: int, name: str = "X") -> UnreadableImagesError:
-        """Make the error of all that was found among n files: what is wrong by row."""
-        rows = sorted(found)
-        reasons = [found[row] for row in rows]
-        if len(rows) == 1:
-            return cls(f"{name}[{rows[0]}]: {reasons[0]}", rows, reasons)
-        shown = "; ".join(f"{name}[{row}]: {found[row]}" for row in rows[:SHOWN])
-        more = f"; and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
-        return cls(
-            f"{len(rows)} of {n} files cannot be read as images: {shown}{more}. All rows: {_listed(rows)}. To go on "
-            "without them, modal_clip_dual.data.drop_unreadable leaves them out of paths and labels",
-            rows,
-            reasons,
-        )
+
+def unreadable_error(found: dict[int, str], n: int, name: str = "X") -> UnreadableImagesError:
+    """Return the error that names all unreadable files among n; ``found`` says by row what is wrong."""
+    rows = sorted(found)
+    reasons = [found[row] for row in rows]
+    if len(rows) == 1:
+        return UnreadableImagesError(f"{name}[{rows[0]}]: {reasons[0]}", rows, reasons)
+    shown = "; ".join(f"{name}[{row}]: {found[row]}" for row in rows[:SHOWN])
+    more = f"; and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
+    return UnreadableImagesError(
+        f"{len(rows)} of {n} files cannot be read as images: {shown}{more}. All rows: {_listed(rows)}. To go on "
+        "without them, modal_clip_dual.data.drop_unreadable leaves them out of paths and labels",
+        rows,
+        reasons,
+    )
 
 
 def _listed(rows: list[int], most: int = 20) -> str:
@@ -315,7 +344,7 @@ def read_image(
             if path.lower().endswith(HEIF_EXTENSIONS) and "HEIF" not in Image.OPEN:
                 hint = "; HEIC files are read where the package pillow-heif is installed: pip install pillow-heif"
         reason = f"cannot read {path!r} as an image ({error}){hint}"
-        raise UnreadableImagesError.of({number: reason}, 1, name) from error
+        raise unreadable_error({number: reason}, 1, name) from error
 
 
 def _formats(path: str) -> list[str]:

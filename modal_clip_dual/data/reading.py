@@ -17,7 +17,7 @@ from PIL import Image
 
 from .augmentation import RandomResizedCropFlip, augmented
 from .files import digests_of
-from .images import HIGHEST, UnreadableImagesError, image_key, kind_of, read_image
+from .images import HIGHEST, UnreadableImagesError, image_key, kind_of, read_image, unreadable_error
 from .stores import MemoryStore
 
 if TYPE_CHECKING:
@@ -219,7 +219,7 @@ class ImageSource:
         identities = np.array(self._identities(), dtype=object)
         broken = set(identities[np.isin(self.numbers, list(found))])
         found |= self.unreadable(np.flatnonzero([identity in broken for identity in identities]))
-        return UnreadableImagesError.of(dict(sorted(found.items())), len(self))
+        return unreadable_error(dict(sorted(found.items())), len(self))
 
     def _finish(
         self,

@@ -258,7 +258,7 @@ def test_queried_files_grey_images_and_labels_that_are_names(tmp_path):
     assert axes[0].figure is figure
     assert axes[1].get_images()[0].get_array()[0, 0].tolist() == [1, 20, 30]
     assert axes[1].get_title().startswith("WRONG: dog\ntrue: cat")
-    grey = np.full((1, 4, 4), 7, dtype=np.uint8)
+    grey = np.full((1, 4, 4), 70, dtype=np.uint8)
     (ax,) = plot_queried_images(grey, ["x"], ["x"], [1], ["y", "x"])
     assert ax.get_title().startswith("x\ntrue: x")
     (ax,) = plot_queried_images(grey, [3], [3], [1])
