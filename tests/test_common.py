@@ -99,6 +99,17 @@ def as_float32(actual, expected, atol=0, err_msg=""):
     assert_allclose_dense_sparse(actual, expected, rtol=1e-4 if single else 1e-7, atol=atol, err_msg=err_msg)
 
 
+@pytest.fixture
+def single_precision(check, monkeypatch):
+    """The tolerance of float32 for one check.
+
+    It asks for the same numbers to 1e-7 whatever the order of the rows, but float32 products round a row by where it
+    stands.  Here it gets 1e-4, which scikit-learn's assert_allclose takes where results are float32.
+    """
+    if check.func.__name__ == "check_methods_sample_order_invariance":
+        monkeypatch.setattr(estimator_checks, "assert_allclose_dense_sparse", as_float32)
+
+
 EXPECTED_FAILURES = {
     "check_transformers_unfitted": (
         "transform needs no fit: it embeds images with the frozen CLIP, and a learner that was "
@@ -111,11 +122,7 @@ EXPECTED_FAILURES = {
     [AnyWidth(max_epochs=3, n_context=2, complement="all", random_state=0, device="cpu")],
     expected_failed_checks=lambda estimator: EXPECTED_FAILURES,
 )
-def test_scikit_learn_checks(estimator, check, monkeypatch):
-    # One check asks for the same numbers to 1e-7 whatever the order of the rows, but float32 products round a row by
-    # where it stands.  Here it gets 1e-4, which scikit-learn's assert_allclose takes where results are float32.
-    if check.func.__name__ == "check_methods_sample_order_invariance":
-        monkeypatch.setattr(estimator_checks, "assert_allclose_dense_sparse", as_float32)
+def test_scikit_learn_checks(estimator, check, single_precision):
     check(estimator)
 
 
@@ -128,7 +135,7 @@ def test_scikit_learn_checks(estimator, check, monkeypatch):
     expected_failed_checks=lambda estimator: EXPECTED_FAILURES,
 )
 @pytest.mark.filterwarnings("ignore:AnyWidthDualLinear has no pool")
-def test_scikit_learn_checks_of_heads(estimator, check):
+def test_scikit_learn_checks_of_heads(estimator, check, single_precision):
     check(estimator)
 
 

@@ -27,8 +27,6 @@ AUTHORS = 1 / 1000  # of the penalty per weight
 # A text embedding is as long as logit scale / 10, so that the loss is as steep for every CLIP, and the authors'
 # learning rate fits: of OpenAI's, with a scale of 100, embeddings are about 10 long as they leave the tower.
 LOGITS = 10.0  # per unit of length
-# Logits so far below the largest one have no probability in float32 sums; as denormal numbers they cost time.
-FAINT = -60.0
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,6 @@ def cross_entropy(embeddings: torch.Tensor, target: torch.Tensor, weights: torch
     from torch.nn import functional as F
 
     logits = logit_scale * embeddings @ F.normalize(weights, dim=2).transpose(1, 2)
-    logits = (logits - logits.detach().amax(dim=2, keepdim=True)).clamp(min=FAINT)
     return F.cross_entropy(logits.flatten(0, 1), target.repeat(len(weights)))
 
 
