@@ -38,6 +38,9 @@ def numbering() -> Numbering | None:
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         module, function = frame.f_globals.get("__name__", ""), frame.f_code.co_name
+        if not str(module).startswith("sklearn."):  # before Python 3.13, to look at variables keeps them alive
+            frame = frame.f_back
+            continue
         owner: Any = frame.f_locals.get("self")
         found = None
         if module == BINARY and hasattr(owner, "classes_"):
@@ -46,7 +49,7 @@ def numbering() -> Numbering | None:
             found = (id(owner), type(owner).__name__, owner.classes_)
         elif module == CROSS_VALIDATION and function == "cross_val_predict" and "le" in frame.f_locals:
             found = (id(frame), function, frame.f_locals["le"].classes_)
-        in_worker |= function in WORKERS and module.startswith("sklearn.")
+        in_worker |= function in WORKERS
         if function == "_fit_and_predict":  # of `cross_val_predict`
             in_worker |= frame.f_locals.get("method") != "predict"
         if found is not None and found[0] not in seen:
