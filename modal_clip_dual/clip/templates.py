@@ -11,12 +11,12 @@ from .backbone import Backbone
 
 
 def clean_name(name: str) -> str:
-    """Return a class name as it enters a prompt: underscores are spaces."""
+    """Return a class name as it enters a prompt: underscores become spaces."""
     return " ".join(name.replace("_", " ").split())
 
 
 def tokenize(backbone: Backbone, texts: list[str], what: list[str]) -> torch.Tensor:
-    """Tokenize, refusing what open_clip's tokenizers would silently cut off."""
+    """Tokenize texts; refuse texts that open_clip's tokenizers would silently cut off."""
     limit = backbone.tokenizer.context_length
     # Twice the length plus a margin: the last token of the shortest text is padding.
     long = backbone.tokenizer(texts, context_length=2 * limit + 64)
@@ -36,7 +36,7 @@ def tokenize(backbone: Backbone, texts: list[str], what: list[str]) -> torch.Ten
 def template_embeddings(
     backbone: Backbone, names: Sequence[str], templates: Sequence[str]
 ) -> torch.Tensor:
-    """Zero-shot text embeddings (C, D): the mean over hand-written templates, unit length."""
+    """Return zero-shot text embeddings (C, D): the mean over hand-written templates, of unit length."""
     key = (tuple(names), tuple(templates))
     if key in backbone.text_cache:
         return backbone.text_cache[key]
@@ -46,7 +46,7 @@ def template_embeddings(
         what = [f"class name {name!r} in template={template!r}" for name in names]
         tokenize(backbone, texts, what)
         embeddings += backbone.encode_texts(texts)
-    if len(backbone.text_cache) >= 32:  # a few class lists per process; never a leak
+    if len(backbone.text_cache) >= 32:  # bounded: a process uses few lists of classes
         backbone.text_cache.clear()
     backbone.text_cache[key] = F.normalize(embeddings, dim=-1)
     return backbone.text_cache[key]
