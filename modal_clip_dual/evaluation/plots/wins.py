@@ -83,7 +83,7 @@ def plot_win_matrix(
     starred = {frozenset(pair) for *pair, significant in pairs if significant}
     side = max(4, 1.5 + 0.48 * len(names))
     ax = new_axes((side + 1, side)) if ax is None else ax
-    # From orange to blue over white: apart for all kinds of colour vision, and in print by the text.
+    # From orange to blue over white: apart for all kinds of color vision, and in print by the text.
     from matplotlib.colors import LinearSegmentedColormap
 
     wheel = LinearSegmentedColormap.from_list("wins", [COLORS[4], "white", COLORS[5]])
