@@ -1,4 +1,4 @@
-"""Pseudo-labels and estimated accuracy, round by round, of ``modal-clip-dual demo --full --csv FILE``.
+"""Summarize pseudo-labels and estimated accuracy of ``modal-clip-dual demo --full --csv FILE`` per round.
 
 python examples/summarize_full_loop.py FILE
 """
@@ -9,7 +9,7 @@ import pandas as pd
 
 
 def summary(frame: pd.DataFrame) -> str:
-    """Means over strategies and seeds, a Markdown row per round."""
+    """Return means over strategies and seeds, a Markdown row per round."""
     frame = frame.assign(gap=frame["estimated_accuracy"] - frame["pool_accuracy"])
     lines = [
         "| labels | pseudo-labels | right | accuracy on the pool | estimated | estimated - true |",
