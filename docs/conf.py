@@ -44,7 +44,7 @@ myst_heading_anchors = 3
 
 public_api.write_index(HERE / "api")
 autosummary_generate = True
-autodoc_default_options = {"members": True, "member-order": "bysource"}
+autodoc_default_options = {"members": True, "inherited-members": True, "member-order": "bysource"}
 toc_object_entries_show_parents = "hide"
 autodoc_typehints = "none"  # types are in the Parameters sections
 numpydoc_show_class_members = False  # listed by the template

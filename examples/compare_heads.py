@@ -28,6 +28,7 @@ from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.model_selection import StratifiedKFold
 
 from modal_clip_dual import (
+    BayesAdapterClassifier,
     CLIPImageEncoder,
     DualLinearClassifier,
     DualPromptClassifier,
@@ -126,6 +127,10 @@ def learners_of(data, wanted):
     def tip_adapter(seed, pool, rows, y, state):
         return TipAdapterClassifier(data.names, **frozen, verbose=0).fit(pool[rows], y) if len(rows) else None
 
+    def bayes_adapter(seed, pool, rows, y, state):
+        clf = BayesAdapterClassifier(data.names, **frozen, random_state=seed, verbose=0)
+        return clf.fit(pool[rows], y) if len(rows) else None
+
     def prompts(seed, pool, rows, y, state):
         clf = DualPromptClassifier(data.names, **frozen, random_state=seed, verbose=0)
         return clf.fit(pool[rows], y) if len(rows) else None
@@ -151,12 +156,13 @@ def learners_of(data, wanted):
         "logistic regression": regression,
         "DualLinear without pool": without_pool,
         "Tip-Adapter": tip_adapter,
+        "BayesAdapter": bayes_adapter,
         "prompts": prompts,
         "whole loop": whole_loop(),
         "DualLinear": dual_linear,
     }
     if data.clip is None:
-        for name in ("Tip-Adapter", "prompts", "whole loop"):
+        for name in ("Tip-Adapter", "BayesAdapter", "prompts", "whole loop"):
             del every[name]
     return {name: every[name] for name in wanted or every if name in every}
 
@@ -256,9 +262,13 @@ def show(frame, reference):
             if len(pair) > 1:
                 difference = pair[reference] - pair[name]
                 cells[n] = 100 * difference.mean()
-                p_values[n] = ttest_rel(pair[reference], pair[name]).pvalue if difference.std() else 1.0
+                if np.ptp(difference) > 1e-9:  # else there is no spread to compare with
+                    p_values[n] = ttest_rel(pair[reference], pair[name]).pvalue
         corrected = dict(zip(p_values, holm(list(p_values.values())))) if p_values else {}
-        shown = [f"{cells[n]:+.1f} ({corrected[n]:.2g})" if n in cells else "" for n in budgets]
+        shown = [
+            f"{cells[n]:+.1f}" + (f" ({corrected[n]:.2g})" if n in corrected else "") if n in cells else ""
+            for n in budgets
+        ]
         print(f"| {name} | " + " | ".join(shown) + " |")
 
 

@@ -21,8 +21,8 @@ SETTINGS = {
     "uniform complement (default)": {},
     "all complements": {"complement": "all"},
     "hard complements": {"complement": "hard"},
-    "uniform, detached positive": {"detach_positive": True},
-    "hard, detached positive": {"complement": "hard", "detach_positive": True},
+    "uniform, detached positive": {"net_params": {"module__detach_positive": True}},
+    "hard, detached positive": {"complement": "hard", "net_params": {"module__detach_positive": True}},
     "uniform, gradient not clipped": {"gradient_clip_value": None},
     "negative_weight=0": {"negative_weight": 0.0},
 }

@@ -1,5 +1,6 @@
-"""Summarize pseudo-labels and estimated accuracy of ``modal-clip-dual demo --full --csv FILE`` per round.
+"""Pseudo-labels and estimated accuracy, round by round, of a file that the demo has written.
 
+modal-clip-dual demo --full --learners prompts --csv FILE
 python examples/summarize_full_loop.py FILE
 """
 

@@ -2,12 +2,14 @@
 from .active import DualPromptLearner as DualPromptLearner, mine_confident as mine_confident
 from .classifier import DualPromptClassifier as DualPromptClassifier
 from .encoder import CLIPImageEncoder as CLIPImageEncoder
+from .heads.bayes_adapter import BayesAdapterClassifier as BayesAdapterClassifier
 from .heads.dual_linear import DualLinearClassifier as DualLinearClassifier
 from .heads.tip_adapter import TipAdapterClassifier as TipAdapterClassifier
 from .strategies import (
     alfa_mix_sampling as alfa_mix_sampling,
     auto_sampling as auto_sampling,
     badge_sampling as badge_sampling,
+    bald_sampling as bald_sampling,
     cec_sampling as cec_sampling,
     class_balanced_entropy_sampling as class_balanced_entropy_sampling,
     class_balanced_margin_sampling as class_balanced_margin_sampling,

@@ -13,12 +13,12 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _num_samples
 
 from .base import CLIPClassifier
-from .clip.inputs import BATCH_SIZE, check_template, disk_cache, join
+from .clip.inputs import BATCH_SIZE, check_template, digest_cache, disk_cache, join
 from .data.images import kind_of
 from .data.stores import EMBEDDING_BYTES, MemoryStore
 from .nn.fitted import VISUAL_SETTINGS, FittedPrompts
 from .utils.catalog import names_in
-from .utils.labels import check_labels, encode_labels, resolve_labels
+from .utils.labels import check_labels, encode_labels, resolve_classes, resolve_labels
 from .utils.persistence import plain
 from .utils.selection import select_highest_per_class
 from .utils.validation import check_integer
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from skorch import NeuralNetClassifier
 
     from .clip.backbone import Backbone
+    from .clip.inputs import Template
     from .data.reading import ImageSource
     from .nn.criteria import PromptCriterion
     from .nn.module import DualPromptModule
@@ -64,17 +65,18 @@ class DualPromptClassifier(CLIPClassifier):
     Parameters
     ----------
     class_names : list of str or dict of {label: str}, default=None
-        Names of the classes in a prompt; underscores are read as spaces.  With a
-        list, labels are either positions in it (integers) or the names themselves.  If another
-        estimator replaces the names by numbers before it passes them on (VotingClassifier,
-        BaggingClassifier, CalibratedClassifierCV), the list must be sorted: ``sorted(names)``.  With
+        What the classes are called in a prompt; underscores are read as spaces.  With a
+        list, labels are either positions in it (integers) or the names themselves.  Where another
+        estimator numbers the names before it passes them on (VotingClassifier, BaggingClassifier,
+        StackingClassifier), the list has to hold the names of exactly the classes that have labels, sorted;
+        another is refused.  A Series, an Index or the keys of a dict count as a list.  With
         None the classes are the labels that ``fit`` is given and each label is its own
         name; an active learner should be given all classes instead, because the first
         labels seldom include every one.
     model_name : str, default="ViT-B-16"
         open_clip's name of the model; ``"local-dir:FOLDER"`` and ``"hf-hub:ORG/REPO"``
-        work, too.  ``"demo"`` is the small CLIP that ships with this package.
-    pretrained : str or None, default="openai"
+        too.  ``"demo"`` is the small CLIP that ships with this package.
+    pretrained : str, path-like or None, default="openai"
         open_clip's tag of the weights, or a checkpoint file; ``"bundled"`` for the demo
         model.
     n_context : int, default=16
@@ -100,10 +102,13 @@ class DualPromptClassifier(CLIPClassifier):
         Random change of training images.  With visual prompts ``"auto"`` is a random
         resized crop and a horizontal flip; turn it off where a flip changes the meaning.  A
         callable takes a PIL image and returns one, or the finished tensor, as open_clip's
-        training transforms do; ``random_state`` seeds the global generators of Python,
-        NumPy and torch that it uses.
-    template : str or list of str, default="a photo of a {}."
-        Hand-written prompt of `zero_shot_proba`, or several, whose embeddings are averaged.
+        training transforms do; what it draws from the global generators of Python, NumPy
+        and torch is decided by ``random_state``.
+    template : str, callable, list of these, or dict of {str: list of str}, default="a photo of a {}."
+        Hand-written prompt of `zero_shot_proba`; of several, the embeddings are averaged.  A callable takes
+        a class name and returns the text, as open_clip's own lists have them
+        (``open_clip.OPENAI_IMAGENET_TEMPLATES``).  A dict has texts for each class by its name, such as
+        descriptions that a language model wrote (CuPL); they are taken as they are.
     lr : float, default=0.01
         Initial learning rate; it decays to 0 along a cosine, step by step.
     max_epochs : int, default=20
@@ -242,14 +247,14 @@ class DualPromptClassifier(CLIPClassifier):
         class_names: Sequence[str] | np.ndarray | Mapping[Any, str] | None = None,
         *,
         model_name: str = "ViT-B-16",
-        pretrained: str | None = "openai",
+        pretrained: str | os.PathLike[str] | None = "openai",
         n_context: int = 16,
         negative_weight: float = 1.0,
         complement: str = "uniform",
         criterion: str | type[PromptCriterion] = "dual",
         visual_prompts: str | None = None,
         augment: str | Callable[..., Any] | None = "auto",
-        template: str | Sequence[str] = "a photo of a {}.",
+        template: Template = "a photo of a {}.",
         lr: float = 0.01,
         max_epochs: int = 20,
         batch_size: int = 16,
@@ -339,7 +344,7 @@ class DualPromptClassifier(CLIPClassifier):
             return self._train(None, target[:0], classes, names, X_pseudo, target)
         y = check_labels(y)
         known = y if self.class_names is not None else np.concatenate([y, y_pseudo])
-        classes, names, _ = resolve_labels(self.class_names, known)
+        classes, names = resolve_classes(self.class_names, known)
         target = encode_labels(y, classes), encode_labels(y_pseudo, classes, "y_pseudo")
         return self._train(X, target[0], classes, names, X_pseudo, target[1])
 
@@ -487,7 +492,8 @@ class DualPromptClassifier(CLIPClassifier):
             inputs = self._encode(array, backbone)
         else:
             inputs = self._source(array, backbone)
-            if callable(self.augment):  # an error here comes before training
+            inputs.check(seed=0)  # all that cannot be read is told before anything is trained
+            if callable(self.augment):  # shows before training whether it can be used
                 next(inputs.read([np.arange(1)], seed=0))
         if continued:
             module.load_state_dict(self._module().state_dict())
@@ -590,6 +596,7 @@ class DualPromptClassifier(CLIPClassifier):
             backbone.preprocessing,
             augment=augment,
             store=store,
+            digests=digest_cache(self.cache),
             n_jobs=self.n_jobs,
             pin=is_cuda(backbone),
         )

@@ -32,7 +32,7 @@ class CLIPImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
     ----------
     model_name : str, default="ViT-B-16"
         open_clip's name of the model; see `DualPromptClassifier`.
-    pretrained : str or None, default="openai"
+    pretrained : str, path-like or None, default="openai"
         open_clip's tag of the weights, or a checkpoint file; ``"bundled"`` for the model
         ``"demo"``.
     batch_size : int, default=256
@@ -68,8 +68,8 @@ class CLIPImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
     Notes
     -----
     The disk cache knows a model by a digest of its weights, its architecture, precision and
-    preprocessing, and an image by its pixels, or a file by path, size and time of change.
-    Several processes may share it; a killed process does not damage it.
+    preprocessing, and an image by its pixels, or a file by its bytes, wherever it lies.
+    Several processes may share it; one that is killed leaves it whole.
 
     Examples
     --------
@@ -91,7 +91,7 @@ class CLIPImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
     def __init__(
         self,
         model_name: str = "ViT-B-16",
-        pretrained: str | None = "openai",
+        pretrained: str | os.PathLike[str] | None = "openai",
         *,
         batch_size: int = 256,
         n_jobs: int | str | None = "auto",
@@ -153,8 +153,10 @@ class CLIPImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         Raises
         ------
         ValueError
-            If X has none of the three forms, or a file cannot be read as an image; embeddings
-            that are done by then stay in the cache.
+            If X is none of the three forms.
+        modal_clip_dual.data.UnreadableImagesError
+            If files cannot be read as images, a ValueError that names all of them; what was
+            encoded until then is kept in the cache.  See `modal_clip_dual.data.drop_unreadable`.
         FileNotFoundError
             If X names a file that does not exist.
         """

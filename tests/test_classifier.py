@@ -413,10 +413,10 @@ def test_classes_from_labels(digits, embeddings):
         ([0, 1, -1, 3], r"y\[2\] is -1"),
         (["zero", "ten", "two", "two"], r"y\[1\] is 'ten'.*'eight'"),
         ([0, 1, 2], r"X has 4 rows but y has 3 labels"),
-        ([0, 1, np.nan, 3], r"y contains NaN"),
+        ([0, 1, np.nan, 3], r"y\[2\] is missing"),
         ([0.5, 1, 2, 3], r"Unknown label type"),
         (None, r"requires y to be passed"),
-        ([0, 1, None, 3], r"y\[2\] is None"),
+        ([0, 1, None, 3], r"y\[2\] is missing"),
         ([0, "one", 2, 3], r"y has labels that cannot be sorted|y\[0\] is"),
     ],
 )

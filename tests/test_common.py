@@ -11,7 +11,13 @@ from sklearn.utils import estimator_checks
 from sklearn.utils._testing import assert_allclose_dense_sparse
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from modal_clip_dual import CLIPImageEncoder, DualLinearClassifier, DualPromptClassifier, TipAdapterClassifier
+from modal_clip_dual import (
+    BayesAdapterClassifier,
+    CLIPImageEncoder,
+    DualLinearClassifier,
+    DualPromptClassifier,
+    TipAdapterClassifier,
+)
 from modal_clip_dual.clip.backbone import Backbone
 from modal_clip_dual.data.images import as_array
 
@@ -64,6 +70,10 @@ class AnyWidthTipAdapter(AnyCLIP, TipAdapterClassifier):
     pass
 
 
+class AnyWidthBayesAdapter(AnyCLIP, BayesAdapterClassifier):
+    pass
+
+
 class AnyWidthDualLinear(AnyCLIP, DualLinearClassifier):
     pass
 
@@ -110,7 +120,11 @@ def test_scikit_learn_checks(estimator, check, monkeypatch):
 
 
 @parametrize_with_checks(
-    [AnyWidthTipAdapter(device="cpu"), AnyWidthDualLinear(device="cpu")],
+    [
+        AnyWidthTipAdapter(device="cpu"),
+        AnyWidthDualLinear(device="cpu"),
+        AnyWidthBayesAdapter(max_epochs=20, random_state=0, device="cpu"),
+    ],
     expected_failed_checks=lambda estimator: EXPECTED_FAILURES,
 )
 @pytest.mark.filterwarnings("ignore:AnyWidthDualLinear has no pool")

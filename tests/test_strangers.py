@@ -140,7 +140,7 @@ def test_second_try_of_open_clip(evil, architecture, tmp_path, nothing_loaded, m
     (tmp_path / "weights.pt").write_bytes(MALICIOUS[content](evil))
     with pytest.raises(Exception, match=r"."):
         load_backbone(architecture, str(tmp_path / "weights.pt"), "cpu")
-    assert tries[:1] == [True]
+    assert tries[:1] == ([] if content == "TorchScript" else [True])  # which is refused before it is read
 
 
 def test_checkpoint_file_that_is_one(architecture, tmp_path, nothing_loaded):
@@ -356,7 +356,8 @@ def test_links(tmp_path):
     for name in ("circle.png", "dangling.png"):
         with pytest.raises(FileNotFoundError, match=f"there is no file .*{name}"):
             check_files(as_array([str(tmp_path / "cat" / name)]))
-    paths = load_image_folder(tmp_path).paths
+    with pytest.warns(UserWarning, match="passed over the folders cat/up"):
+        paths = load_image_folder(tmp_path).paths
     assert sorted(Path(path).name for path in paths) == ["circle.png", "dangling.png", "link.png"]
 
 

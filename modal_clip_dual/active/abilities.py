@@ -6,6 +6,9 @@ from inspect import signature
 from typing import Any
 
 import numpy as np
+from sklearn.base import clone
+
+from ..base import CLIPClassifier
 
 
 def check_abilities(estimator: Any, path: Any = None) -> None:
@@ -29,6 +32,21 @@ def check_abilities(estimator: Any, path: Any = None) -> None:
         )
 
 
+def check_transductive(estimator: Any) -> None:
+    """Refuse an estimator that takes no pseudo-labels, or has no frozen CLIP for another one to give them.
+
+    Raises
+    ------
+    TypeError
+        Says what is expected.
+    """
+    if not isinstance(estimator, CLIPClassifier) or not takes_pseudo_labels(estimator):
+        raise TypeError(
+            f"pseudo_labels='transductive' with a {type(estimator).__name__}; expected a classifier on a CLIP that "
+            "takes pseudo-labels, such as DualPromptClassifier"
+        )
+
+
 def seed(estimator: Any, random_state: int, round_: int) -> None:
     """Set the ``random_state`` of an estimator that has one, by the learner's and the round."""
     if "random_state" in estimator.get_params(deep=False):
@@ -36,7 +54,7 @@ def seed(estimator: Any, random_state: int, round_: int) -> None:
         estimator.set_params(random_state=int(sequence.generate_state(1)[0] >> 1))
 
 
-def fit_without_labels(estimator: Any, pool: Any, n_per_class: int) -> bool:
+def fit_without_labels(estimator: Any, pool: Any, n_per_class: int | None) -> bool:
     """Run round 0, if the estimator has ``fit_unlabeled``; return whether it was run.
 
     One that trains on ``n_per_class`` pseudo-labels is not asked if there are to be none.
@@ -47,9 +65,15 @@ def fit_without_labels(estimator: Any, pool: Any, n_per_class: int) -> bool:
     if "n_per_class" not in signature(fit_unlabeled).parameters:
         fit_unlabeled(pool)
         return True
+    n_per_class = len(pool) if n_per_class is None else n_per_class
     if n_per_class:
         fit_unlabeled(pool, n_per_class=n_per_class)
     return bool(n_per_class)
+
+
+def unfit(estimator: Any) -> None:
+    """Make an estimator what it was before any fit, in place."""
+    estimator.__dict__ = vars(clone(estimator))
 
 
 def takes_pseudo_labels(estimator: Any) -> bool:

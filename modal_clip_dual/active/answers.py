@@ -8,58 +8,80 @@ from typing import Any
 import numpy as np
 
 from ..data.images import as_array
-from ..utils.labels import are_names, check_labels, encode_labels, resolve_labels
+from ..utils.labels import check_labels
+from .annotations import Annotations
+from .identity import absolute
 
 
-def rows_of(X: Any, rows: Any, pool: np.ndarray, asked: np.ndarray | None, labeled: np.ndarray) -> np.ndarray:
+def check_rows(rows: Any, n_pool: int) -> np.ndarray:
+    """Return positions in the pool as an array.
+
+    Raises
+    ------
+    ValueError
+        If they are none, or not distinct.
+    """
+    rows = np.asarray(rows)
+    if rows.ndim != 1 or rows.dtype.kind not in "iu" or not len(rows):
+        raise ValueError(f"rows={rows!r}; expected positions in the pool")
+    if rows.min() < 0 or rows.max() >= n_pool or len(np.unique(rows)) < len(rows):
+        raise ValueError(f"rows={rows!r}; expected distinct positions from 0 to {n_pool - 1}")
+    positions: np.ndarray = rows.astype(np.intp)
+    return positions
+
+
+def rows_of(X: Any, rows: Any, pool: Any, asked: list[int], folder: str) -> np.ndarray:
     """Positions in the pool of samples that get a label: ``rows``, or those that were asked for.
 
     Raises
     ------
     ValueError
-        If X are not the samples that were asked for, or ``rows`` are no positions in the pool, not
-        distinct, or have a label already.
+        If X are not the samples that were asked for, or ``rows`` are no distinct positions in the pool.
     """
     if rows is None:
         if X is None:
             raise ValueError("teach needs X, the samples that were queried last, or rows")
-        X = as_array(X)
-        if asked is None or not np.array_equal(X, pool[asked]):
+        if not asked or not np.array_equal(absolute(as_array(X), folder), pool[asked]):
             raise ValueError(
                 "X are not the samples that were queried last; expected those, in the same "
                 "order, or rows, their positions in the pool"
             )
         rows = asked
-    rows = np.asarray(rows)
-    if rows.ndim != 1 or rows.dtype.kind not in "iu" or not len(rows):
-        raise ValueError(f"rows={rows!r}; expected positions in the pool")
-    if rows.min() < 0 or rows.max() >= len(pool) or len(np.unique(rows)) < len(rows):
-        raise ValueError(f"rows={rows!r}; expected distinct positions from 0 to {len(pool) - 1}")
-    again = np.intersect1d(rows, labeled)
-    if len(again):
-        raise ValueError(f"rows {again.tolist()} have a label already")
-    positions: np.ndarray = rows.astype(np.intp)
-    return positions
+    return check_rows(rows, len(pool))
 
 
-def check_new_labels(y: np.ndarray, before: np.ndarray, class_names: Any) -> None:
-    """Refuse labels that cannot be trained on, alone or together with those before.
+def refuse_repeated(
+    rows: np.ndarray, annotator: str | None, said: Annotations, trained: np.ndarray, gone: np.ndarray
+) -> None:
+    """Refuse labels of samples that are left out, and a second one by the same annotator.
+
+    What was not trained on yet may be said again.
 
     Raises
     ------
     ValueError
-        Names what does not fit.
+        Names the rows.
     """
-    if len(before) and are_names(y) != are_names(before):
-        kinds = ("positions", "names") if are_names(y) else ("names", "positions")
-        old, new = before[:1].tolist()[0], y[:1].tolist()[0]
-        raise ValueError(
-            f"the labels so far are {kinds[0]} such as {old!r}, y holds {kinds[1]} such as {new!r}; "
-            "expected one kind"
-        )
-    labels = np.concatenate([before, y]) if len(before) else y
-    classes, _, _ = resolve_labels(class_names, labels)
-    encode_labels(y, classes)
+    left_out = [row for row in rows.tolist() if row in said.dropped or row in gone]
+    if left_out:
+        raise ValueError(f"rows {left_out} were dropped, or their files are gone; forget(rows) takes a drop back")
+    answered = [row for row in np.intersect1d(rows, trained).tolist() if row in said.answers]
+    again = [row for row in answered if annotator is None or annotator in said.annotators(row)]
+    if again:
+        raise ValueError(f"rows {again} have a label already; relabel(rows, y) changes it")
+
+
+def check_annotator(annotator: Any) -> str | None:
+    """Return the name of an annotator, or None.
+
+    Raises
+    ------
+    TypeError
+        If it is no text with a letter in it.
+    """
+    if annotator is not None and not (isinstance(annotator, str) and annotator.strip()):
+        raise TypeError(f"annotator={annotator!r}; expected a name, or None")
+    return None if annotator is None else str(annotator)
 
 
 def oracle_of(oracle: Any, n_pool: int) -> Callable[[np.ndarray, Any], Any]:

@@ -10,15 +10,19 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _num_samples
 
+from ..base import CLIPClassifier
+from ..heads.dual_linear import DualLinearClassifier
 from ..scores import SCORES
 from ..strategies.view import View
 from ..utils.selection import select_highest_per_class
 from ..utils.validation import validated
 
+PSEUDO_LABELS = ("own", "transductive")
 
-@validated(n_per_class=[Interval(Integral, 0, None, closed="left")], score=[StrOptions(set(SCORES))])
+
+@validated(n_per_class=[Interval(Integral, 0, None, closed="left"), None], score=[StrOptions(set(SCORES))])
 def mine_confident(
-    classifier: Any, X_pool: Any, n_per_class: int = 16, exclude: Any = None, *, score: str = "clean"
+    classifier: Any, X_pool: Any, n_per_class: int | None = 16, exclude: Any = None, *, score: str = "clean"
 ) -> tuple[np.ndarray, np.ndarray]:
     """Choose pseudo-labels: per predicted class the samples whose label is likeliest right.
 
@@ -33,8 +37,8 @@ def mine_confident(
         ``predict_correct_proba`` for ``score="correct"``.
     X_pool : array-like of n_pool samples
         The unlabelled pool.
-    n_per_class : int, default=16
-        Pseudo-labels per class (k); a class with fewer predictions gives all it has.
+    n_per_class : int or None, default=16
+        Pseudo-labels per class (k); a class with fewer predictions gives all it has, and with None every class does.
     exclude : array-like of int, default=None
         Rows of X_pool that are not to be taken, such as those that were just queried.
     score : {"clean", "normalized", "margin", "correct"}, default="clean"
@@ -91,11 +95,23 @@ def mine_confident(
             "it first, or without any label by fit_unlabeled(X_pool)"
         ) from error
     rows = np.flatnonzero(left)
+    n_per_class = n_pool if n_per_class is None else n_per_class
     if not len(rows) or not n_per_class:
         rows = rows[:0]
     else:
         rows = rows[select_highest_per_class(confidence[left], predicted[left], n_per_class)]
     return rows, view.classes[predicted[rows]]
+
+
+def transductive(estimator: CLIPClassifier, X: Any, y: Any, X_pool: Any) -> DualLinearClassifier:
+    """Fit a `DualLinearClassifier` on the names and the frozen CLIP of an estimator; X is None without labels.
+
+    Its mixtures are fitted to the pool that is to get pseudo-labels, so they are right far more often than what an
+    inductive classifier says of it while labels are few.
+    """
+    params = estimator.get_params(deep=False)
+    labeler = DualLinearClassifier(**{name: params[name] for name in CLIPClassifier._get_param_names()})
+    return labeler.fit_unlabeled(X_pool) if X is None else labeler.fit(X, y, X_pool=X_pool)
 
 
 def _check_rows(exclude: Any, n_pool: int) -> np.ndarray:

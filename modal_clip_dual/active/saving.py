@@ -1,52 +1,89 @@
-"""The state of a loop in a file: which pool, which estimator, which query strategy."""
+"""The state of a loop in a file: which pool, what people said, which estimator, which query strategy."""
 
 from __future__ import annotations
 
 import importlib
 import os
+import threading
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..base import class_of, class_path
-from ..data.images import image_key, kind_of
-from ..utils.persistence import plain, read_state, write_state
+from ..data.files import looking_once
+from ..data.images import kind_of
+from ..utils.persistence import params_of, plain, read_state, write_state
+from .annotations import UNKNOWN, Annotations
+from .answers import check_rows
+from .class_names import check_same_meanings, kept, new_names
+from .identity import (
+    compare,
+    keys_of,
+    keys_of_old_files,
+    missing_rows,
+    named_rows,
+    where_now,
+)
+from .locking import check_unchanged, claim, mark_of
 from .protocols import FIRST_QUERIES
 
-
-def _keys_of(pool: np.ndarray) -> np.ndarray:
-    """Identity of each sample of a pool, (n, 16) uint8."""
-    from hashlib import blake2b
-
-    if kind_of(pool) == "embeddings":
-        rows = (np.ascontiguousarray(row).tobytes() for row in pool)
-        keys = [blake2b(row, digest_size=16).digest() for row in rows]
-    else:
-        keys = [image_key(pool, row) for row in range(len(pool))]
-    return np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(-1, 16)
-
-
-def _compare_pools(saved: np.ndarray, given: np.ndarray) -> None:
-    """Refuse a pool that differs from the saved one; says in which rows."""
-    if len(saved) != len(given):
-        raise ValueError(f"X_pool has {len(given)} rows, the saved learner's had {len(saved)}")
-    differ = np.flatnonzero((saved != given).any(axis=1))
-    if len(differ):
-        raise ValueError(
-            f"X_pool differs from the saved learner's in {len(differ)} of {len(given)} rows, the first "
-            f"of them {differ[:5].tolist()} (files are compared by path, size and time of change)"
-        )
+PLAIN_SETTINGS = ("n_per_class", "first_query", "budget", "disagreement", "random_state", "pseudo_labels")
+_one_at_a_time = threading.Lock()  # of the threads of this process
 
 
 class Resuming:
     """The part of `DualPromptLearner` that saves its state and goes on from it."""
 
     path: Any
+    estimator: Any
+    _folder: str
+    _keys: np.ndarray | None
+
+    def _target(self) -> str | None:
+        """The state file, wherever the process has gone since the learner was made."""
+        return None if self.path is None else os.path.normpath(os.path.join(self._folder, self.path))
+
+    def _claim(self) -> None:
+        """Take the state file for this process, and remember what is in it."""
+        target = self._target()
+        if target is not None:
+            self.close()
+            self._lease = claim(target, self)
+            self._mark = mark_of(target)
+
+    def close(self) -> None:
+        """Let another process work with the state file; this learner claims it again when it saves.
+
+        A learner that nobody refers to any longer, or whose process ends in whatever way, is closed by itself.
+        """
+        lease = self.__dict__.pop("_lease", None)
+        if lease is not None:
+            lease()
 
     def _save(self) -> None:
-        if self.path is not None:
-            write_learner(self, self.path)
+        target = self._target()
+        if target is None:
+            return
+        with _one_at_a_time:
+            if "_lease" not in self.__dict__:  # closed, or copied
+                self._lease = claim(target, self)
+            check_unchanged(target, self.__dict__.get("_mark"))
+            write_learner(self, target)
+            self._mark = mark_of(target)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__().copy()  # type: ignore[misc]  # of BaseEstimator
+        state.pop("_lease", None)  # of this process
+        return state
+
+    def _fitted_state(self) -> tuple[Any, dict[str, np.ndarray]]:
+        """What the estimator learned, as it is saved."""
+        if self.path is None or not hasattr(self.estimator, "classes_"):
+            return None, {}
+        fit, arrays = self.estimator.fitted_state()
+        return fit, arrays
 
     @classmethod
     def resume(
@@ -58,6 +95,8 @@ class Resuming:
         query_strategy: Callable[..., Any] | None = None,
         stopping: Sequence[Callable[[list[dict[str, Any]]], str | None]] = (),
         y_pool: Any = None,
+        relocate: str | os.PathLike[str] | None = None,
+        drop: Sequence[int] = (),
     ) -> Any:
         """Go on from a saved state, to exactly what an uninterrupted run would give.
 
@@ -69,16 +108,23 @@ class Resuming:
         path : str or path-like
             The ``path`` of the learner; it goes on saving there.
         X_pool : array-like, default=None
-            The same pool; not needed if it consists of paths.
+            The same pool, known by its content: files may have been touched, renamed or moved.  New samples may
+            stand behind the saved ones.  Not needed if it consists of paths.
         estimator : CLIPClassifier, default=None
             Needed only if a parameter of the saved one was no plain value, and for the folder of
-            its ``cache``, which is not saved.
+            its ``cache``, which is not saved.  Its ``class_names`` must be the saved ones, in their order; new
+            ones may follow, and are trained on at once.
         query_strategy : callable, default=None
             Needed only if the saved one was no function of this package or of modAL.
         stopping : sequence of callable, default=()
             As in the constructor; not saved.
         y_pool : array-like of shape (n_pool,), default=None
             As in the constructor; not saved.
+        relocate : str or path-like, default=None
+            The folder in which a pool of paths lies now.  Files are looked for at their place below it, and
+            anywhere in it by their content.  A folder that moved together with the state file is found without.
+        drop : sequence of int, default=()
+            Rows that are left out before anything is looked at, as by the method `drop`.
 
         Returns
         -------
@@ -87,59 +133,88 @@ class Resuming:
         Raises
         ------
         FileNotFoundError
-            If there is no such file.
+            If there is no such file, or none of the pool's.
+        RuntimeError
+            If another process works with the state file; says which one.
         ValueError
             If it is no saved state, something is needed that it does not hold, or the pool
             is not the same; says what differs.
+
+        Warns
+        -----
+        UserWarning
+            If some files of the pool are gone; names the rows, which are left out as long as they are gone.
         """
         settings, arrays = read_learner(path)
         if estimator is None:
             estimator = estimator_of(settings)
         if query_strategy is None:
             query_strategy = strategy_of(settings["query_strategy"])
-        if X_pool is None:
-            if "pool_paths" not in arrays:
-                raise ValueError("X_pool is not in the saved state, since it holds no paths; pass it")
-            X_pool = arrays["pool_paths"].tolist()
-        names = ("n_per_class", "first_query", "budget", "random_state")
-        make: Any = cls  # the learner, whose constructor has these arguments
-        learner = make(
-            estimator, X_pool, query_strategy=query_strategy, stopping=stopping, y_pool=y_pool,
-            path=path, **{name: settings[name] for name in names},
-        )  # fmt: skip
-        learner._check()
-        restore(learner, settings, arrays)
-        if learner._pending is not None:
-            learner._train_round()
+        with looking_once():
+            X_pool = _pool_of(path, settings, arrays, X_pool, relocate, getattr(estimator, "cache", None))
+            make: Any = cls  # the learner, whose constructor has these arguments
+            learner = make(
+                estimator, X_pool, query_strategy=query_strategy, stopping=stopping, y_pool=y_pool,
+                path=path, **{name: settings[name] for name in PLAIN_SETTINGS},
+            )  # fmt: skip
+            learner._claim()
+            settings, arrays = read_learner(path)  # nobody else writes it from here on
+            learner._check()
+            restore(learner, settings, arrays, drop)
+            if learner._due == "now":
+                learner._train_round()
         return learner
 
 
-def write_learner(learner: Any, path: str | os.PathLike[str]) -> None:
+def _pool_of(
+    path: Any, settings: dict[str, Any], arrays: dict[str, np.ndarray], X_pool: Any, relocate: Any, cache: Any
+) -> Any:
+    """The pool that was passed, or the saved paths where they lead now."""
+    if X_pool is not None:
+        if relocate is not None:
+            raise ValueError("relocate is for the saved paths, and X_pool was passed as well; pass one of them")
+        return X_pool
+    if "pool_paths" not in arrays:
+        raise ValueError("X_pool is not in the saved state, since it holds no paths; pass it")
+    paths, now = arrays["pool_paths"].tolist(), os.path.dirname(os.path.abspath(path))
+    return where_now(paths, arrays["pool_keys"], (settings["folder"], now), relocate, cache)
+
+
+def write_learner(learner: Any, path: str) -> None:
     """Write all that `restore` needs, replacing what was there at once."""
-    estimator = learner.estimator
-    fit, arrays = estimator.fitted_state() if hasattr(estimator, "classes_") else (None, {})
+    estimator, (fit, fitted) = learner.estimator, learner._fitted
     settings = {
         "class": class_path(type(estimator)),
         "estimator": estimator.saved_params(without=("random_state",)),
         "fit": fit,
         "query_strategy": name_of(learner.query_strategy),
-        "n_per_class": int(learner.n_per_class),
+        "n_per_class": None if learner.n_per_class is None else int(learner.n_per_class),
+        "pseudo_labels": learner.pseudo_labels,
         "first_query": learner.first_query,
         "budget": None if learner.budget is None else int(learner.budget),
+        "disagreement": learner.disagreement,
         "random_state": int(learner.random_state),
         "log": learner.log_,
         "query": learner._query,
+        "due": learner._due,
+        "changes": learner._changes,
+        "keys": "content",
+        "folder": os.path.dirname(path),
     }
-    arrays |= {"rows": learner.rows_, "labels": plain(learner.labels_)}
+    rows, labels = learner._labeled()
+    arrays = fitted | learner._annotations.to_arrays()
+    arrays |= {"rows": rows, "labels": plain(labels)}
+    if learner.y_training is not None:
+        arrays["trained_labels"] = plain(learner.y_training)
+    arrays["trained_rows"] = learner._trained_rows
     arrays |= {"pseudo_rows": learner.pseudo_rows_, "pseudo_labels": plain(learner.pseudo_labels_)}
-    if learner._pending is not None:
-        arrays["pending_rows"] = learner._pending["rows"]
-        arrays["pending_labels"] = plain(learner._pending["labels"])
     if learner._predictions is not None:
-        arrays["predictions"] = plain(learner._predictions)
-    arrays["pool_keys"] = _pool_keys(learner)
+        arrays |= {"predicted_rows": learner._predictions[0], "predictions": plain(learner._predictions[1])}
+    if learner._keys is None:
+        learner._keys = keys_of(learner._pool, getattr(estimator, "cache", None))
+    arrays["pool_keys"] = learner._keys
     if kind_of(learner._pool) == "paths":
-        arrays["pool_paths"] = np.array([os.path.abspath(path) for path in learner._pool], dtype=str)
+        arrays["pool_paths"] = learner._pool.astype(str)
     write_state(path, "learner", settings, arrays)
 
 
@@ -150,33 +225,101 @@ def read_learner(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str
         settings["n_per_class"] = settings.pop("n_pseudo")
         settings["first_query"] = FIRST_QUERIES[bool(settings.pop("random_first_query"))]
         settings["fit"] = settings.pop("prompts")
+    if "answers.row" not in arrays:
+        _without_annotations(settings, arrays)
     return settings, arrays
 
 
-def restore(learner: Any, settings: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+def _without_annotations(settings: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    """Give a file of version 0.1.0 what it lacks, in place: labels had no annotator, samples no content."""
+    arrays["trained_rows"], arrays["trained_labels"] = arrays["rows"], arrays["labels"]
+    said = Annotations().answered(arrays["rows"].tolist(), arrays["labels"].tolist(), None, UNKNOWN)
+    waiting = "pending_rows" in arrays
+    if waiting:
+        labels = arrays["pending_labels"].tolist()
+        said = said.answered(arrays["pending_rows"].tolist(), labels, None, UNKNOWN)
+    arrays |= said.to_arrays()
+    if "predictions" in arrays:
+        arrays["predicted_rows"] = np.arange(len(arrays["predictions"]))
+    settings |= {"due": "now" if waiting else None, "changes": [], "disagreement": "last"}
+    settings["pseudo_labels"] = "own"
+    settings |= {"folder": None, "keys": "files"}
+    settings["log"] = [record | {"changes": []} for record in settings["log"]]
+
+
+def restore(learner: Any, settings: dict[str, Any], arrays: dict[str, np.ndarray], drop: Any = ()) -> None:
     """Make a new learner of the same pool what the saved one was."""
-    _compare_pools(arrays["pool_keys"], _pool_keys(learner))
+    saved, pool = arrays["pool_keys"], learner._pool
+    n_saved = len(saved)
+    if len(pool) < n_saved:
+        raise ValueError(f"X_pool has {len(pool)} rows, the saved learner's had {n_saved}")
+    said = Annotations.from_arrays(arrays)
+    if len(drop):
+        said = said.drop(check_rows(drop, n_saved).tolist(), None, UNKNOWN)
+    rows = np.setdiff1d(np.arange(len(pool)), list(said.dropped))
+    gone = missing_rows(pool, rows)
+    if len(gone) == len(rows):
+        raise FileNotFoundError(
+            f"X_pool: none of its files is there, {named_rows(gone, pool)}; relocate=FOLDER says where they lie now"
+        )
+    if len(gone):
+        warnings.warn(
+            f"files of the pool are gone: {named_rows(gone, pool)}; they are left out as long as they are "
+            "(relocate=FOLDER: they lie elsewhere; drop(rows): they will not come back)", UserWarning, stacklevel=3,
+        )  # fmt: skip
+    learner._keys = _compared_keys(learner, saved, np.setdiff1d(rows, gone), settings["keys"] == "content")
+    learner._annotations, learner._gone = said, gone
     if settings["fit"] is not None:
         learner.estimator.restore_state(settings["fit"], arrays)
-    learner.rows_, learner.labels_ = arrays["rows"], arrays["labels"]
-    learner.pseudo_rows_ = arrays["pseudo_rows"]
-    learner.pseudo_labels_ = arrays["pseudo_labels"]
-    learner.log_, learner._query = settings["log"], settings["query"]
-    learner._predictions = arrays.get("predictions")
-    learner._pending = None
-    if len(learner.rows_):
-        learner.X_training = learner._pool[learner.rows_]
-        learner.y_training = learner.labels_
-    if "pending_rows" in arrays:
-        learner._pending = {"rows": arrays["pending_rows"], "labels": arrays["pending_labels"]}
+    learner._fitted = learner._fitted_state()
+    learner._query, learner._due = settings["query"], settings["due"]
+    learner._changes, learner._trained_rows = settings["changes"], arrays["trained_rows"]
+    learner.pseudo_rows_, learner.pseudo_labels_ = arrays["pseudo_rows"], arrays["pseudo_labels"]
+    predicted = arrays.get("predictions")
+    learner._predictions = None if predicted is None else (arrays["predicted_rows"], predicted)
+    _adopt_names(learner, settings)
+    _adopt_new_rows(learner, n_saved)
+    trained = learner._trained_rows
+    if len(trained):
+        learner.X_training, learner.y_training = pool[trained], arrays["trained_labels"]
+    learner.log_ = settings["log"]  # from here on it runs
+    if len(drop):
+        learner._changes = [*learner._changes, {"what": "drop", "rows": list(map(int, drop)), "annotator": None}]
+        learner._due = learner._due or "later"
 
 
-def _pool_keys(learner: Any) -> np.ndarray:
-    """Identity of each sample of the learner's pool, computed once."""
-    if learner._keys is None:
-        learner._keys = _keys_of(learner._pool)
-    keys: np.ndarray = learner._keys
+def _compared_keys(learner: Any, saved: np.ndarray, rows: np.ndarray, by_content: bool) -> np.ndarray:
+    """Keys of the pool, whose ``rows`` that were saved must be the same; of the others the saved ones."""
+    pool, cache = learner._pool, getattr(learner.estimator, "cache", None)
+    found = keys_of(pool if len(rows) == len(pool) else pool[rows], cache)
+    old = rows[rows < len(saved)]
+    if by_content or kind_of(pool) != "paths":
+        compare(saved[old], found[: len(old)], old)
+    else:
+        compare(saved[old], keys_of_old_files(pool, old), old)
+    keys = np.zeros((len(pool), saved.shape[1]), dtype=saved.dtype)
+    keys[: len(saved)] = saved
+    keys[rows] = found
     return keys
+
+
+def _adopt_names(learner: Any, settings: dict[str, Any]) -> None:
+    """Hold the labels together with the class names by which they were given; new classes may have come."""
+    saved, now = settings["estimator"], learner._class_names
+    learner._names = kept(now)
+    if "class_names" in saved["missing"]:
+        return
+    before = params_of(saved).get("class_names")
+    check_same_meanings(before, now, learner._labeled()[1])
+    new = [{"what": "add_class", "name": name} for name in new_names(before, now)]
+    if new:
+        learner._changes, learner._due = [*learner._changes, *new], "now"
+
+
+def _adopt_new_rows(learner: Any, n_saved: int) -> None:
+    new = list(range(n_saved, len(learner._pool)))
+    if new:
+        learner._changes = [*learner._changes, {"what": "extend", "rows": new}]
 
 
 def estimator_of(settings: dict[str, Any]) -> Any:

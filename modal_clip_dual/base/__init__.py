@@ -1,7 +1,6 @@
 """CLIPClassifier: the base of every classifier on a CLIP."""
 
 from ._classifier import CLIPClassifier
-from ._prediction import log_odds as log_odds
 from ._saving import class_of as class_of, class_path as class_path
 
 __all__ = ["CLIPClassifier"]  # the others are for other modules of this package

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import KeysView, Mapping, Sequence, ValuesView
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+from sklearn.utils._param_validation import HasMethods
 from sklearn.utils.validation import validate_data
 
 from ..clip.inputs import (
@@ -16,10 +17,11 @@ from ..clip.inputs import (
     check_input,
     check_template,
     check_width,
+    texts_of,
 )
 from ..data.images import kind_of
 from ..utils.arrays import unit_rows
-from ..utils.labels import check_labels, resolve_labels
+from ..utils.labels import check_labels, check_meaning, resolve_classes, resolve_labels
 from ..utils.persistence import (
     describe_versions,
 )
@@ -30,6 +32,7 @@ from ._saving import Saving
 if TYPE_CHECKING:
 
     from ..clip.backbone import Backbone
+    from ..clip.inputs import Template
     from ..utils.arrays import Rows
 
 Self = TypeVar("Self", bound="CLIPClassifier")
@@ -39,7 +42,7 @@ Self = TypeVar("Self", bound="CLIPClassifier")
 class CLIPClassifier(Predicting, Saving):
     """Classify images with a frozen CLIP and a head that is learned on its embeddings.
 
-    This is the base of `DualPromptClassifier` and of the heads in `modal_clip_dual.heads`.  It handles
+    This is the base of `DualPromptClassifier` and of the heads in ``modal_clip_dual.heads``.  It knows
     class names, the three forms of X, the cache, zero-shot classification, predictions from
     logits, saving and loading.  A subclass implements two methods:
 
@@ -59,10 +62,10 @@ class CLIPClassifier(Predicting, Saving):
         Names of the classes; see `DualPromptClassifier` for all parameters.
     model_name : str, default="ViT-B-16"
         open_clip's name of the model.
-    pretrained : str or None, default="openai"
+    pretrained : str, path-like or None, default="openai"
         open_clip's tag of the weights, or a checkpoint file.
-    template : str or list of str, default="a photo of a {}."
-        Hand-written prompt, or several, whose embeddings are averaged.
+    template : str, callable, list of these, or dict of {str: list of str}, default="a photo of a {}."
+        Hand-written prompt; with several, their embeddings are averaged.  See `DualPromptClassifier`.
     encode_batch_size : int, default=256
         Number of images per forward pass of the image tower.
     n_jobs : int, "auto" or None, default="auto"
@@ -113,9 +116,10 @@ class CLIPClassifier(Predicting, Saving):
     """
 
     _parameter_constraints: dict[str, Any] = {
-        "class_names": [list, tuple, np.ndarray, Mapping, None],
+        # Series, indexes and categories have tolist or to_list
+        "class_names": [list, tuple, HasMethods("tolist"), HasMethods("to_list"), Mapping, None],
         **READING_CONSTRAINTS,
-        "template": [str, list, tuple],
+        "template": [str, list, tuple, Mapping, callable],
         "encode_batch_size": BATCH_SIZE,
     }
     # Attributes that a fit may leave unset; those of an earlier fit are removed.
@@ -137,8 +141,8 @@ class CLIPClassifier(Predicting, Saving):
         class_names: Sequence[str] | np.ndarray | Mapping[Any, str] | None = None,
         *,
         model_name: str = "ViT-B-16",
-        pretrained: str | None = "openai",
-        template: str | Sequence[str] = "a photo of a {}.",
+        pretrained: str | os.PathLike[str] | None = "openai",
+        template: Template = "a photo of a {}.",
         encode_batch_size: int = 256,
         n_jobs: int | str | None = "auto",
         cache: str | os.PathLike[str] | None = "memory",
@@ -146,7 +150,8 @@ class CLIPClassifier(Predicting, Saving):
         precision: str = "auto",
         verbose: int = 1,
     ):
-        self.class_names = class_names
+        # Views of a dict cannot be copied, as `clone` does.
+        self.class_names = list(class_names) if isinstance(class_names, (KeysView, ValuesView)) else class_names
         self.model_name = model_name
         self.pretrained = pretrained
         self.template = template
@@ -194,7 +199,9 @@ class CLIPClassifier(Predicting, Saving):
     def _check_params(self) -> None:
         self._validate_params()
         check_cache(self.cache, self.n_jobs)
-        check_template(self.template)
+        templates = check_template(self.template)
+        if isinstance(templates, Mapping) and self.class_names is not None:
+            texts_of(resolve_classes(self.class_names, None)[1], templates)
 
     def _adopt(
         self, head: Any, classes: np.ndarray, names: list[str], backbone: Backbone, table: Any, **attributes: Any
@@ -239,7 +246,7 @@ class CLIPClassifier(Predicting, Saving):
 
     # ---------------------------------------------------------------- input
 
-    def _load_backbone(self, model_name: str, pretrained: str | None) -> Backbone:
+    def _load_backbone(self, model_name: str, pretrained: str | os.PathLike[str] | None) -> Backbone:
         from ..clip.backbone import load_backbone
 
         return load_backbone(model_name, pretrained, self.device, self.precision)
@@ -278,6 +285,8 @@ class CLIPClassifier(Predicting, Saving):
         ``frozen``, visual prompts are not used.
         """
         fitted = "_head" in self.__dict__ and not refit
+        if fitted:
+            check_meaning(self.class_names, self.classes_, self._names)
         array = check_input(X, self, name)
         if n_labels is not None and len(array) != n_labels:
             raise ValueError(

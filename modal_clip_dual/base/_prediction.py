@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..utils.arrays import unit_rows
 from ..utils.labels import resolve_labels
+from ..utils.odds import against_rest
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +34,7 @@ class Predicting(ClassifierMixin, TransformerMixin, BaseEstimator):
         raise NotImplementedError(f"{type(self).__name__} has no _logits")
 
     def _clean(self, embeddings: np.ndarray, logits: np.ndarray) -> np.ndarray:
-        clean: np.ndarray = log_odds(logits) + np.float32(self._inflation())
+        clean: np.ndarray = against_rest(logits).astype(np.float32) + np.float32(self._inflation())
         return clean
 
     def _inflation(self) -> float:
@@ -288,21 +289,3 @@ class Predicting(ClassifierMixin, TransformerMixin, BaseEstimator):
             return reduce(torch.from_numpy(logits), None if z is None else torch.from_numpy(z))
 
         return by_blocks(len(embeddings), of_block)
-
-
-def log_odds(logits: np.ndarray) -> np.ndarray:
-    """Return the log-odds (n, C) of each class against all others, from logits (n, C) of class probabilities.
-
-    They are exact even where a probability rounds to 1.
-    """
-    from scipy.special import logsumexp
-
-    logits = np.asarray(logits, dtype=np.float64)
-    rows, best = np.arange(len(logits)), logits.argmax(axis=1)
-    total = logsumexp(logits, axis=1, keepdims=True)
-    others = logits.copy()
-    others[rows, best] = -np.inf
-    against = total + np.log1p(-np.minimum(np.exp(logits - total), 1 - 1e-16))
-    against[rows, best] = logsumexp(others, axis=1)
-    odds: np.ndarray = (logits - against).astype(np.float32)
-    return odds

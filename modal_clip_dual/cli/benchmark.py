@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from .parsing import (
     add_model_arguments,
+    add_prompt_arguments,
     find_own_strategies,
     listed,
     positive_int,
     refuse,
+    reword,
     strategy,
 )
 
@@ -53,10 +55,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add("--root", type=Path, metavar="DIR", help="folder with the data set")
     add("--download", action="store_true", help="let torchvision fetch the data set into --root")
     add("--layout", choices=("coop", "torchvision"), help="whose folders and split, where both are possible")
-    add("--strategies", type=listed(lambda name: name if name == "all" else strategy(name)),
+    add("--strategies", nargs="+", action=listed(lambda name: name if name == "all" else strategy(name)),
         default=["negative-prompt", "entropy", "random"], metavar="A,B,...",
         help="what to compare (default: negative-prompt,entropy,random); 'all' for all")  # fmt: skip
-    add("--loop", type=listed(_loop), default=["selection"], metavar="selection,full",
+    add("--loop", nargs="+", action=listed(_loop), default=["selection"], metavar="selection,full",
         help="selection: a plain loop trains on the labels; full: pseudo-labels too (default selection)")  # fmt: skip
     add("--protocol", choices=("paper", "pcb"), default="paper",
         help="paper: 6 rounds of 1%% of the pool; pcb: 8 rounds, a label per class")  # fmt: skip
@@ -67,6 +69,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add("--model", default="ViT-B-16", help="open_clip's name of the CLIP, or demo (default: ViT-B-16)")
     add("--pretrained", help="open_clip's tag of its weights (default: openai)")
     add_model_arguments(benchmark)
+    add_prompt_arguments(benchmark)
     add("--epochs", type=positive_int, default=20, help="passes over the labels (default: 20)")
     add("--lr", type=float, default=0.01, help="learning rate (default: 0.01)")
     add("--precision", default="auto", help="precision of the towers (default: auto)")
@@ -93,6 +96,7 @@ def run_benchmark(args: argparse.Namespace) -> int:
 
     try:
         data = load_benchmark(args.data, args.root, download=args.download, layout=args.layout)
+        reword(data, args)
         plan = make_plan(find_samples(data=data), **_arguments(args))
         out = args.out or Path("results") / data.name
         if out.exists() and not out.is_dir():

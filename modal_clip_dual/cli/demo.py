@@ -13,6 +13,7 @@ from .parsing import (
     add_model_arguments,
     find_own_strategies,
     fraction,
+    listed,
     positive_int,
     refuse,
     strategy,
@@ -23,52 +24,75 @@ if TYPE_CHECKING:
 
     from ..evaluation.plan import Plan, Run
 
-DEFAULT_STRATEGIES = ["negative-prompt", "entropy", "random"]
+LINEAR, PROMPTS = "DualLinear", "DualPrompt"  # what the output calls the learners
+LEARNERS = {"dual-linear": LINEAR, "prompts": PROMPTS}
+DEFAULT_STRATEGIES = {LINEAR: ["auto", "random"], PROMPTS: ["negative-prompt", "random"]}
 
 DEMO = """\
 Active learning on 1,797 handwritten digits (scikit-learn's, real scans) with the small
 CLIP that ships with the package.  Nothing is downloaded.
 
-A third of the scans is held out as test set; the rest is the pool.  Round 1 labels the
-same random images for every strategy; each later round lets the strategy choose, through
-modAL's ActiveLearner, and re-trains the two prompts on all labels so far.  A line is
-printed per round, a table at the end, and the learning curves are saved as a picture.
+Two learners side by side: DualLinearClassifier, a linear head on frozen embeddings that
+learns from the whole pool, and the paper's DualPromptClassifier.  A third of the scans is
+held out as test set; the rest is the pool.  A run starts at 0 labels: DualLinear has then
+seen the pool and the class names; the prompts are zero-shot CLIP, or with --full have been
+trained on its surest labels for the pool.
 
-Columns of the table: test accuracy after each round, in percent, mean +- standard
-deviation over the seeds; then, after the last round, how well a score tells right
-predictions from wrong ones (AUROC, 50 is chance): P(correct), from the negative prompt,
-and the largest softmax probability of the same model.
+In each round a strategy chooses images, their labels are revealed, and the learner trains
+anew on all labels so far.  DualLinear's strategies choose from the first round on.  Round 1
+of the prompts labels the same random images for every strategy, unless --full lets the
+strategy choose.  A line is printed per round, a table at the end, and the learning curves
+are saved as a picture.
+
+The table: test accuracy after each round, in percent, mean +- standard deviation over the
+seeds; then, after the last round, what the learner itself takes its accuracy for (the mean
+of P(correct)), and how well a score tells right predictions from wrong ones (AUROC, 50 is
+chance): P(correct), and the largest softmax probability of the same model.
 """
+
+WHICH = """\
+Frozen embeddings: take DualLinearClassifier; it learns from the whole pool, and labels come on top.
+To adapt the image tower, or to study the paper: take DualPromptClassifier (here: --visual-prompts maple, --full)."""
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the command line."""
     demo = commands.add_parser(
         "demo",
-        help="active learning on handwritten digits, offline, in a minute or two",
+        help="active learning on handwritten digits, offline, in about a minute",
         description=DEMO,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="example: modal-clip-dual demo --rounds 3 --seeds 1 --strategies negative-prompt",
+        epilog="example: modal-clip-dual demo --rounds 3 --seeds 1 --learners dual-linear --strategies auto,coreset",
     )
     add = demo.add_argument
     add("--rounds", type=positive_int, default=6,
-        help="rounds, the random first one included (default: 6)")  # fmt: skip
+        help="rounds that label (default: %(default)s)")  # fmt: skip
     add("--seeds", type=positive_int, default=3,
-        help="repetitions, each with its own split, first round and prompts (default: 3)")  # fmt: skip
+        help="repetitions, each with its own split, first round and prompts (default: %(default)s)")  # fmt: skip
     add("--budget", type=fraction, default=0.01, metavar="FRACTION",
         help="labels per round, as a fraction of the pool (default: 0.01)")  # fmt: skip
-    add("--strategies", nargs="+", type=strategy, default=DEFAULT_STRATEGIES, metavar="NAME",
-        help=f"what to compare: {', '.join(available_strategies())}, or your own function as "
-             f"package.module:function (default: {' '.join(DEFAULT_STRATEGIES)})")  # fmt: skip
+    add("--learners", nargs="+", action=listed(_learner), default=list(LEARNERS), metavar="A,B",
+        help=f"what learns: {', '.join(LEARNERS)} (default: {','.join(LEARNERS)})")  # fmt: skip
+    add("--strategies", nargs="+", action=listed(strategy), default=None, metavar="A,B,...",
+        help=f"what every learner chooses by: {', '.join(available_strategies())}, or your own function as "
+             "package.module:function (default: auto,random for dual-linear, negative-prompt,random for prompts)"
+    )  # fmt: skip
     add_model_arguments(demo)
     add("--full", action="store_true",
-        help="the paper's whole loop: a first round without labels, then pseudo-labels "
-             "(default: selection only)")  # fmt: skip
+        help="train the prompts in the paper's whole loop: a first round without labels, then "
+             "pseudo-labels (default: selection only)")  # fmt: skip
     add("--figure", type=Path, default=Path("demo-learning-curves.png"), metavar="FILE",
         help="where to save the learning curves (default: %(default)s)")  # fmt: skip
     add("--csv", type=Path, default=None, metavar="FILE",
         help="also write every round of every run here")  # fmt: skip
     demo.set_defaults(run=run_demo)
+
+
+def _learner(text: str) -> str:
+    """Parse the name of a learner."""
+    if text not in LEARNERS:
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(LEARNERS)}")
+    return text
 
 
 def run_demo(args: argparse.Namespace) -> int:
@@ -77,13 +101,12 @@ def run_demo(args: argparse.Namespace) -> int:
         _check_files(args)
         plan = _plan(args)
         start = time.perf_counter()
-        print("Loading torch, open_clip and the bundled CLIP ...", flush=True)
+        print(_headline(plan, args.full), flush=True)
         accuracy = _zero_shot_accuracy(plan)
     except (TypeError, ValueError) as error:  # a folder, a device or a function that is not there
         return refuse(error)
     print(
-        f"{time.perf_counter() - start:.0f} s.  Pool {plan.n_pool}, test {plan.n_test} images, "
-        f"{plan.n_instances} labels per round.  Zero-shot accuracy, all images: {accuracy:.1%}",
+        f"{time.perf_counter() - start:.0f} s.  Zero-shot CLIP, all images: accuracy {accuracy:.1%}\n",
         flush=True,
     )
 
@@ -96,7 +119,7 @@ def run_demo(args: argparse.Namespace) -> int:
     print("\n" + demo_table(frame))
     ax: Any = plot_learning_curves(frame)
     ax.figure.savefig(args.figure, dpi=150)
-    print(f"\nLearning curves: {args.figure}")
+    print(f"\n{WHICH}\n\nLearning curves: {args.figure}")
     if args.csv is not None:
         write_csv(frame, args.csv)
         print(f"Every round of every run: {args.csv}")
@@ -112,36 +135,61 @@ def _check_files(args: argparse.Namespace) -> None:
         raise ValueError(f"--figure {args.figure}: expected .png, .pdf or .svg")
 
 
+def _headline(plan: Plan, full: bool) -> str:
+    learners = {run.names["estimator"]: f"{run.names['estimator']}Classifier" for run in plan.runs}
+    loop = " in the paper's whole loop" if full and PROMPTS in learners else ""
+    return (
+        f"Handwritten digits, {plan.n_classes} classes: a pool of {plan.n_pool} images, {plan.n_test} to test on, "
+        f"{plan.n_instances} labels per round.\n"
+        f"The small CLIP that ships with the package, and on top {' and '.join(learners.values())}{loop}.\n"
+        "Loading torch, open_clip and the CLIP ..."
+    )
+
+
 def _plan(args: argparse.Namespace) -> Plan:
-    """Return the comparison that `compare_strategies` would make of the arguments."""
-    from .. import DualPromptClassifier
+    """Return the comparison that `compare_strategies` would make of the arguments, learner by learner."""
     from ..active import Protocol
     from ..data import load_digits_images
     from ..evaluation.plan import find_samples, make_plan
 
     digits = load_digits_images()
-    classifier = DualPromptClassifier(
-        digits.class_names,
-        model_name="demo",
-        pretrained="bundled",
+    find_own_strategies(args.strategies or [])
+    samples = find_samples(digits.images, digits.target)
+    plans = []
+    for name in dict.fromkeys(LEARNERS[learner] for learner in args.learners):
+        # DualLinear learns in the loop that hands it the pool.
+        full = args.full or name == LINEAR
+        plans.append(
+            make_plan(
+                samples,
+                {name: _classifier(name, digits.class_names, args)},
+                list(dict.fromkeys(args.strategies or DEFAULT_STRATEGIES[name])),
+                Protocol(args.rounds, fraction=args.budget),
+                "full" if full else "selection",
+                seeds=args.seeds,
+                first_query="strategy" if full else "random",
+                from_zero=True,
+            )
+        )
+    runs = [_as_published(run, plan, args.score) for plan in plans for run in plan.runs]
+    runs.sort(key=lambda run: int(run.names["seed"]))  # so that the learners' lines are near each other
+    return replace(plans[0], runs=runs)
+
+
+def _classifier(name: str, class_names: list[str], args: argparse.Namespace) -> Any:
+    from .. import DualLinearClassifier, DualPromptClassifier
+
+    model = {"model_name": "demo", "pretrained": "bundled", "device": args.device}
+    if name == LINEAR:
+        return DualLinearClassifier(class_names, **model)
+    return DualPromptClassifier(
+        class_names,
         negative_weight=args.negative_weight,
         complement=args.complement,
         visual_prompts=args.visual_prompts,
         augment=None,  # a mirrored digit is no digit
-        device=args.device,
+        **model,
     )
-    find_own_strategies(args.strategies)
-    plan = make_plan(
-        find_samples(digits.images, digits.target),
-        classifier,
-        list(dict.fromkeys(args.strategies)),
-        Protocol(args.rounds, fraction=args.budget),
-        "full" if args.full else "selection",
-        seeds=args.seeds,
-        first_query="strategy" if args.full else "random",
-    )
-    plan.runs = [_as_published(run, plan, args.score) for run in plan.runs]
-    return plan
 
 
 def _as_published(run: Run, plan: Plan, score: str) -> Run:
@@ -170,25 +218,32 @@ def _zero_shot_accuracy(plan: Plan) -> float:
 
 
 def _print_round(row: dict[str, Any]) -> None:
+    believed = row["mean_correct"]
+    says = "zero-shot CLIP" if believed is None else f"believes {believed:6.1%}"
     print(
-        f"seed {row['seed']}  {row['strategy']:<15}  round {row['round']}  "
-        f"{row['n_labels']:3d} labels  accuracy {row['accuracy']:6.1%}  "
-        f"AUROC of P(correct) {row['auroc_clean']:6.1%}  "
+        f"seed {row['seed']}  {row['estimator']:<10}  {row['strategy']:<15}  {row['n_labels']:3d} labels  "
+        f"accuracy {row['accuracy']:6.1%}, {says:<15}  "
         f"{sum(row[f'{part}_seconds'] for part in ('train', 'score', 'select')):4.1f} s",
         flush=True,
     )
 
 
 def demo_table(frame: pd.DataFrame) -> str:
-    """Return the final table, in Markdown, of the demo's records."""
+    """Return the final table, in Markdown, of the demo's records: curves side by side, a line per round."""
     from ..evaluation.text import markdown_table, percent
 
+    curves = dict(list(frame.groupby(["estimator", "strategy"], sort=False)))
     rounds = frame.groupby("round")["n_labels"].first()
-    header = ["strategy", *(f"{n} labels" for n in rounds), "AUROC P(correct)", "AUROC max softmax"]
-    lines = []
-    for name, runs in frame.groupby("strategy", sort=False):
-        cells = [percent(runs.loc[runs["round"] == round_, "accuracy"]) for round_ in rounds.index]
-        last = runs[runs["round"] == rounds.index[-1]]
-        cells += [percent(last[column]) for column in ("auroc_clean", "auroc_max_proba")]
-        lines.append([name, *cells])
-    return markdown_table(header, lines)
+    lines = [
+        [f"{n} labels", *(percent(runs.loc[runs["round"] == round_, "accuracy"]) for runs in curves.values())]
+        for round_, n in rounds.items()
+    ]
+    last = {
+        "it believes": "mean_correct",
+        "AUROC P(correct)": "auroc_clean",
+        "AUROC max softmax": "auroc_max_proba",
+    }
+    for heading, column in last.items():
+        at_end = (runs.loc[runs["round"] == rounds.index[-1], column] for runs in curves.values())
+        lines.append([heading, *map(percent, at_end)])
+    return markdown_table(["accuracy", *(f"{estimator}, {name}" for estimator, name in curves)], lines)

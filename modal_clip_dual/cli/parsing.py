@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from ..scores import SCORES
 from ..strategies.registry import available_strategies
@@ -46,17 +47,20 @@ def strategy(text: str) -> str:
     return text
 
 
-def listed(one: Callable[[str], str]) -> Callable[[str], list[str]]:
-    """Return the type of an argument of several values with commas between them."""
+def listed(one: Callable[[str], str]) -> type[argparse.Action]:
+    """Return the action of an argument of several values, with commas or spaces between them."""
 
-    def parse(text: str) -> list[str]:
-        parts = [one(part.strip()) for part in text.split(",") if part.strip()]
-        if not parts:
-            raise argparse.ArgumentTypeError(f"{text!r} has no name; expected at least one")
-        return parts
+    class Listed(argparse.Action):
+        def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
+            try:
+                parts = [one(part.strip()) for value in values for part in value.split(",") if part.strip()]
+            except argparse.ArgumentTypeError as error:
+                raise argparse.ArgumentError(self, str(error)) from error
+            if not parts:
+                raise argparse.ArgumentError(self, f"{' '.join(values)!r} has no name; expected at least one")
+            setattr(namespace, self.dest, parts)
 
-    parse.__name__ = "list"
-    return parse
+    return Listed
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,6 +75,43 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     add("--visual-prompts", choices=("vpt-deep", "vpt-shallow", "maple"), default=None,
         help="also train tokens in the image tower (default: text prompts alone)")  # fmt: skip
     add("--device", default="auto", help='torch device (default: auto: "cuda" if there is one)')
+
+
+def add_prompt_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add how classes and prompts are worded, where the data does not say it well."""
+    add = parser.add_argument
+    add("--template", action="append", metavar="TEXT",
+        help='hand-written prompt with {} for the class name, such as "a satellite photo of {}."; may be given '
+             "several times (default: the data set's)")  # fmt: skip
+    add("--class-names", nargs="+", action=listed(str), metavar="A,B,...",
+        help="what the classes are called in prompts, in the order of the class folders; or a text file with "
+             "one name per line (default: the data set's)")  # fmt: skip
+
+
+def reword(data: Any, args: argparse.Namespace) -> None:
+    """Put the template and the class names of the command line into a data set.
+
+    Raises
+    ------
+    ValueError
+        If a template takes no class name, or the names are not as many as the classes.
+    """
+    from ..clip.inputs import check_template
+
+    if args.template:
+        check_template(args.template)
+        data.template = args.template
+    if args.class_names:
+        names = args.class_names
+        if len(names) == 1 and Path(names[0]).is_file():
+            lines = Path(names[0]).read_text(encoding="utf-8").splitlines()
+            names = [line.strip() for line in lines if line.strip()]
+        if len(names) != len(data.class_names):
+            raise ValueError(
+                f"--class-names has {len(names)} names; expected one for each of the {len(data.class_names)} classes "
+                f"{', '.join(data.class_names[:5])}{', ...' if len(data.class_names) > 5 else ''}"
+            )
+        data.class_names = names
 
 
 def find_own_strategies(names: Iterable[str]) -> None:

@@ -64,7 +64,7 @@ class Backbone:
         # This lock is held while the model's forward has hooks (see nn.text_encoder).
         self.lock = threading.RLock()
         self.embedding_cache = MemoryStore(EMBEDDING_BYTES)
-        self.text_cache: dict[tuple[tuple[str, ...], tuple[str, ...]], torch.Tensor] = {}
+        self.text_cache: dict[tuple[tuple[str, ...], tuple[tuple[str, ...], ...]], torch.Tensor] = {}
 
     @property
     def text_tower(self) -> Any:
@@ -183,7 +183,7 @@ def _add_weights(digest: blake2b, module: torch.nn.Module) -> None:
 
 
 def load_backbone(
-    model_name: str, pretrained: str | None, device: str = "auto", precision: str = "auto"
+    model_name: str, pretrained: str | os.PathLike[str] | None, device: str = "auto", precision: str = "auto"
 ) -> Backbone:
     """Load a frozen CLIP, or return the one that this process has already loaded.
 
@@ -206,8 +206,11 @@ def load_backbone(
     Raises
     ------
     ValueError
-        If the model, the tag or the device is unknown.
+        If the model, the tag or the device is not known, or a file does not hold the model's weights.
+    ImportError
+        If a package that the model needs is not installed.
     """
+    pretrained = None if pretrained is None else os.fspath(pretrained)
     check_model_name(model_name, pretrained)
     on = resolve_device(device)
     precision = resolve_precision(precision, on)

@@ -12,9 +12,10 @@ import numpy as np
 from joblib import effective_n_jobs
 from tqdm.auto import tqdm
 
+from ..data.images import UnreadableImagesError
 from ..data.reading import ImageSource, run_tasks, uses_engine
 from ..data.stores import MemoryStore, StackedStores
-from .inputs import disk_cache
+from .inputs import digest_cache, disk_cache
 
 if TYPE_CHECKING:
     import torch
@@ -57,15 +58,17 @@ def encode(
 
     Raises
     ------
-    ValueError
-        If a file cannot be read as an image.  Embeddings that are done by then are kept.
+    UnreadableImagesError
+        If files cannot be read as images; names all.  What was encoded until then is kept.
     torch.cuda.OutOfMemoryError
         If the device has no memory left; the message says what to change.  Finished embeddings are kept.
     """
     stores: list[Any] = [backbone.embedding_cache] if cache else []
     if cache not in (None, "memory"):
         stores.append(disk_cache(cache, "embeddings", backbone.image_fingerprint, np.float32))
-    source = ImageSource(array, backbone.preprocessing, n_jobs=n_jobs, pin=is_cuda(backbone))
+    source = ImageSource(
+        array, backbone.preprocessing, digests=digest_cache(cache), n_jobs=n_jobs, pin=is_cuda(backbone)
+    )
     if uses_engine():
         recipe = (backbone.model_name, backbone.pretrained, device, backbone.precision)
 
@@ -180,7 +183,10 @@ def _encode_on_engine(
     step = ENGINE_TASKS * max(1, n_jobs)
     for start in range(0, len(batches), step):
         chunks = batches[start : start + step]
-        yield from run_tasks(encode_chunk, source.array, chunks, (recipe, batch_size), n_jobs)
+        try:
+            yield from run_tasks(encode_chunk, source.array, chunks, (recipe, batch_size), n_jobs)
+        except UnreadableImagesError as error:
+            raise source.all_unreadable([batches[start:]], error) from error
 
 
 def encode_chunk(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from sklearn.utils import check_array
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # Constraints of the parameters that say which model reads images, and how.
 READING_CONSTRAINTS: dict[str, Any] = {
     "model_name": [str],
-    "pretrained": [str, None],
+    "pretrained": [str, os.PathLike, None],
     "n_jobs": [Integral, StrOptions({"auto"}), None],
     "cache": [str, os.PathLike, None],
     "device": [str],
@@ -83,7 +83,7 @@ def join(X: np.ndarray, X_pseudo: np.ndarray) -> np.ndarray:
     ValueError
         If they are not of the same form.
     """
-    if X.shape[1:] != X_pseudo.shape[1:]:
+    if X.shape[1:] != X_pseudo.shape[1:] or kind_of(X) != kind_of(X_pseudo):
         raise ValueError(
             f"X_pseudo holds {kind_of(X_pseudo)} of shape {X_pseudo.shape}, X {kind_of(X)} of shape "
             f"{X.shape}; expected the same form, as from one pool"
@@ -125,22 +125,83 @@ def disk_cache(cache: str | os.PathLike[str] | None, kind: str, fingerprint: str
     return DiskCache(default_cache_folder() if cache == "disk" else cache, kind, fingerprint, dtype)
 
 
-def check_template(template: str | Sequence[str]) -> list[str]:
-    """Return the templates as a list; each must take a class name.
+def digest_cache(cache: str | os.PathLike[str] | None) -> DiskCache | None:
+    """Where checksums of files are kept on disk, for `data.files.digests_of`; None where nothing is."""
+    return disk_cache(cache, "digests", "1", np.uint8)
+
+
+Prompt: TypeAlias = "str | Callable[[str], str]"
+Template: TypeAlias = "Prompt | Sequence[Prompt] | Mapping[str, Sequence[str]]"
+
+
+def check_template(template: Template) -> list[Any] | dict[str, list[str]]:
+    """Return the templates as a list, each of which takes a class name, or as texts by class name.
 
     Raises
     ------
     ValueError
         Names the entry that takes none.
     """
-    templates = [template] if isinstance(template, str) else list(template)
+    if isinstance(template, Mapping):
+        return _check_texts(template)
+    templates = [template] if isinstance(template, str) or callable(template) else list(template)
     for entry in templates:
         try:
-            takes_name = isinstance(entry, str) and entry.format("a") != entry.format("b")
-        except (IndexError, KeyError, ValueError):
+            first, second = (filled(entry, name) for name in "ab")
+            takes_name = isinstance(first, str) and first != second
+        except Exception:  # whatever a function of the user's raises
             takes_name = False
         if not takes_name:
-            raise ValueError(f"template={entry!r}; expected a string with one {{}} for the class name")
+            raise ValueError(
+                f"template={entry!r}; expected a string with one {{}} for the class name, or a function that puts "
+                "the name into a text"
+            )
     if not templates:
         raise ValueError("template is an empty list; expected at least one template")
     return templates
+
+
+def _check_texts(template: Mapping[Any, Any]) -> dict[str, list[str]]:
+    texts: dict[str, list[Any]] = {}
+    for name, entry in template.items():
+        texts[name] = [entry] if isinstance(entry, str) else list(entry) if isinstance(entry, Iterable) else [None]
+        wrong = [text for text in texts[name] if not isinstance(text, str) or not text.strip() or "{}" in text]
+        if wrong or not texts[name]:
+            raise ValueError(
+                f"template[{name!r}]={entry!r}; expected a list of whole texts about the class, without {{}}"
+            )
+    if not texts:
+        raise ValueError("template is an empty dict; expected texts for every class")
+    return texts
+
+
+def filled(template: Any, name: str) -> str:
+    """A text of a template, a string or a function, and a class name."""
+    text: str = template.format(name) if isinstance(template, str) else template(name)
+    return text
+
+
+def clean_name(name: str) -> str:
+    """Return a class name as it enters a prompt: underscores are spaces."""
+    return " ".join(name.replace("_", " ").split())
+
+
+def texts_of(names: Sequence[str], templates: list[Any] | dict[str, list[str]]) -> list[list[str]]:
+    """Texts of every class, of what `check_template` returned.
+
+    Raises
+    ------
+    ValueError
+        If a class has no texts in a dict.
+    """
+    if not isinstance(templates, dict):
+        return [[filled(template, clean_name(name)) for template in templates] for name in names]
+    by_clean_name = {clean_name(name): texts for name, texts in templates.items()}
+    found = [templates.get(name, by_clean_name.get(clean_name(name))) for name in names]
+    missing = [name for name, texts in zip(names, found) if texts is None]
+    if missing:
+        raise ValueError(
+            f"template is a dict without texts for {len(missing)} of {len(names)} classes: {missing[:3]!r}; expected "
+            f"a list of texts for every class name. It has {list(templates)[:3]!r} and so on"
+        )
+    return [texts for texts in found if texts is not None]

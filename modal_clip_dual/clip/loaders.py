@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ import torch
 from open_clip.factory import parse_model_name
 from open_clip.transform import PreprocessCfg, image_transform_v2
 
+from .files import does_not_fit, preprocessing_of_file, refuse_torchscript, unwrapped, warn_of_activation
 from .names import DEMO_MODEL
 
 DEMO_FOLDER = Path(__file__).parents[1] / "assets" / "demo_clip"
@@ -82,15 +84,48 @@ def _load_from_open_clip(
         )
         logging.getLogger().addFilter(_drop_random_weight_notice)
     _refuse_remote_code(model_name)
+    tokenizer = _tokenizer(model_name)  # first: if it cannot be made, no weights are read
     try:
-        model, _, preprocess = open_clip.create_model_and_transforms(
-            model_name, pretrained=pretrained, precision=precision, device=device
-        )
+        model, _, preprocess = _create(model_name, pretrained, precision=precision, device=device)
     finally:
         logging.getLogger().removeFilter(_drop_random_weight_notice)
-    tokenizer = open_clip.get_tokenizer(model_name)
     name = identifier.replace("/", "-") if schema is None else model_name
     return model, preprocess, tokenizer, open_clip.get_model_config(name)["embed_dim"]
+
+
+def _create(model_name: str, pretrained: str | None, **how: Any) -> Any:
+    """Make a model by open_clip; weights in a file with what a tag would have said of them."""
+    name = model_name.replace("/", "-")  # as open_clip's names are
+    is_file = pretrained is not None and os.path.isfile(pretrained) and parse_model_name(model_name)[0] is None
+    if not is_file or open_clip.get_pretrained_cfg(name, pretrained):
+        return open_clip.create_model_and_transforms(model_name, pretrained=pretrained, **how)
+    assert pretrained is not None
+    refuse_torchscript(pretrained)
+    warn_of_activation(name, pretrained)
+    how |= preprocessing_of_file(name, pretrained)
+    try:
+        return open_clip.create_model_and_transforms(model_name, pretrained=pretrained, **how)
+    except Exception as error:  # whatever open_clip meets in a file of another form
+        if pretrained.endswith((".safetensors", ".npz", ".npy")):
+            raise does_not_fit(pretrained, name, error) from error
+    with unwrapped(pretrained, name) as path:
+        try:
+            return open_clip.create_model_and_transforms(model_name, pretrained=path, **how)
+        except Exception as error:
+            raise does_not_fit(pretrained, name, error) from error
+
+
+def _tokenizer(model_name: str) -> Any:
+    """open_clip's tokenizer of a model; those of SigLIP and some others need the package transformers."""
+    try:
+        return open_clip.get_tokenizer(model_name)
+    except ImportError as error:
+        package = (error.name or "transformers").partition(".")[0]
+        raise ImportError(
+            f"model_name={model_name!r} reads its prompts with the package {package}, which is not installed: "
+            f"pip install {package}. Its vocabulary comes from Hugging Face, or from its cache on this machine",
+            name=package,
+        ) from error
 
 
 def _refuse_remote_code(model_name: str) -> None:

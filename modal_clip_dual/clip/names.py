@@ -43,7 +43,7 @@ def resolve_precision(precision: str, device: torch.device) -> str:
     return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
 
 
-def check_model_name(model_name: str, pretrained: str | None) -> None:
+def check_model_name(model_name: str, pretrained: str | os.PathLike[str] | None) -> None:
     """Refuse a model name or tag that open_clip does not know, before anything is loaded.
 
     Raises
@@ -79,7 +79,7 @@ def check_model_name(model_name: str, pretrained: str | None) -> None:
         tags = open_clip.list_pretrained_tags_by_model(identifier)
         raise ValueError(
             f"pretrained={pretrained!r} is neither a file nor a tag of {model_name!r}; nearest: "
-            f"{_nearest(pretrained, tags)}.  Tags of this model: {', '.join(tags) or 'none'}"
+            f"{_nearest(str(pretrained), tags)}.  Tags of this model: {', '.join(tags) or 'none'}"
         )
 
 

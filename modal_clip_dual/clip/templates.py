@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 
 from .backbone import Backbone
-
-
-def clean_name(name: str) -> str:
-    """Return a class name as it enters a prompt: underscores become spaces."""
-    return " ".join(name.replace("_", " ").split())
+from .inputs import clean_name as clean_name, texts_of
 
 
 def tokenize(backbone: Backbone, texts: list[str], what: list[str]) -> torch.Tensor:
@@ -27,28 +24,39 @@ def tokenize(backbone: Backbone, texts: list[str], what: list[str]) -> torch.Ten
     if lengths[worst] > limit:
         raise ValueError(
             f"{what[worst]} is too long: its prompt takes {int(lengths[worst])} tokens, and "
-            f"{backbone.name} reads at most {limit}"
+            f"{backbone.name} reads at most {limit}; shorten it, or split it into several texts, of which the "
+            "embeddings are averaged"
         )
     tokens: torch.Tensor = backbone.tokenizer(texts)
     return tokens
 
 
 def template_embeddings(
-    backbone: Backbone, names: Sequence[str], templates: Sequence[str]
+    backbone: Backbone, names: Sequence[str], templates: list[Any] | dict[str, list[str]]
 ) -> torch.Tensor:
-    """Return zero-shot text embeddings (C, D): the mean over hand-written templates, of unit length."""
-    key = (tuple(names), tuple(templates))
+    """Zero-shot text embeddings (C, D): the mean over each class's texts, unit length."""
+    texts = texts_of(names, templates)
+    key = (tuple(names), tuple(map(tuple, texts)))
     if key in backbone.text_cache:
         return backbone.text_cache[key]
     embeddings = torch.zeros(len(names), backbone.embed_dim, device=backbone.device)
-    for template in templates:
-        texts = [template.format(clean_name(name)) for name in names]
-        what = [f"class name {name!r} in template={template!r}" for name in names]
-        tokenize(backbone, texts, what)
-        embeddings += backbone.encode_texts(texts)
-    if len(backbone.text_cache) >= 32:  # bounded: a process uses few lists of classes
+    for k in range(max(map(len, texts))):
+        rows = [row for row, own in enumerate(texts) if len(own) > k]
+        part = [texts[row][k] for row in rows]
+        tokenize(backbone, part, [_described(names[row], templates, k, texts[row][k]) for row in rows])
+        encoded = backbone.encode_texts(part)
+        if len(rows) == len(names):
+            embeddings += encoded
+        else:
+            embeddings[rows] += encoded
+    if len(backbone.text_cache) >= 32:  # a few class lists per process; never a leak
         backbone.text_cache.clear()
     backbone.text_cache[key] = F.normalize(embeddings, dim=-1)
     return backbone.text_cache[key]
 
 
+def _described(name: str, templates: list[Any] | dict[str, list[str]], k: int, text: str) -> str:
+    if isinstance(templates, dict):
+        return f"template[{name!r}][{k}]={text!r}"
+    shown = templates[k] if isinstance(templates[k], str) else text
+    return f"class name {name!r} in template={shown!r}"

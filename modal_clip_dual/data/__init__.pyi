@@ -5,3 +5,5 @@ from .datasets.loading import (
 )
 from .digits import load_digits_images as load_digits_images
 from .folders import load_image_folder as load_image_folder
+from .images import UnreadableImagesError as UnreadableImagesError
+from .unreadable import drop_unreadable as drop_unreadable

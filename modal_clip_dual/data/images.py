@@ -3,23 +3,73 @@
 from __future__ import annotations
 
 import os
+import warnings
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ..utils.arrays import Rows
+from ..utils.arrays import Rows, as_sequence
+from .files import digests_of, look_at
 
 # What files may be.  Among Pillow's other formats is EPS, for which it starts Ghostscript.
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+# HEIF is what the package pillow-heif adds to Pillow.
+FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "HEIF")
+HEIF_EXTENSIONS = (".heic", ".heif", ".hif")
 # Resizing the shorter side to what a model takes would need gigabytes beyond this.
 MOST_ELONGATED = 1000
 
 EXPECTED = (
-    "expected image embeddings (n, D) of numbers, images (n, H, W) or (n, H, W, 3) of uint8, "
-    "or a 1-d array of file paths"
+    "expected image embeddings (n, D) of numbers, images (n, H, W) or (n, H, W, 3) of uint8, a list "
+    "of PIL images, or a 1-d array of file paths"
 )
+# Images whose largest number is below this are black to the eye: digits of 0 to 16, or values from 0
+# to 1 that were turned to integers.
+DARK = 32
+SHOWN = 3  # files that a message names
+
+
+class UnreadableImagesError(ValueError):
+    """Files that cannot be read as images: all of a call's, in one error.
+
+    Attributes
+    ----------
+    rows : ndarray of int
+        Their rows in X, ascending.
+    reasons : list of str
+        What is wrong with each.
+    """
+
+    def __init__(self, message: str, rows: Sequence[int], reasons: Sequence[str]):
+        super().__init__(message)
+        self.rows = np.array(rows, dtype=np.intp)
+        self.reasons = list(reasons)
+
+    def __reduce__(self) -> Any:
+        return type(self), (str(self), self.rows.tolist(), self.reasons)
+
+    @classmethod
+    def of(cls, found: dict[int, str], n: int, name: str = "X") -> UnreadableImagesError:
+        """Make the error of all that was found among n files: what is wrong by row."""
+        rows = sorted(found)
+        reasons = [found[row] for row in rows]
+        if len(rows) == 1:
+            return cls(f"{name}[{rows[0]}]: {reasons[0]}", rows, reasons)
+        shown = "; ".join(f"{name}[{row}]: {found[row]}" for row in rows[:SHOWN])
+        more = f"; and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
+        return cls(
+            f"{len(rows)} of {n} files cannot be read as images: {shown}{more}. All rows: {_listed(rows)}. To go on "
+            "without them, modal_clip_dual.data.drop_unreadable leaves them out of paths and labels",
+            rows,
+            reasons,
+        )
+
+
+def _listed(rows: list[int], most: int = 20) -> str:
+    shown = ", ".join(map(str, rows[:most]))
+    return f"{shown}, ... ({len(rows)} in all, in the error's attribute rows)" if len(rows) > most else shown
 
 
 def as_array(X: Any, name: str = "X") -> Any:
@@ -38,17 +88,26 @@ def as_array(X: Any, name: str = "X") -> Any:
         return X
     if hasattr(X, "toarray"):
         raise TypeError(f"{name} is a sparse matrix, which is not supported; {EXPECTED}")
+    if isinstance(X, Image.Image):
+        raise TypeError(f"{name} is one PIL image; {EXPECTED}. A single image goes in as a list of one")
+    X = as_sequence(X, name, EXPECTED)
     if type(X).__module__.partition(".")[0] == "torch":
         X = X.detach().cpu()
+        if X.ndim == 3 and X.shape[0] == 3 and not X.is_floating_point():
+            raise ValueError(
+                f"{name} is a tensor of shape {tuple(X.shape)}, which looks like one color image, channels first; "
+                f"{EXPECTED}: {name}.permute(1, 2, 0)[None] is an array of one image"
+            )
         X = (X.float() if X.is_floating_point() else X).numpy()
-    paths = _paths_from(X, name)
-    if paths is not None:
-        return paths
+    column = _column_of_objects(X, name)
+    if column is not None:
+        return column
     try:
         array = X if isinstance(X, np.ndarray) else np.asarray(X)
     except ValueError as error:  # of NumPy, about rows of several lengths
         raise ValueError(
-            f"{name} holds things of different shapes; {EXPECTED}. Images of several sizes go in as paths"
+            f"{name} holds things of different shapes; {EXPECTED}. Images of several sizes go in as paths or "
+            "as PIL images"
         ) from error
     # modAL turns lists of images into nested lists of integers when it adds to them.
     nested = isinstance(X, (list, tuple)) and array.ndim in (3, 4) and array.dtype.kind in "iu"
@@ -77,15 +136,18 @@ def as_array(X: Any, name: str = "X") -> Any:
 
 def kind_of(array: np.ndarray) -> str:
     """Tell "embeddings", "images" or "paths" of what `as_array` returned."""
-    return {1: "paths", 2: "embeddings", 3: "images", 4: "images"}[array.ndim]
+    if array.ndim == 1:
+        return "images" if len(array) and isinstance(array[0], Image.Image) else "paths"
+    return {2: "embeddings", 3: "images", 4: "images"}[array.ndim]
 
 
-def _paths_from(X: Any, name: str) -> np.ndarray | None:
-    """Return a 1-d object array of str if X is a column of paths, else None."""
+def _column_of_objects(X: Any, name: str) -> np.ndarray | None:
+    """Return a column of paths as an array of str, or of PIL images as images; None if X is neither."""
     if isinstance(X, (list, tuple)):
-        if not X or not isinstance(X[0], (str, os.PathLike)):
+        if not X or not isinstance(X[0], (str, os.PathLike, Image.Image)):
             return None
-        column = np.asarray(X, dtype=object)
+        column: np.ndarray = np.empty(len(X), dtype=object)
+        column[:] = X
     else:
         column = np.asarray(X)
     if column.dtype.kind not in "OUST":
@@ -94,17 +156,36 @@ def _paths_from(X: Any, name: str) -> np.ndarray | None:
         column = column[:, 0]
     if column.ndim != 1:
         return None
-    is_path = [isinstance(entry, (str, os.PathLike)) for entry in column]
-    if all(is_path) and len(column):
-        # plain strings, also of NumPy's, whose repr in messages is longer
-        return np.array([str(os.fspath(entry)) for entry in column], dtype=object)
-    if any(is_path):
-        row = is_path.index(False)
-        raise TypeError(
-            f"{name}[{row}] is {column[row]!r} ({type(column[row]).__name__}); expected a file "
-            "path like the other rows"
-        )
+    kinds: Any = (((str, os.PathLike), "file path", _texts), (Image.Image, "PIL image", _pictures))
+    for types, what, convert in kinds:
+        fits = [isinstance(entry, types) for entry in column]
+        if all(fits) and len(column):
+            converted: np.ndarray = convert(column, name)
+            return converted
+        if any(fits) and isinstance(column[0], types):
+            row = fits.index(False)
+            raise TypeError(
+                f"{name}[{row}] is {column[row]!r} ({type(column[row]).__name__}); expected a {what} "
+                "like the other rows"
+            )
     return None
+
+
+def _texts(column: np.ndarray, name: str) -> np.ndarray:
+    # plain strings, also of NumPy's, whose repr in messages is longer
+    return np.array([str(os.fspath(entry)) for entry in column], dtype=object)
+
+
+def _pictures(column: np.ndarray, name: str) -> np.ndarray:
+    """PIL images as one array of pixels, or if their sizes differ as an array of RGB images."""
+    converted = [_as_rgb(ImageOps.exif_transpose(image)) for image in column]
+    if len({image.size for image in converted}) == 1 and min(converted[0].size):
+        pixels = np.stack([np.asarray(image) for image in converted])
+        _check_images(pixels, name)
+        return pixels
+    pictures = np.empty(len(converted), dtype=object)
+    pictures[:] = converted
+    return pictures
 
 
 def _check_images(array: np.ndarray, name: str) -> None:
@@ -112,8 +193,13 @@ def _check_images(array: np.ndarray, name: str) -> None:
         low, high = (array.min(), array.max()) if array.size else (None, None)
         raise ValueError(
             f"{name} has shape {array.shape}, so it holds images, but dtype {array.dtype} with "
-            f"values from {low} to {high}; expected uint8 from 0 to 255, for example "
-            f"(255 * {name} / {name}.max()).astype('uint8')"
+            f"values from {low} to {high}; expected uint8 from 0 to 255, {_to_uint8(array, name)}"
+        )
+    if array.ndim == 3 and array.shape[2] in (3, 4) and array.shape[1] > 4:
+        raise ValueError(
+            f"{name} has shape {array.shape}, which looks like one color image (H, W, {array.shape[2]}); expected "
+            f"images (n, H, W) or (n, H, W, 3): {name}[None] is an array of one image, {name}[..., None] "
+            f"holds gray ones that are {array.shape[2]} pixels wide"
         )
     if 0 in array.shape[1:]:
         raise ValueError(f"{name} has shape {array.shape}: its images have no pixels")
@@ -128,6 +214,41 @@ def _check_images(array: np.ndarray, name: str) -> None:
             f"{name} has shape {array.shape}; expected images (n, H, W) or (n, H, W, 3), "
             f"channels last{hint}"
         )
+    _warn_if_dark(array, name)
+
+
+def _warn_if_dark(array: np.ndarray, name: str) -> None:
+    """Warn of numbers that fill so little of 0 to 255 that every image is black."""
+    if array[:16].max(initial=0) >= DARK or (len(array) > 16 and array.max(initial=0) >= DARK):
+        return
+    high = int(array.max(initial=0))
+    if high:
+        warnings.warn(
+            f"the images of {name} have values up to {high} only, of 255 that uint8 has: they are black to CLIP. "
+            f"If {high} is white, stretch them: (255 / {high} * {name}).astype('uint8')",
+            UserWarning,
+            stacklevel=2,
+        )
+
+
+def _to_uint8(array: np.ndarray, name: str) -> str:
+    """How to make images of 0 to 255 of numbers of another range."""
+    if not array.size or array.dtype.kind not in "iuf":
+        return f"for example {name}.astype('uint8')"
+    low, high = array.min(), array.max()
+    if not (np.isfinite(low) and np.isfinite(high)):
+        return "and no number that is not finite"
+    if low < 0:
+        return (
+            "and these look normalized: take the values from before, undo it (times the standard deviation, plus the "
+            "mean), or stretch them to the full range: "
+            f"(255.0 * ({name} - {name}.min()) / ({name}.max() - {name}.min())).round().astype('uint8')"
+        )
+    if array.dtype.kind == "f" and high <= 1:
+        return f"for example (255 * {name}).round().astype('uint8')"
+    if high <= 255:
+        return f"for example {name}.round().astype('uint8')"
+    return f"for example ({name} / {name}.max() * 255).round().astype('uint8')"
 
 
 def check_files(paths: np.ndarray, name: str = "X") -> None:
@@ -136,12 +257,13 @@ def check_files(paths: np.ndarray, name: str = "X") -> None:
     Raises
     ------
     FileNotFoundError
-        Naming the first missing file, its row, and how many are missing.
+        Naming the first missing files, their rows, and how many are missing.
     """
-    missing = [row for row, path in enumerate(paths) if not os.path.isfile(path)]
+    missing = [row for row, look in enumerate(look_at(paths)) if look is None]
     if missing:
+        shown = ", ".join(f"{name}[{row}]: {str(paths[row])!r}" for row in missing[1:SHOWN])
+        more = f" ({len(missing)} of {len(paths)} are missing; {shown})" if shown else ""
         row = missing[0]
-        more = f" ({len(missing)} of {len(paths)} are missing)" if len(missing) > 1 else ""
         raise FileNotFoundError(f"{name}[{row}]: there is no file {str(paths[row])!r}{more}")
 
 
@@ -165,57 +287,88 @@ def read_image(
 
     Raises
     ------
-    ValueError
+    UnreadableImagesError
         If a file cannot be read as an image; names it and its row.
     """
+    number = row if number is None else number
     if kind_of(array) == "images":
         pixels = array[row]
+        if isinstance(pixels, Image.Image):
+            if max(pixels.size) > MOST_ELONGATED * min(pixels.size):
+                raise ValueError(f"{name}[{number}]: {pixels.width} x {pixels.height} pixels: too elongated")
+            return pixels
         if pixels.ndim == 3 and pixels.shape[2] == 1:
             pixels = pixels[:, :, 0]
         return Image.fromarray(np.ascontiguousarray(pixels)).convert("RGB")
+    path = str(array[row])
     try:
-        with Image.open(array[row], formats=_formats()) as image:
+        with Image.open(path, formats=_formats(path)) as image:
             short, long = sorted(image.size)
             if long > MOST_ELONGATED * short:
                 raise ValueError(f"{image.width} x {image.height} pixels: too elongated")
-            return _as_rgb(ImageOps.exif_transpose(image))
+            deep = _is_deep(image)  # asked before it is decoded
+            return _as_rgb(ImageOps.exif_transpose(image), deep)
     except Exception as error:  # broken files make Pillow raise nearly anything
-        number = row if number is None else number
         hint = ""
         if isinstance(error, UnidentifiedImageError):
             hint = f"; expected one of {', '.join(FORMATS)}"
-        raise ValueError(
-            f"{name}[{number}]: cannot read {str(array[row])!r} as an image ({error}){hint}"
-        ) from error
+            if path.lower().endswith(HEIF_EXTENSIONS) and "HEIF" not in Image.OPEN:
+                hint = "; HEIC files are read where the package pillow-heif is installed: pip install pillow-heif"
+        reason = f"cannot read {path!r} as an image ({error}){hint}"
+        raise UnreadableImagesError.of({number: reason}, 1, name) from error
 
 
-def _formats() -> list[str]:
-    """Those of the formats that this Pillow was built with."""
+def _formats(path: str) -> list[str]:
+    """Those of the formats that this Pillow was built with, or has been taught."""
     Image.init()
+    if path.lower().endswith(HEIF_EXTENSIONS):
+        reads_heif()  # registered here, as workers are other processes
     return [name for name in FORMATS if name in Image.OPEN]
 
 
-def _as_rgb(image: Image.Image) -> Image.Image:
+def reads_heif() -> bool:
+    """Whether HEIC files can be read: pillow-heif is registered, or installed and registered now."""
+    if "HEIF" not in Image.OPEN:
+        try:
+            from pillow_heif import register_heif_opener
+        except ImportError:
+            return False
+        register_heif_opener()
+    return "HEIF" in Image.OPEN
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Whether a file has 16 bits per channel of color, of which Pillow will take the high 8."""
+    return any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+
+
+def _as_rgb(image: Image.Image, deep: bool = False) -> Image.Image:
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")  # Pillow warns of the direct way
-    return _eight_bit(image).convert("RGB")
+    converted, highest = _eight_bit(image)
+    converted = converted.convert("RGB")
+    if highest is None and deep:
+        highest = 256 * int(np.max(converted.getextrema()))
+    converted.info[HIGHEST] = highest  # for the warning of `reading.warn_of_range`
+    return converted
 
 
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """Scale 16-bit grey to 8 bits, which Pillow's own conversion would clip."""
+HIGHEST = "modal_clip_dual_highest"  # the largest number of an image of 16 bits, None for others
+
+
+def _eight_bit(image: Image.Image) -> tuple[Image.Image, int | None]:
+    """Scale 16-bit gray to 8 bits, which Pillow's own conversion would clip; and its largest number."""
     if image.mode == "F" or image.mode.startswith("I"):
         values = np.asarray(image)
         if image.mode == "F" or values.min() < 0 or values.max() > 65535:
             raise ValueError(f"mode {image.mode!r} with values from {values.min()} to {values.max()}")
-        return Image.fromarray((values // 257).astype(np.uint8))
-    return image
+        return Image.fromarray((values // 257).astype(np.uint8)), int(values.max())
+    return image, None
 
 
 def image_key(array: np.ndarray, row: int) -> bytes:
-    """Identity of an image: its pixels, or the file's path, size and time of change."""
+    """Identity of an image: its pixels, or the bytes of the file, wherever it lies."""
     if kind_of(array) == "images":
         pixels = np.ascontiguousarray(array[row])
         return blake2b(pixels.data, digest_size=16, salt=repr(pixels.shape).encode()[:16]).digest()
-    stat = os.stat(array[row])
-    identity = f"{os.path.abspath(array[row])}\0{stat.st_size}\0{stat.st_mtime_ns}"
-    return blake2b(identity.encode("utf-8", "surrogateescape"), digest_size=16).digest()
+    return digests_of(array[row : row + 1])[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
@@ -15,7 +16,8 @@ from joblib.parallel import BACKENDS, get_active_backend
 from PIL import Image
 
 from .augmentation import RandomResizedCropFlip, augmented
-from .images import image_key, kind_of, read_image
+from .files import digests_of
+from .images import HIGHEST, UnreadableImagesError, image_key, kind_of, read_image
 from .stores import MemoryStore
 
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 FILES_FOR_WORKERS = 512
 MOST_WORKERS = 8  # of n_jobs="auto"
 CHUNK = 16  # images per task of a worker
+CHECKED = 256  # images that are read at a time before training
+FULL_RANGE = 1 << 14  # files of 16 bits whose numbers all stay below this have fewer bits, or are dark
 PIXEL_BYTES = 1 << 30
 
 # Decoded pixels depend on the file and the preprocessing alone, so all models share them.
@@ -64,14 +68,16 @@ class ImageSource:
     ----------
     array : ndarray
         Images or paths, as `images.as_array` returns them.
-    preprocessing : Preprocessing
-        What the model wants; see `preprocessing.preprocessing_of`.
+    preprocessing : Preprocessing, OpenClipPreprocessing or None
+        What the model wants; see `preprocessing.preprocessing_of`.  None is enough for `unreadable`.
     batch_size : int, default=256
         Images per batch where the caller of `batches` says none.
     augment : callable or None, default=None
         Random change of training images; see `augmentation.augmented`.
     store : MemoryStore, DiskCache, StackedStores or None, default=None
         Keeps pixels by key, so that a later pass reads no file.
+    digests : DiskCache or None, default=None
+        Keeps checksums of files, by which their images are known.
     n_jobs : "auto", int or None, default="auto"
         See `resolve_n_jobs`.
     pin : bool, default=False
@@ -81,11 +87,12 @@ class ImageSource:
     def __init__(
         self,
         array: np.ndarray,
-        preprocessing: Preprocessing | OpenClipPreprocessing,
+        preprocessing: Any,
         *,
         batch_size: int = 256,
         augment: Callable[..., Any] | None = None,
         store: MemoryStore | DiskCache | StackedStores | None = None,
+        digests: DiskCache | None = None,
         n_jobs: int | str | None = "auto",
         pin: bool = False,
     ):
@@ -94,11 +101,13 @@ class ImageSource:
         self.batch_size = batch_size
         self.augment = augment
         self.store = store
+        self.digests = digests
         self.n_jobs = n_jobs
         self.pin = pin
         self.numbers = np.arange(len(array))  # what messages call the rows
         self._keys: dict[str, np.ndarray] = {}
         self._threads = False
+        self._highest: list[int] = []  # the largest number of each file of 16 bits
 
     def __len__(self) -> int:
         return len(self.array)
@@ -110,6 +119,7 @@ class ImageSource:
         part = ImageSource.__new__(ImageSource)
         rows = np.arange(len(self))[rows]
         part.__dict__.update(self.__dict__, array=self.array[rows], numbers=self.numbers[rows])
+        part._highest = []
         part._keys = {fingerprint: keys[rows] for fingerprint, keys in self._keys.items()}
         return part
 
@@ -134,8 +144,9 @@ class ImageSource:
 
         Raises
         ------
-        ValueError
-            If a file cannot be read as an image; names it and its row.
+        UnreadableImagesError
+            If a file cannot be read as an image.  All others that are still to be read are
+            tried then, so that it names all that cannot.
         """
         augment = None if seed is None else self.augment
         form = self.preprocessing if augment is None else Decoded(self.preprocessing.size)
@@ -158,11 +169,57 @@ class ImageSource:
         with ThreadPoolExecutor(1, "reading images") as thread:
             coming: Any = thread.submit(read_window, windows[0]) if windows else None
             for k, window in enumerate(windows):
-                parts = coming.result()
+                try:
+                    parts = coming.result()
+                except UnreadableImagesError as error:
+                    raise self.all_unreadable(windows[k:], error) from error
                 if k + 1 < len(windows):
                     coming = thread.submit(read_window, windows[k + 1])
                 for part, rows in zip(parts, window):
                     yield part if ahead else self._finish(part, rows, augment, seed, turns)
+        warn_of_range(self._highest)
+
+    def check(self, seed: int | None = None) -> None:
+        """Read all images, in the form that training with this seed takes, into the store.
+
+        Raises
+        ------
+        UnreadableImagesError
+            Naming all files that cannot be read as images.
+        """
+        form = self.preprocessing if self.augment is None or seed is None else Decoded(self.preprocessing.size)
+        if kind_of(self.array) == "images":
+            return
+        n_jobs = resolve_n_jobs(self.n_jobs, self._n_to_read([np.arange(len(self))], form))
+        self._threads = type(get_active_backend()[0]) is BACKENDS["threading"]
+        windows = [rows for rows in np.array_split(np.arange(len(self)), -(-len(self) // CHECKED)) if len(rows)]
+        for k, rows in enumerate(windows):
+            try:
+                self._pixels(rows, form, n_jobs)
+            except UnreadableImagesError as error:
+                raise self.all_unreadable([windows[k:]], error) from error
+
+    def unreadable(self, rows: np.ndarray | None = None) -> dict[int, str]:
+        """Try to read files; return what is wrong with those that cannot be, by what messages call them."""
+        rows = np.arange(len(self)) if rows is None else np.unique(rows)
+        n_jobs = resolve_n_jobs(self.n_jobs, len(rows))
+        backend = None if uses_engine() or n_jobs == 1 else "loky"
+        chunks = np.array_split(rows, -(-len(rows) // CHUNK))
+        found = run_tasks(reasons_in_chunk, self.array, chunks, (), n_jobs, backend, self.numbers)
+        return {row: reason for part in found for row, reason in part.items()}
+
+    def all_unreadable(self, windows: Sequence[Sequence[np.ndarray]], error: Exception) -> Exception:
+        """Return the error of all files that cannot be read in what is left, or else the one at hand."""
+        if kind_of(self.array) == "images":
+            return error
+        found = self.unreadable(np.concatenate([rows for window in windows for rows in window]))
+        if not found:
+            return error
+        # Files of the same bytes are read once, but each of them is named.
+        identities = np.array(self._identities(), dtype=object)
+        broken = set(identities[np.isin(self.numbers, list(found))])
+        found |= self.unreadable(np.flatnonzero([identity in broken for identity in identities]))
+        return UnreadableImagesError.of(dict(sorted(found.items())), len(self))
 
     def _finish(
         self,
@@ -191,18 +248,19 @@ class ImageSource:
         """Keys of all rows in a form, (n,) of bytes; each file is looked at once."""
         if form.fingerprint not in self._keys:
             salt = blake2b(form.fingerprint.encode(), digest_size=16).digest()
-
-            def key(row: int) -> bytes:
-                return blake2b(image_key(self.array, row), digest_size=16, key=salt).digest()
-
-            # Hashing pixels and asking for a file's state both let other threads run.
-            with ThreadPoolExecutor(min(cpu_count(), MOST_WORKERS)) as threads:
-                chunks = np.array_split(np.arange(len(self.array)), -(-len(self.array) // 256))
-                parts = threads.map(lambda rows: [key(row) for row in rows], chunks)
-                keys = np.empty(len(self.array), dtype=object)
-                keys[:] = [key for part in parts for key in part]
+            keys = np.empty(len(self.array), dtype=object)
+            keys[:] = [blake2b(key, digest_size=16, key=salt).digest() for key in self._identities()]
             self._keys[form.fingerprint] = keys
         return self._keys[form.fingerprint]
+
+    def _identities(self) -> list[bytes]:
+        """What every image is known by, whatever its form."""
+        if kind_of(self.array) == "paths":
+            return digests_of(self.array, self.digests)
+        with ThreadPoolExecutor(min(cpu_count(), MOST_WORKERS)) as threads:  # hashing lets others run
+            chunks = np.array_split(np.arange(len(self.array)), -(-len(self.array) // 256))
+            parts = threads.map(lambda rows: [image_key(self.array, row) for row in rows], chunks)
+            return [key for part in parts for key in part]
 
     def _n_to_read(self, batches: Sequence[np.ndarray], form: Form) -> int:
         rows = np.unique(np.concatenate(list(batches))) if len(batches) else np.empty(0, dtype=np.intp)
@@ -230,7 +288,9 @@ class ImageSource:
 
     def _read(self, rows: np.ndarray, form: Form, n_jobs: int) -> list[np.ndarray]:
         if n_jobs == 1 or len(rows) <= CHUNK:
-            return read_chunk(self.array[rows], self.numbers[rows], form)
+            pixels, highest = read_chunk(self.array[rows], self.numbers[rows], form)
+            self._highest += highest
+            return pixels
         # Pillow lets other threads run while it resizes, and arrays need no decoding.
         backend = "threading" if self._threads or kind_of(self.array) == "images" else "loky"
         chunks = np.array_split(rows, -(-len(rows) // CHUNK))
@@ -243,14 +303,20 @@ class ImageSource:
                 f"decoder. Try fewer workers than n_jobs={n_jobs}; n_jobs=1 reads in this process. What "
                 "was read before is kept"
             ) from error
-        return [pixels for chunk in tasks for pixels in chunk]
+        self._highest += [high for _, highest in tasks for high in highest]
+        return [pixels for chunk, _ in tasks for pixels in chunk]
 
 
-def read_chunk(array: np.ndarray, numbers: np.ndarray, form: Form) -> list[np.ndarray]:
-    """Read images, which messages call by ``numbers``, into a form: the task of a worker."""
-    pixels = []
+def read_chunk(array: np.ndarray, numbers: np.ndarray, form: Form) -> tuple[list[np.ndarray], list[int]]:
+    """Read images, which messages call by ``numbers``, into a form: the task of a worker.
+
+    Returns the pixels, and the largest number of each file of 16 bits.
+    """
+    pixels, highest = [], []
     for row, number in enumerate(numbers):
         image = read_image(array, row, number=number)
+        if image.info.get(HIGHEST) is not None:
+            highest.append(image.info[HIGHEST])
         try:
             pixels.append(form(image))
         except ValueError as error:
@@ -259,7 +325,32 @@ def read_chunk(array: np.ndarray, numbers: np.ndarray, form: Form) -> list[np.nd
                 f"X[{number}]: cannot bring {what} of {image.width} x {image.height} pixels to the "
                 f"model's size ({error})"
             ) from error
-    return pixels
+    return pixels, highest
+
+
+def reasons_in_chunk(array: np.ndarray, numbers: np.ndarray) -> dict[int, str]:
+    """What is wrong with files that cannot be read, by number: the task of a worker."""
+    found = {}
+    for row, number in enumerate(numbers):
+        try:
+            read_image(array, row, number=number)
+        except UnreadableImagesError as error:
+            found[int(number)] = error.reasons[0]
+    return found
+
+
+def warn_of_range(highest: Sequence[int]) -> None:
+    """Warn of files of 16 bits whose numbers fill only a part of them: they come out dark."""
+    if highest and 0 < max(highest) < FULL_RANGE:
+        high = max(highest)
+        bits = max(8, int(high).bit_length())
+        warnings.warn(
+            f"{len(highest)} files have 16 bits per channel, but no number in them is above {high}: they look "
+            f"like {bits}-bit data and are read as if 65535 were white, so they are dark (at most {high // 257} of "
+            f"255). Stretch them to uint8, image by image: (values / {2**bits - 1} * 255).astype('uint8')",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def run_tasks(

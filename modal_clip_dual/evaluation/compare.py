@@ -36,6 +36,7 @@ def compare_strategies(
     seeds: int | Sequence[int] | np.ndarray = 3,
     first_query: str = "random",
     test_size: float = 1 / 3,
+    from_zero: bool = False,
     path: str | os.PathLike[str] | None = None,
     n_jobs: int | None = None,
     verbose: int = 1,
@@ -77,6 +78,9 @@ def compare_strategies(
         Selection of the first samples.  ``"strategy"`` needs strategies that work without labels.
     test_size : float, default=1/3
         Share of X that each seed's split keeps for measuring, if X_test is None.
+    from_zero : bool, default=False
+        Whether runs begin with a record of round 0, before any label; see `run_active_learning`.  All
+        estimators have to classify without labels.
     path : str or path-like, default=None
         Folder for the results: a file per run, whose lines are written round by round.  Stored runs
         of the same data and settings are read and not repeated; a run that was stopped in the
@@ -124,8 +128,9 @@ def compare_strategies(
     """
     samples = find_samples(X, y, X_test, y_test, data, root, download)
     plan = make_plan(
-        samples, estimators, strategies, protocol, loop, n_per_class, seeds, first_query, test_size
-    )
+        samples, estimators, strategies, protocol, loop, n_per_class, seeds, first_query, test_size,
+        from_zero,
+    )  # fmt: skip
     return run_plan(plan, path, n_jobs, verbose)
 
 
@@ -155,12 +160,12 @@ def run_plan(
     folder = folder_of_runs(path)
     done = {run.key for run in plan.runs if folder is not None and (folder / run.file_name).exists()}
     if folder is not None:
-        check_whole([folder / run.file_name for run in plan.runs if run.key in done], plan.n_rounds)
+        check_whole([folder / run.file_name for run in plan.runs if run.key in done], plan.n_records)
     left = [run for run in plan.runs if run.key not in done]
     inputs = plan.embed(left) if embed else {run.key: [plan.X, plan.X_test] for run in left}
     records = {}
-    total = len(plan.runs) * plan.n_rounds
-    with tqdm(total=total, initial=len(done) * plan.n_rounds, unit="round", disable=not verbose) as bar:
+    total = len(plan.runs) * plan.n_records
+    with tqdm(total=total, initial=len(done) * plan.n_records, unit="round", disable=not verbose) as bar:
 
         def report(row: dict[str, Any]) -> None:
             bar.update()
@@ -219,6 +224,7 @@ def _execute(
             n_per_class=run.n_per_class,
             random_state=seed,
             on_round=on_round,
+            from_zero=plan.from_zero,
         )
     except BaseException as error:
         if file is not None:

@@ -10,6 +10,7 @@ from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from ..scores import SCORES
 from ..strategies.view import View
+from ..utils.labels import as_labels, resolve_labels
 from .metrics import auroc_of_correctness, expected_calibration_error, negative_log_likelihood
 
 
@@ -32,7 +33,8 @@ def measure(estimator: Any, X: Any, y: Any) -> dict[str, float]:
         several scores for "the prediction is right": ``auroc_max_proba``, ``auroc_margin``
         and ``auroc_entropy`` of the class probabilities; with a negative prompt
         ``auroc_clean`` (z at the prediction), ``auroc_normalized`` (of its softmax),
-        ``auroc_clean_margin``; and of P(correct) ``auroc_correct`` and ``ece_correct``.
+        ``auroc_clean_margin``; and of P(correct) ``auroc_correct``, ``ece_correct`` and its mean,
+        ``mean_correct``: what the classifier itself takes its accuracy for.
     """
     y = np.asarray(y)
     view = View(estimator, X)
@@ -67,7 +69,41 @@ def measure(estimator: Any, X: Any, y: Any) -> dict[str, float]:
         probability = says.ask("predict_correct_proba")
         measured["auroc_correct"] = auroc_of_correctness(probability, correct)
         measured["ece_correct"] = expected_calibration_error(probability, correct)
+        measured["mean_correct"] = float(np.mean(probability))
     return measured
+
+
+def measure_without_labels(estimator: Any, X: Any, y: Any) -> dict[str, Any]:
+    """Measure a CLIP classifier that no label has reached yet.
+
+    Parameters
+    ----------
+    estimator : CLIPClassifier
+        Fitted by ``fit_unlabeled``; or never fitted, which makes it zero-shot CLIP.
+    X, y : array-like of n samples, array-like of shape (n,)
+        Samples and their labels.
+
+    Returns
+    -------
+    measured : dict
+        As of `measure`, with the same keys in the same order.  Zero-shot CLIP says nothing of its own
+        labels: these figures are None.
+    """
+    # Without labels the classes of a list of names are positions, whatever the labels will be.
+    y = as_labels(np.asarray(y), np.empty(0, dtype=np.intp), estimator.class_names)
+    if hasattr(estimator, "classes_"):
+        return measure(estimator, X, y)
+    unknown = [f"auroc_{score.column}" for score in SCORES.values() if score.of_logits is not None]
+    unknown += ["auroc_correct", "ece_correct", "mean_correct"]
+    return measure(_ZeroShot(estimator), X, y) | dict.fromkeys(unknown)
+
+
+class _ZeroShot:
+    """A classifier that was never fitted, as the zero-shot CLIP that it is until then."""
+
+    def __init__(self, estimator: Any):
+        self.predict_proba = estimator.zero_shot_proba
+        self.classes_, _, _ = resolve_labels(estimator.class_names, None)
 
 
 def _margin(proba: np.ndarray) -> np.ndarray:

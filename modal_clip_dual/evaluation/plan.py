@@ -24,6 +24,7 @@ from ..data.images import as_array, kind_of
 from ..strategies.registry import get_strategy
 from ..utils.validation import check_integer, check_number, check_option
 from ._fingerprints import description_of, digest_of
+from .run import check_from_zero
 
 LOOPS = ("selection", "full")
 # Increase this number when the same settings give different figures, so that stored runs are not mixed up.
@@ -65,10 +66,16 @@ class Plan:
     protocol: Protocol
     test_size: float
     n_classes: int
+    from_zero: bool = False
+
+    @property
+    def n_records(self) -> int:
+        """Rows of the table per run."""
+        return self.n_rounds + self.from_zero
 
     @property
     def n_rounds(self) -> int:
-        """Number of rounds per run."""
+        """Rounds per run, those that label."""
         return self.protocol.n_rounds
 
     @property
@@ -127,6 +134,7 @@ def make_plan(
     seeds: int | Sequence[int] | np.ndarray = 3,
     first_query: str = "random",
     test_size: float = 1 / 3,
+    from_zero: bool = False,
 ) -> Plan:
     """Check the arguments of `compare_strategies` and list the runs, without running any.
 
@@ -138,7 +146,7 @@ def make_plan(
     check_integer("n_per_class", n_per_class, least=1)
     plan = Plan(
         [], samples.name, samples.X, samples.y, samples.X_test, samples.y_test, protocol, float(test_size),
-        len(np.unique(samples.y) if samples.class_names is None else samples.class_names),
+        len(np.unique(samples.y) if samples.class_names is None else samples.class_names), bool(from_zero),
     )  # fmt: skip
     if plan.n_test < 1:
         raise ValueError(f"test_size={test_size} of {len(plan.y)} samples leaves none to measure on")
@@ -149,7 +157,7 @@ def make_plan(
         )
     loops = _resolve_loops(loop)
     every = product(
-        _resolve_estimators(estimators, samples, loops).items(),
+        _resolve_estimators(estimators, samples, loops, plan.from_zero).items(),
         loops,
         _resolve_strategies(strategies).items(),
         _resolve_seeds(seeds),
@@ -168,6 +176,7 @@ def make_plan(
             FORMAT, digest, _stored(names), description_of(estimator), description_of(strategy), k,
             first_query, _stored_protocol(protocol), None if plan.y_test is not None else test_size,
         ]  # fmt: skip
+        settings += ["from zero"] if plan.from_zero else []  # runs that were stored before are found again
         key = blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=8)
         plan.runs.append(Run(names, estimator, strategy, k, first_query, key.hexdigest()))
     return plan
@@ -252,7 +261,9 @@ def _resolve_loops(loop: str | Sequence[str]) -> list[str]:
     return loops
 
 
-def _resolve_estimators(estimators: Any, samples: Bunch, loops: Sequence[str]) -> dict[str, Any]:
+def _resolve_estimators(
+    estimators: Any, samples: Bunch, loops: Sequence[str], from_zero: bool
+) -> dict[str, Any]:
     if isinstance(estimators, Mapping):
         named = {str(name): estimator for name, estimator in estimators.items()}
     else:
@@ -274,6 +285,8 @@ def _resolve_estimators(estimators: Any, samples: Bunch, loops: Sequence[str]) -
             named[name] = clone(estimator).set_params(class_names=samples.class_names)
             if samples.get("template"):
                 named[name].set_params(template=samples.template)
+        if from_zero:
+            check_from_zero(named[name], f"estimators: {name!r}")
     return named
 
 

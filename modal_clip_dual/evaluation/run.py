@@ -15,7 +15,7 @@ from ..active import DualPromptLearner
 from ..active.protocols import FIRST_QUERIES
 from ..strategies.view import call_strategy
 from .costs import PeakMemory, scoring_clock
-from .measurement import measure
+from .measurement import measure, measure_without_labels
 
 
 def run_active_learning(
@@ -32,6 +32,7 @@ def run_active_learning(
     n_per_class: int = 0,
     random_state: Any = 0,
     on_round: Callable[[dict[str, Any]], Any] | None = None,
+    from_zero: bool = False,
 ) -> list[dict[str, Any]]:
     """Label ``n_instances`` samples of a pool per round and measure after each round.
 
@@ -64,7 +65,10 @@ def run_active_learning(
     random_state : int, default=0
         Seed of all random draws.
     on_round : callable, default=None
-        Function that is called with each round's record as soon as it is complete.
+        Called with each round's record as soon as it is there.
+    from_zero : bool, default=False
+        Whether there is also a record of round 0, before any label: of the model that the full loop has
+        made of the pool by then; in selection only, where nothing is trained yet, of zero-shot classification.
 
     Returns
     -------
@@ -80,9 +84,11 @@ def run_active_learning(
     Raises
     ------
     ValueError
-        If the rounds need more labels than the pool has, or ``first_query`` does not fit.
+        If the rounds need more labels than the pool has, or ``first_query`` does not fit; if ``from_zero``
+        and the estimator's ``class_names`` is None.
     TypeError
-        If ``n_per_class`` is given with an estimator that `DualPromptLearner` does not take.
+        If ``n_per_class`` is given with an estimator that `DualPromptLearner` does not take; if ``from_zero`` and
+        the estimator cannot classify without labels.
 
     See Also
     --------
@@ -110,24 +116,37 @@ def run_active_learning(
             f"{n_instances * n_rounds} samples, but the pool has {n_pool}"
         )
     first_query = _resolve_first_query(first_query, n_pool, n_instances, n_per_class, random_state)
+    if from_zero:
+        check_from_zero(estimator, "estimator")
     estimator = clone(estimator)
     if "random_state" in estimator.get_params():
         estimator.set_params(random_state=random_state)
     make_loop = partial(_FullLoop, n_per_class=n_per_class) if n_per_class else _SelectionLoop
     arguments = (estimator, query_strategy, X_pool, y_pool, n_instances, random_state)
-    rounds = _rounds(partial(make_loop, *arguments), n_rounds, first_query)
+    rounds = _rounds(partial(make_loop, *arguments), n_rounds, first_query, from_zero)
     records: list[dict[str, Any]] = []
-    for round_ in range(1, n_rounds + 1):
+    for round_ in range(0 if from_zero else 1, n_rounds + 1):
         with PeakMemory() as memory:
             rows, figures = next(rounds)
         record = {"round": round_, "n_labels": len(rows), "budget": len(rows) / n_pool}
-        record |= measure(estimator, X_test, y_test)
+        record |= (measure if round_ else measure_without_labels)(estimator, X_test, y_test)
         record["class_coverage"] = len(np.unique(y_pool[rows])) / len(np.unique(y_pool))
         record |= figures | {"peak_memory_mib": memory.mib}
         records.append(record)
         if on_round is not None:
             on_round(record)
     return records
+
+
+def check_from_zero(estimator: Any, name: str) -> None:
+    """Refuse a classifier that says nothing before it has labels; messages call it by ``name``."""
+    if not hasattr(estimator, "zero_shot_proba"):
+        raise TypeError(
+            f"{name} is a {type(estimator).__name__}; from_zero=True expects a classifier with zero_shot_proba, such "
+            "as DualPromptClassifier"
+        )
+    if estimator.class_names is None:
+        raise ValueError(f"{name} has class_names=None; from_zero=True expects names, since there are no labels yet")
 
 
 def _resolve_first_query(
@@ -151,21 +170,24 @@ def _resolve_first_query(
 
 
 def _rounds(
-    make_loop: Callable[[], _Loop], n_rounds: int, first_query: np.ndarray | None
+    make_loop: Callable[[], _Loop], n_rounds: int, first_query: np.ndarray | None, from_zero: bool
 ) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
     """Yield the labeled rows and the figures of each round."""
     loop = make_loop()
+    nothing_asked = {"score_seconds": 0.0, "select_seconds": 0.0}
+    if from_zero:
+        yield loop.rows, loop.figures() | nothing_asked
     for round_ in range(n_rounds):
         if round_ == 0 and first_query is not None:
-            new, seconds = first_query, {"score_seconds": 0.0, "select_seconds": 0.0}
+            new, seconds = first_query, nothing_asked
         else:
             new, seconds = _timed_query(loop.estimator, loop.query(round_))
-        figures = loop.teach(new)
-        yield loop.rows, figures | seconds
+        loop.teach(new)
+        yield loop.rows, loop.figures() | seconds
 
 
 class _Loop(Protocol):
-    """A loop: ``query`` returns the function to time, ``teach`` trains and returns figures."""
+    """A loop: ``query`` prepares what is timed, ``teach`` trains, ``figures`` are those of the last training."""
 
     estimator: Any
 
@@ -174,7 +196,9 @@ class _Loop(Protocol):
 
     def query(self, round_: int) -> Callable[[], np.ndarray]: ...
 
-    def teach(self, rows: np.ndarray) -> dict[str, Any]: ...
+    def teach(self, rows: np.ndarray) -> None: ...
+
+    def figures(self) -> dict[str, Any]: ...
 
 
 class _SelectionLoop:
@@ -195,6 +219,7 @@ class _SelectionLoop:
         self.n_instances, self.random_state = n_instances, random_state
         self.learner = ActiveLearner(estimator)
         self.rows = np.empty(0, dtype=np.intp)
+        self.seconds = 0.0
 
     def query(self, round_: int) -> Callable[[], np.ndarray]:
         unlabeled = np.setdiff1d(np.arange(len(self.y)), self.rows)
@@ -203,12 +228,14 @@ class _SelectionLoop:
         pool = self.X[unlabeled]
         return lambda: unlabeled[self.learner.query(pool, n_instances=self.n_instances)[0]]
 
-    def teach(self, rows: np.ndarray) -> dict[str, Any]:
+    def teach(self, rows: np.ndarray) -> None:
         start = time.perf_counter()
         self.learner.teach(self.X[rows], self.y[rows])
-        seconds = time.perf_counter() - start
+        self.seconds = time.perf_counter() - start
         self.rows = np.concatenate([self.rows, rows])
-        return {"n_pseudo": 0, "pseudo_accuracy": None, "train_seconds": seconds}
+
+    def figures(self) -> dict[str, Any]:
+        return {"n_pseudo": 0, "pseudo_accuracy": None, "train_seconds": self.seconds}
 
 
 class _FullLoop:
@@ -237,8 +264,10 @@ class _FullLoop:
     def query(self, round_: int) -> Callable[[], np.ndarray]:
         return lambda: self.learner.query(n_instances=self.n_instances)[0]
 
-    def teach(self, rows: np.ndarray) -> dict[str, Any]:
+    def teach(self, rows: np.ndarray) -> None:
         self.learner.teach(rows=rows, y=self.y[rows])
+
+    def figures(self) -> dict[str, Any]:
         record = self.learner.log_[-1]
         names = ("n_pseudo", "pseudo_accuracy", "estimated_accuracy", "train_seconds")
         return {name: record[name] for name in names} | {"pool_accuracy": record["accuracy"]}

@@ -7,26 +7,26 @@ labels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, logsumexp
 
 from ..utils.arrays import blocks, unit_rows
+from ..utils.odds import against_rest
 from ..utils.whitening import fit_whitening
 from ._correctness import (
     ALONE_DEVIATION,
     ALONE_MEAN,
     PRIOR_DEVIATION,
     PRIOR_MEAN,
-    against_rest,
     calibrate,
     log_odds,
     lowered,
 )
+from ._fitted import ROWS, DualLinearFit
 from ._heads import LogisticHead, Material, MixtureHead, TextHead, agreement, explained, some_rows, spread
 from ._mixture import LABEL_WEIGHT, softmax
 from ._neighbors import nearest, neighbor_shares
@@ -48,105 +48,6 @@ FEWEST = 4  # with fewer labels nothing is cross-fitted
 LARGE = 1e9  # rows x classes x axes above which one held-out fifth takes the place of the folds
 # Nats: what is asked of names, about what chance gives them, and the most that counts in their favor.
 NAMES_DOUBT, NAMES_PRIOR = 2.0, 5.0
-ROWS = 4096  # rows that are scored at a time
-
-
-@dataclass(frozen=True)
-class DualLinearFit:
-    """The result of a fit, as plain arrays.
-
-    Attributes
-    ----------
-    coef : ndarray of shape (C, D), float32
-        Logits of unit embeddings X are ``X @ coef.T + intercept``.
-    intercept : ndarray of shape (C,), float32
-    calibration : ndarray of shape (3,)
-        Factors of a class's own log-odds and of its neighbors', and a constant: log-odds of being right.
-    calibration_alone : ndarray of shape (2,)
-        Factor of the own log-odds and constant, for use without neighbors.
-    head_names : ndarray of str, shape (H,)
-    head_weights : ndarray of shape (H,)
-        Weights with which ``coef`` blends the heads' logits, after scaling each to the same spread.
-    text_share : float
-        Share of the heads with text in the blend, 0 to 1.
-    evidence : float
-        Nats by which the zero-shot text explains the labels better than chance; 0 if not at all.
-    gain : float
-        Explained variance of the pool's clusters over that of its zero-shot classes; 1 without a pool or text.
-    agreement : float
-        The share of the pool on which all mixtures agree; 1 without a pool or text.
-    n_neighbors : int
-    projection : ndarray of shape (D, r), float32
-        Projection into the space in which neighbors are searched.
-    projection_offset : ndarray of shape (r,), float32
-    store : ndarray of shape (M, r), float32
-        Projected rows of the pool and of the labeled samples, of length 1; M is 0 without neighbors.
-    store_probabilities : ndarray of shape (M, C), float16
-        Their class probabilities.
-    """
-
-    coef: np.ndarray
-    intercept: np.ndarray
-    calibration: np.ndarray
-    calibration_alone: np.ndarray
-    head_names: np.ndarray
-    head_weights: np.ndarray
-    text_share: float
-    evidence: float
-    gain: float
-    agreement: float
-    n_neighbors: int
-    projection: np.ndarray
-    projection_offset: np.ndarray
-    store: np.ndarray
-    store_probabilities: np.ndarray
-
-    def logits(self, X: np.ndarray) -> np.ndarray:
-        """Return logits (n, C) of embeddings of length 1."""
-        logits: np.ndarray = X @ self.coef.T + self.intercept
-        return logits
-
-    def correctness_logits(self, X: np.ndarray) -> np.ndarray:
-        """Return log-odds (n, C), float32, that each class is the right one."""
-        odds = np.empty((len(X), len(self.coef)), dtype=np.float32)
-        for rows in blocks(len(X), ROWS):
-            logits = self.logits(X[rows])
-            own = against_rest(logits)
-            if len(self.store):
-                found = nearest(self.project(X[rows]), self.store, self.n_neighbors)
-                shares = neighbor_shares(found, self.store_probabilities, softmax(logits))
-                factors = self.calibration
-                odds[rows] = factors[0] * own + factors[1] * log_odds(shares) + factors[2]
-            else:
-                odds[rows] = self.calibration_alone[0] * own + self.calibration_alone[1]
-        return odds
-
-    def correct_proba(self, X: np.ndarray) -> np.ndarray:
-        """Return P(correct) (n,) of the predicted class of each row."""
-        odds, predicted = self.correctness_logits(X), self.logits(X).argmax(1)
-        proba: np.ndarray = expit(odds[np.arange(len(odds)), predicted])
-        return proba
-
-    def project(self, X: np.ndarray) -> np.ndarray:
-        """Project embeddings to rows of length 1 in the space in which neighbors are searched."""
-        return unit_rows(X @ self.projection + self.projection_offset)
-
-    def to_arrays(self, neighbors: bool = True) -> dict[str, np.ndarray]:
-        """Return every field as an array; without ``neighbors``, P(correct) uses the logits alone."""
-        arrays = {field.name: np.asarray(getattr(self, field.name)) for field in fields(self)}
-        if not neighbors:
-            for name in ("store", "store_probabilities"):
-                arrays[name] = arrays[name][:0]
-        return arrays
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> DualLinearFit:
-        """Return the fit whose arrays `to_arrays` returned."""
-        values: dict[str, Any] = {field.name: np.asarray(arrays[field.name]) for field in fields(cls)}
-        for name in ("text_share", "evidence", "gain", "agreement"):
-            values[name] = float(values[name])
-        values["n_neighbors"] = int(values["n_neighbors"])
-        return cls(**values)
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,13 @@ from ..clip.external import ExternalEncoder
 from ..data.images import kind_of
 from ..utils.arrays import unit_rows
 from ..utils.labels import check_labels, resolve_labels
-from ._dual_linear import POOL, DualLinearFit, fit_dual_linear
+from ._dual_linear import POOL, fit_dual_linear
+from ._fitted import DualLinearFit
 from ._pool import spread_rows
 
 if TYPE_CHECKING:
     from ..clip.backbone import Backbone
+    from ..clip.inputs import Template
 
 COUNT = [Interval(Integral, 1, None, closed="left")]
 SCALE = 100.0  # scale of the logits of OpenAI's models, and of most later ones
@@ -47,7 +49,7 @@ class DualLinearClassifier(CLIPClassifier):
         Names of the classes in a prompt; see `DualPromptClassifier`.
     model_name : str, default="ViT-B-16"
         open_clip's name of the model.
-    pretrained : str or None, default="openai"
+    pretrained : str, path-like or None, default="openai"
         open_clip's tag of the weights, or a checkpoint file.
     text_embeddings : array-like of shape (C, D), False or None, default=None
         Text embeddings from the encoder of X, in the order of ``class_names``, for encoders outside of open_clip:
@@ -67,9 +69,9 @@ class DualLinearClassifier(CLIPClassifier):
     n_folds : int, default=5
         Number of folds of the labeled samples; weights are learned from predictions for held-out folds.
     n_neighbors : int, default=5
-        Number of nearest samples of the pool that enter P(correct); with 0, neighbors are neither used nor kept.
-    template : str or list of str, default="a photo of a {}."
-        Hand-written prompt, or several, whose embeddings are averaged.
+        Nearest samples of the pool that P(correct) asks; 0 asks and keeps none.
+    template : str, callable, list of these, or dict of {str: list of str}, default="a photo of a {}."
+        Hand-written prompt; with several, their embeddings are averaged.
     encode_batch_size : int, default=256
         Number of images per forward pass of the image tower.
     n_jobs : int, "auto" or None, default="auto"
@@ -147,7 +149,7 @@ class DualLinearClassifier(CLIPClassifier):
         class_names: Sequence[str] | np.ndarray | Mapping[Any, str] | None = None,
         *,
         model_name: str = "ViT-B-16",
-        pretrained: str | None = "openai",
+        pretrained: str | os.PathLike[str] | None = "openai",
         text_embeddings: Any = None,
         logit_scale: float | None = None,
         rank: int = 256,
@@ -155,7 +157,7 @@ class DualLinearClassifier(CLIPClassifier):
         max_pool: int | None = None,
         n_folds: int = 5,
         n_neighbors: int = 5,
-        template: str | Sequence[str] = "a photo of a {}.",
+        template: Template = "a photo of a {}.",
         encode_batch_size: int = 256,
         n_jobs: int | str | None = "auto",
         cache: str | os.PathLike[str] | None = "memory",
@@ -354,8 +356,8 @@ class DualLinearClassifier(CLIPClassifier):
             )
         return self._external(width)
 
-    def _load_backbone(self, model_name: str, pretrained: str | None) -> Any:
-        if not model_name:  # the fit used an encoder outside of open_clip
+    def _load_backbone(self, model_name: str, pretrained: str | os.PathLike[str] | None) -> Any:
+        if not model_name:  # of a fit with an encoder outside of open_clip
             return self._external(self._head.coef.shape[1])
         return super()._load_backbone(model_name, pretrained)
 

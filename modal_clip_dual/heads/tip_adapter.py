@@ -6,12 +6,15 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.utils._param_validation import Interval
 
 from ..base import CLIPClassifier
+
+if TYPE_CHECKING:
+    from ..clip.inputs import Template
 
 
 @dataclass(frozen=True)
@@ -36,14 +39,14 @@ class TipAdapterClassifier(CLIPClassifier):
         Names of the classes in a prompt; see `DualPromptClassifier`.
     model_name : str, default="ViT-B-16"
         open_clip's name of the model.
-    pretrained : str or None, default="openai"
+    pretrained : str, path-like or None, default="openai"
         open_clip's tag of the weights, or a checkpoint file.
     alpha : float, default=1.0
         Weight of the votes relative to the text; 0 is zero-shot CLIP.
     beta : float, default=5.5
         Sharpness of the votes: the larger, the more the nearest samples count.
-    template : str or list of str, default="a photo of a {}."
-        Hand-written prompt, or several, whose embeddings are averaged.
+    template : str, callable, list of these, or dict of {str: list of str}, default="a photo of a {}."
+        Hand-written prompt; with several, their embeddings are averaged.
     encode_batch_size : int, default=256
         Number of images per forward pass of the image tower.
     n_jobs : int, "auto" or None, default="auto"
@@ -100,10 +103,10 @@ class TipAdapterClassifier(CLIPClassifier):
         class_names: Sequence[str] | np.ndarray | Mapping[Any, str] | None = None,
         *,
         model_name: str = "ViT-B-16",
-        pretrained: str | None = "openai",
+        pretrained: str | os.PathLike[str] | None = "openai",
         alpha: float = 1.0,
         beta: float = 5.5,
-        template: str | Sequence[str] = "a photo of a {}.",
+        template: Template = "a photo of a {}.",
         encode_batch_size: int = 256,
         n_jobs: int | str | None = "auto",
         cache: str | os.PathLike[str] | None = "memory",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -62,9 +62,10 @@ class DualPromptModule(nn.Module):
     text_batch_size : int, "auto" or None, default="auto"
         Number of classes that go through the text tower at a time.
     needs : collection of str, default=()
-        Names of the `Outputs` to compute beside the logits.
-    templates : sequence of str, default=("a photo of a {}.",)
-        Hand-written prompts that give ``frozen_text``.
+        Which of the `Outputs` beyond the logits are computed.
+    templates : list or dict, default=None
+        Hand-written prompts behind ``frozen_text``, as `clip.inputs.check_template` returns them; None is
+        ``["a photo of a {}."]``.
     seed : int, default=0
         Seed of the random values: the two contexts from N(0, 0.02^2), then the visual
         prompts.
@@ -88,7 +89,7 @@ class DualPromptModule(nn.Module):
         text_encoding: str = "auto",
         text_batch_size: int | str | None = "auto",
         needs: Collection[str] = (),
-        templates: Sequence[str] = ("a photo of a {}.",),
+        templates: list[Any] | dict[str, list[str]] | None = None,
         seed: int = 0,
     ):
         super().__init__()
@@ -109,7 +110,7 @@ class DualPromptModule(nn.Module):
             )
         self._frozen_text: torch.Tensor | None = None
         if "frozen_text" in self.needs:
-            self._frozen_text = template_embeddings(backbone, names, templates)
+            self._frozen_text = template_embeddings(backbone, names, templates or ["a photo of a {}."])
         self._text_embeddings: torch.Tensor | None = None
 
     @property

@@ -5,6 +5,10 @@ from .badge import (
     badge_gradient_norm as badge_gradient_norm,
     badge_sampling as badge_sampling,
 )
+from .bald import (
+    bald_sampling as bald_sampling,
+    bald_uncertainty as bald_uncertainty,
+)
 from .cec import (
     cec_sampling as cec_sampling,
     cec_uncertainty as cec_uncertainty,

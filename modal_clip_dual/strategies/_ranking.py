@@ -8,6 +8,7 @@ import numpy as np
 
 from ..scores import Score
 from ..utils.arrays import Rows, blocks
+from ..utils.odds import against_rest
 from ..utils.selection import select_lowest, select_per_class
 from ._equal import alike, first_equal, keys_of
 from ._inside import Inside
@@ -78,13 +79,6 @@ def _answers(estimator: Any, X: Any, entry: Score) -> tuple[np.ndarray, int, np.
 def log_odds(proba: np.ndarray) -> np.ndarray:
     """Log odds (n, C) of each class against the others, plus log(C - 1), in float64."""
     proba = np.asarray(proba, dtype=np.float64)
-    # Not 1 - p for the likeliest class: that is 0 for the most confident samples.
-    rows, best = np.arange(len(proba)), proba.argmax(axis=1)
-    rest = proba.copy()
-    rest[rows, best] = 0
-    others = proba.sum(axis=1, keepdims=True) - proba
-    others[rows, best] = rest.sum(axis=1)
-    tiny = np.finfo(np.float64).tiny
-    odds: np.ndarray = np.log(np.maximum(proba, tiny)) - np.log(np.maximum(others, tiny))
+    odds: np.ndarray = against_rest(np.log(np.maximum(proba, np.finfo(np.float64).tiny)))
     odds += np.log(max(proba.shape[1] - 1, 1))
     return odds

@@ -17,6 +17,7 @@ from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from ..scores import SCORES, clean
 from ..utils.arrays import as_array
+from ._draws import Reduce, reduce_draws, sources_of
 from ._equal import alike, first_equal
 from ._inside import Inside, Samples
 from ._ranking import Ranking, log_odds, of_answer, rank_by_blocks
@@ -232,6 +233,21 @@ class View:
         if entry.of_logits is None and self.is_committee:
             answer = self._proba_of_being_right()
         return Ranking(self.predicted, *of_answer(entry, answer, self.predicted), proba.shape[1])
+
+    def of_draws(self, reduce: Reduce) -> np.ndarray:
+        """What ``reduce`` makes of draws of class probabilities, a value (n,) per sample.
+
+        It gets draws (S, rows, C), float64, and weights (S,), by which the members of a Committee count the same.
+        What has no ``sample_proba`` is one draw, its `proba`, the zero-shot one too.  Raises as `proba`.
+        """
+        sources = sources_of(self._members, self.check_has)
+        try:
+            values = reduce_draws(sources, reduce)
+        except NotFittedError as error:
+            values = reduce(self._zero_shot(error)[None].astype(np.float64), np.ones(1))
+        _check_same_classes([getattr(source.object, "classes_", None) for source in sources])
+        of_all: np.ndarray = self.alike(values)
+        return of_all
 
     def _predictor(self) -> Inside:
         """The object that predicts labels: with ``predict_proba`` if possible, else with ``predict``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -89,3 +89,34 @@ def unit_rows(embeddings: np.ndarray) -> np.ndarray:
         length = np.linalg.norm(part, axis=1, keepdims=True)
         np.divide(part, np.maximum(length, np.finfo(np.float32).tiny), out=unit[rows])
     return unit
+
+
+def as_sequence(X: Any, name: str, expected: str) -> Any:
+    """Refuse what NumPy would ask for items without end: data sets, loaders, iterators.
+
+    Sequences of other kinds than lists and tuples, such as columns of Hugging Face's data sets, come
+    back as lists.
+
+    Raises
+    ------
+    TypeError
+        If X is one of these; no item was asked for.
+    """
+    if isinstance(X, (list, tuple, np.ndarray, str, bytes)) or any(hasattr(X, attribute) for attribute in _ARRAYS):
+        return X
+    if isinstance(X, Sequence):
+        return [X[row] for row in range(len(X))]
+    if not hasattr(X, "__getitem__") or isinstance(X, dict):
+        if hasattr(X, "__iter__") and not isinstance(X, (dict, set, frozenset)):
+            raise TypeError(f"{name} is a {type(X).__name__}, which is read item by item; {expected}")
+        return X  # a number, say: NumPy makes a single thing of it
+    kind = type(X).__name__
+    torch_set = any(base.__module__.startswith("torch.utils.data") for base in type(X).__mro__)
+    what = f"a torch Dataset ({kind})" if torch_set else f"a {kind}, which can only be asked for items"
+    raise TypeError(
+        f"{name} is {what}; {expected}. The paths or images that it reads go in themselves, for example "
+        f"[{name}[k][0] for k in range(len({name}))] if its items are pairs of PIL images and labels"
+    )
+
+
+_ARRAYS = ("__array__", "__array_interface__", "__cuda_array_interface__", "__dlpack__", "__dataframe__")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Mapping
 from numbers import Integral
 from typing import Any
@@ -9,6 +11,11 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
+
+from .arrays import as_sequence
+from .numbering import check_numbering
+
+WHOLE = re.compile(r"\s*([+-]?\d+)(\.0*)?\s*")  # texts that say a whole number
 
 
 def check_labels(y: Any, name: str = "y") -> np.ndarray:
@@ -18,9 +25,13 @@ def check_labels(y: Any, name: str = "y") -> np.ndarray:
     ------
     ValueError
         If there are none, one is missing, or they are no class labels.
+    TypeError
+        If y could only be asked for items without end, as a torch Dataset.
     """
     if y is None:
         raise ValueError("DualPromptClassifier requires y to be passed, but the target y is None")
+    y = as_sequence(y, name, "expected a 1-d array of class labels")
+    check_missing(y, name)
     try:
         y = column_or_1d(y, warn=True)
     except ValueError as error:
@@ -33,9 +44,6 @@ def check_labels(y: Any, name: str = "y") -> np.ndarray:
         raise ValueError(f"{name}: Complex data not supported; expected class labels")
     if y.dtype.kind == "f":
         check_array(y, ensure_2d=False, dtype=None, input_name=name)
-    if y.dtype == object and any(label is None for label in y):
-        row = next(row for row, label in enumerate(y) if label is None)
-        raise ValueError(f"{name}[{row}] is None; expected a label for every sample")
     if y.dtype == object and all(isinstance(label, (Integral, np.bool_)) for label in y):
         y = np.array(y.tolist())  # whole numbers, as a column of a table may hold them
     try:
@@ -48,25 +56,58 @@ def check_labels(y: Any, name: str = "y") -> np.ndarray:
     return labels
 
 
+def check_missing(y: Any, name: str = "y") -> None:
+    """Refuse labels of which one is missing: None, NaN, NA, NaT, or masked.
+
+    Asked before NumPy sees a list, since NumPy makes the text "nan" of a NaN beside texts.
+
+    Raises
+    ------
+    ValueError
+        Names the row.
+    """
+    if isinstance(y, np.ma.MaskedArray):
+        entries: Any = np.ma.getmaskarray(y).ravel()
+        row = int(entries.argmax()) if entries.any() else None
+    else:
+        dtype = getattr(y, "dtype", None)
+        if isinstance(dtype, np.dtype) and dtype.kind not in "fO":
+            return
+        entries = y if isinstance(y, (list, tuple)) else _entries(y)
+        row = next((row for row, label in enumerate(entries) if _is_missing(label)), None)
+    if row is not None:
+        missing = "masked" if isinstance(y, np.ma.MaskedArray) else repr(entries[row])
+        raise ValueError(f"{name}[{row}] is missing ({missing}); expected a label for every sample")
+
+
+def _entries(y: Any) -> Any:
+    array = np.asarray(y, dtype=None if isinstance(getattr(y, "dtype", None), np.dtype) else object)
+    return array.ravel() if array.ndim else []
+
+
+def _is_missing(label: Any) -> bool:
+    if label is None or type(label).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(label, (float, np.floating)) and bool(np.isnan(label))
+
+
 def resolve_labels(class_names: Any, y: Any) -> tuple[np.ndarray, list[str], Any]:
     """Return (classes, names, target) of `class_names` and labels y, None if there are none.
 
     `classes` is sorted and ``names[k]`` is what ``classes[k]`` is called in a prompt.
     """
+    classes, names = resolve_classes(class_names, y)
+    return classes, names, None if y is None else encode_labels(y, classes)
+
+
+def resolve_classes(class_names: Any, y: Any) -> tuple[np.ndarray, list[str]]:
+    """Return (classes, names) as `resolve_labels` does, without a look at single labels."""
     if class_names is None:
         classes = np.unique(y)
         names = [str(label) for label in classes.tolist()]
+        _warn_of_texts_for_missing(names, classes)
     elif isinstance(class_names, Mapping):
-        try:
-            classes = np.unique(np.array(list(class_names)))
-            names = [class_names[label] for label in classes.tolist()]
-            if len(classes) != len(class_names):
-                raise TypeError("labels that became equal")
-        except (TypeError, KeyError) as error:
-            raise ValueError(
-                f"class_names has labels of several types: {list(class_names)!r}; expected all "
-                "integers or all strings"
-            ) from error
+        classes, names = _from_mapping(class_names)
     else:
         names = list(class_names)
         classes = np.arange(len(names))
@@ -74,6 +115,35 @@ def resolve_labels(class_names: Any, y: Any) -> tuple[np.ndarray, list[str], Any
             order = sorted(range(len(names)), key=lambda k: str(names[k]))
             names = [names[k] for k in order]
             classes = np.array(names) if all(isinstance(n, str) for n in names) else classes
+    _check_names(class_names, names)
+    if y is not None and y.dtype.kind in "iu":
+        check_numbering(class_names, names, y)
+        if class_names is not None and not isinstance(class_names, Mapping):
+            _warn_of_numbers_as_names(names, y)
+    return classes, names
+
+
+def _from_mapping(class_names: Mapping[Any, Any]) -> tuple[np.ndarray, list[Any]]:
+    try:
+        classes = np.unique(np.array(list(class_names)))
+        names = [class_names[label] for label in classes.tolist()]
+        if len(classes) != len(class_names):
+            raise TypeError("labels that became equal")
+    except (TypeError, KeyError) as error:
+        raise ValueError(
+            f"class_names has labels of several types: {list(class_names)!r}; expected all "
+            "integers or all strings"
+        ) from error
+    if names and all(isinstance(label, str) for label in class_names) and not any(isinstance(n, str) for n in names):
+        inverse = {value: label for label, value in list(class_names.items())[:3]}
+        raise ValueError(
+            f"class_names maps names to {type(names[0]).__name__}; expected what each label is called, "
+            f"such as {inverse!r}"
+        )
+    return classes, names
+
+
+def _check_names(class_names: Any, names: list[Any]) -> None:
     for name in names:
         if not isinstance(name, str) or not name.replace("_", " ").strip():
             raise ValueError(
@@ -89,7 +159,62 @@ def resolve_labels(class_names: Any, y: Any) -> tuple[np.ndarray, list[str], Any
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"class_names contains {twice!r} more than once; expected distinct names")
-    return classes, names, None if y is None else encode_labels(y, classes)
+
+
+def _warn_of_texts_for_missing(names: list[str], classes: np.ndarray) -> None:
+    """NumPy makes these texts of values that are missing."""
+    found = [name for name in names if name in ("nan", "None", "NaN", "NaT", "<NA>")] if are_names(classes) else []
+    if found:
+        warnings.warn(
+            f"y has the label {found[0]!r}: a missing value that became a text? It is taken for a class; name the "
+            "classes in class_names, or leave these samples out",
+            UserWarning,
+            stacklevel=5,
+        )
+
+
+def _warn_of_numbers_as_names(names: list[str], y: np.ndarray) -> None:
+    """Whole numbers are positions in a list of names; these may be meant as names that are numbers."""
+    matches = [WHOLE.fullmatch(name) for name in names]
+    meant = {int(match[1]): k for k, match in enumerate(matches) if match}
+    if not meant or all(number == k for number, k in meant.items()):
+        return
+    labels = np.unique(y).tolist()
+    if all(label in meant for label in labels) and any(meant[label] != label for label in labels):
+        label = next(label for label in labels if meant[label] != label)
+        at = repr(names[label]) if 0 <= label < len(names) else "nothing"
+        warnings.warn(
+            f"y holds whole numbers and class_names numbers as text: label {label} is read as a position, which is "
+            f"{at}, though there is a class {names[meant[label]]!r}. If y holds names, pass them as text: "
+            "numpy.asarray(y).astype(str); if they are positions, pass a mapping: class_names=dict(enumerate(names))",
+            UserWarning,
+            stacklevel=5,
+        )
+
+
+def check_meaning(class_names: Any, classes: np.ndarray, names: list[str]) -> None:
+    """Refuse class names that give another meaning to the labels of a fit.
+
+    ``classes`` and ``names`` are those of the fit.  Labels that are names keep their meaning
+    whatever the order; a class that was appended changes nothing.
+
+    Raises
+    ------
+    ValueError
+        Names the first label that means another class by now.
+    """
+    if class_names is None or (are_names(classes) and not isinstance(class_names, Mapping)):
+        return
+    try:
+        now = class_names if isinstance(class_names, Mapping) else dict(enumerate(class_names))
+    except TypeError:  # no list of names at all, which other checks say
+        return
+    for label, name in zip(classes.tolist(), names):
+        if label in now and now[label] != name:
+            raise ValueError(
+                f"class_names has changed since the fit: label {label!r} stood for {name!r} and would now stand for "
+                f"{now[label]!r}; expected the same order (classes may be appended), or a new fit"
+            )
 
 
 def encode_labels(y: np.ndarray, classes: np.ndarray, name: str = "y") -> np.ndarray:
@@ -124,3 +249,22 @@ def as_labels(labels: np.ndarray, like: np.ndarray, class_names: Any) -> np.ndar
         position = {name: k for k, name in enumerate(class_names)}
         return np.array([position[name] for name in labels.tolist()], dtype=like.dtype)
     return labels
+
+
+def check_new_labels(y: np.ndarray, before: np.ndarray, after: np.ndarray, class_names: Any) -> None:
+    """Refuse labels y that cannot be trained on, alone or together with those that count with them.
+
+    Raises
+    ------
+    ValueError
+        Names what does not fit.
+    """
+    if len(before) and are_names(y) != are_names(before):
+        kinds = ("positions", "names") if are_names(y) else ("names", "positions")
+        old, new = before[:1].tolist()[0], y[:1].tolist()[0]
+        raise ValueError(
+            f"the labels so far are {kinds[0]} such as {old!r}, y holds {kinds[1]} such as {new!r}; "
+            "expected one kind"
+        )
+    classes, _ = resolve_classes(class_names, y if class_names is not None else after)
+    encode_labels(y, classes if class_names is not None else np.unique(np.concatenate([after, y])))

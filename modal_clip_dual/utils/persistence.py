@@ -6,6 +6,7 @@ import io
 import json
 import os
 import sys
+import time
 import zipfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+LEFTOVER_SECONDS = 60  # after which an unfinished file of a process that is gone is taken for one of a kill
 SCHEMA = 2  # what is written
 KNOWN_SCHEMAS = (1, 2)  # what is read; 1 is that of version 0.1.0
 # What a file may hold, and what reads it.
@@ -33,6 +35,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         If the block raises it, for example on a full disk; the path is added.  The old file stays intact.
     """
     path = Path(path)
+    _remove_leftovers(path)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
@@ -43,6 +46,30 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise named(error, path, "the old content of the file is intact") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove what processes that were killed while they wrote to this path have left beside it."""
+    start = f"{path.name}."
+    for file in path.parent.glob("*.tmp"):
+        number = file.name.removeprefix(start).removesuffix(".tmp")
+        # Another machine's processes cannot be asked, so on a shared drive young files are left alone.
+        if file.name.startswith(start) and number.isdigit() and _is_old(file) and not _is_alive(int(number)):
+            file.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    import psutil
+
+    alive: bool = psutil.pid_exists(process)
+    return alive
+
+
+def _is_old(file: Path) -> bool:
+    try:
+        return time.time() - file.stat().st_mtime > LEFTOVER_SECONDS
+    except FileNotFoundError:
+        return False
 
 
 def named(error: OSError, path: str | os.PathLike[str], note: str) -> OSError:
@@ -187,6 +214,8 @@ def _plain_value(name: str, value: Any) -> Any:
         return value.tolist()
     if isinstance(value, os.PathLike):
         return os.fspath(value)
+    if name == "class_names" and not isinstance(value, (list, Mapping, type(None))):
+        return list(value)  # a Series, an index
     if isinstance(value, dict) and name != "class_names":
         return {key: entry.item() if isinstance(entry, np.generic) else entry for key, entry in value.items()}
     if name == "class_names" and isinstance(value, Mapping):

@@ -125,7 +125,7 @@ def test_strategies(make, pool, strategy):
 
 
 def test_score_of_the_strategy_is_that_of_mining(make, pool, tmp_path, monkeypatch):
-    from modal_clip_dual.active import learner as loop
+    from modal_clip_dual.active import training as loop
 
     scores = []
     original = loop.mine_confident
@@ -207,7 +207,7 @@ def test_classes_may_be_those_of_the_labels(classifier, pool):
     learner = make().start()
     with pytest.raises(ValueError, match="y contains one class only"):
         learner.teach(rows=[0, 1], y=["no", "no"])
-    assert learner.rows_.tolist() == [] and learner._pending is None
+    assert learner.rows_.tolist() == [] and learner._due is None
     learner.teach(rows=[0, 1], y=names[:2])
 
 
@@ -285,7 +285,7 @@ def test_teach_refuses_and_changes_nothing(make, pool):
         learner.teach(rows=rows[:1], y=y[rows[:1]])
     with pytest.raises(ValueError, match=r"labels so far are positions such as \d, y holds names such as 'seven'"):
         learner.teach(rows=learner.unlabeled_[:1], y=["seven"])
-    assert len(learner.rows_) == 5 and learner._pending is None
+    assert len(learner.rows_) == 5 and learner._due is None
     for oracle in (y[:50], np.tile(y, 2)):
         with pytest.raises(ValueError, match=f"oracle has {len(oracle)} labels, X_pool 120 rows"):
             learner.run(oracle)
@@ -437,7 +437,7 @@ def test_interrupted_training_loses_no_label(make, pool, monkeypatch, then):
         patch.setattr(DualPromptLoss, "forward", interrupt)
         with pytest.raises(KeyboardInterrupt):
             learner.teach(instances, y[rows])
-    assert len(learner.rows_) == 0
+    assert learner.rows_.tolist() == rows.tolist() and len(learner.log_) == 1  # said, and not trained on
     if then == "query":
         learner.query(n_instances=2)
     elif then == "teach the same":
@@ -487,7 +487,7 @@ SCRIPT = """
 import os, signal, sys
 import numpy as np
 from modal_clip_dual import DualPromptClassifier, DualPromptLearner
-from modal_clip_dual.active import learner as loop
+from modal_clip_dual.active import learner as loop, training
 from modal_clip_dual.utils import persistence
 phase, path, pool, visual = sys.argv[1:]
 data = np.load(pool)
@@ -505,14 +505,14 @@ def killer(function, when=lambda: len(getattr(learner, "log_", [])) == 2):
 if phase == "query":
     loop.check_n_instances = killer(loop.check_n_instances)
 if phase == "mining":
-    loop.mine_confident = killer(loop.mine_confident)
+    training.mine_confident = killer(training.mine_confident)
 if phase == "training":
     from modal_clip_dual.nn.criteria.dual import DualPromptLoss
     DualPromptLoss.forward = killer(DualPromptLoss.forward)
 if phase == "recording":
     loop.DualPromptLearner._record = killer(loop.DualPromptLearner._record)
 if phase == "writing":
-    waiting = lambda: len(learner.log_) == 2 and learner._pending is not None
+    waiting = lambda: len(learner.log_) == 2 and learner._due == "now"
     persistence.os.replace = killer(os.replace, waiting)
 if phase == "written":
     from modal_clip_dual.active import saving

@@ -59,7 +59,8 @@ def run(args, X, y, class_names, folder):
             (folder / "state.npz").unlink(missing_ok=True)
             clf = DualPromptClassifier(
                 class_names, model_name="demo", pretrained="bundled", max_epochs=1, device="cpu",
-                visual_prompts=args.visual_prompts, n_visual_tokens=4, augment=None, verbose=0,
+                visual_prompts=args.visual_prompts, net_params={"module__n_visual_tokens": 4}, augment=None,
+                verbose=0,
                 n_jobs="auto" if args.n_jobs is None else args.n_jobs,
             )  # fmt: skip
             learner = DualPromptLearner(

@@ -95,7 +95,7 @@ def main():
         model_name = write_model(Path(folder, "model"))
         paths = np.array(write_images(Path(folder, "images"), args.images, args.side))
         size = np.mean([os.path.getsize(path) for path in paths[:100]]) / 1024
-        cache = None if args.cache == "none" else args.cache
+        cache = {"none": None, "disk": Path(folder, "cache")}.get(args.cache, args.cache)
         clf = DualPromptClassifier(
             ["cat", "dog"],
             model_name=model_name,
@@ -103,7 +103,6 @@ def main():
             visual_prompts=args.visual_prompts,
             n_jobs=args.n_jobs,
             cache=cache,
-            cache_folder=Path(folder, "cache") if cache == "disk" else None,
             max_epochs=1,
             verbose=0,
         )

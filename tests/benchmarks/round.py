@@ -40,12 +40,10 @@ NAMES = [f"{a} {b}" for a in WORDS for b in WORDS]
 def bare_loop(clf: DualPromptClassifier, X: np.ndarray, y: np.ndarray) -> float:
     """Seconds of the steps of a fit, written out in torch."""
     backbone = clf._load_backbone(clf.model_name, clf.pretrained)
-    encoder = clf._text_encoder(backbone, NAMES[: len(clf.class_names)], clf.n_context)
-    module, loss = DualPromptModule(encoder), DualPromptLoss()
+    module = DualPromptModule(backbone, NAMES[: len(clf.class_names)], clf.n_context)
+    loss = DualPromptLoss()
     prompts = [p for p in module.parameters() if p.requires_grad]
-    sgd = torch.optim.SGD(
-        prompts, lr=clf.lr, momentum=clf.momentum, weight_decay=clf.weight_decay
-    )
+    sgd = torch.optim.SGD(prompts, lr=clf.lr, momentum=0.9, weight_decay=5e-4)
     X, y = as_tensor(X).to(backbone.device), torch.from_numpy(y).to(backbone.device)
     start = time.perf_counter()
     for _ in range(clf.max_epochs):

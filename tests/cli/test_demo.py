@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from modal_clip_dual import DualPromptClassifier, random_sampling
+from modal_clip_dual import DualLinearClassifier, DualPromptClassifier, random_sampling
 from modal_clip_dual.cli import build_parser, main
 from modal_clip_dual.cli.demo import demo_table
 from modal_clip_dual.evaluation import run_active_learning
@@ -19,15 +19,50 @@ def test_demo(tmp_path, capsys):
     arguments = ["demo", "--rounds", "2", "--seeds", "1", "--device", "cpu", "--budget", "0.02"]
     assert main([*arguments, "--figure", str(figure), "--csv", str(csv)]) == 0
     output = capsys.readouterr().out
-    assert output.count("round 1") == output.count("round 2") == 3
-    assert "| negative-prompt |" in output
+    assert output.startswith("Handwritten digits, 10 classes")
+    lines = [line for line in output.splitlines() if line.startswith("seed 0")]
+    assert len(lines) == 12 and sum("  0 labels" in line for line in lines) == 4
+    curves = ["DualLinear, auto", "DualLinear, random", "DualPrompt, negative-prompt", "DualPrompt, random"]
+    assert f"| accuracy          | {' | '.join(curves)} |" in output
     assert figure.read_bytes().startswith(b"\x89PNG")
     frame = pd.read_csv(csv)
-    assert len(frame) == 6
-    assert frame["n_labels"].tolist() == [24, 48] * 3
-    first = frame[frame["round"] == 1]["accuracy"]
-    assert first.nunique() == 1  # every strategy starts from the same labels
-    assert first.iloc[0] > 0.4
+    assert [f"{row.estimator}, {row.strategy}" for row in frame.itertuples()] == np.repeat(curves, 3).tolist()
+    assert frame["n_labels"].tolist() == [0, 24, 48] * 4
+    prompts = frame["estimator"] == "DualPrompt"
+    for round_ in (0, 1):  # zero-shot, then the same labels for every strategy
+        assert frame[prompts & (frame["round"] == round_)]["accuracy"].nunique() == 1
+    assert (frame[prompts & (frame["round"] == 1)]["accuracy"] > 0.4).all()
+    # What each learner believes of itself is printed as it is stored, but by zero-shot CLIP, which believes nothing.
+    for line, row in zip(lines, frame.itertuples()):
+        says = "zero-shot CLIP" if np.isnan(row.mean_correct) else f"believes {row.mean_correct:6.1%}"
+        assert f"{row.n_labels:3d} labels  accuracy {row.accuracy:6.1%}, {says}" in line
+    assert frame["mean_correct"].isna().equals(prompts & (frame["round"] == 0))
+
+
+@pytest.mark.parametrize("learner", ["dual-linear", "prompts"])
+def test_one_learner_with_strategies_of_ones_own_choice(tmp_path, learner):
+    csv = tmp_path / "runs.csv"
+    arguments = ["demo", "--learners", learner, "--strategies", "margin", "auto", "--rounds", "1", "--seeds", "2"]
+    arguments += ["--device", "cpu", "--figure", str(tmp_path / "curves.png"), "--csv", str(csv)]
+    assert main(arguments) == 0
+    frame = pd.read_csv(csv)
+    assert frame["estimator"].unique().tolist() == [{"dual-linear": "DualLinear", "prompts": "DualPrompt"}[learner]]
+    assert frame["loop"].unique().tolist() == [{"dual-linear": "full", "prompts": "selection"}[learner]]
+    assert frame["seed"].tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
+    assert frame["strategy"].tolist() == ["margin", "margin", "auto", "auto"] * 2
+
+
+def test_dual_linear_starts_from_the_pool_and_the_names(tmp_path, digits):
+    csv = tmp_path / "runs.csv"
+    arguments = ["demo", "--learners", "dual-linear", "--strategies", "random", "--rounds", "1", "--seeds", "1"]
+    assert main([*arguments, "--device", "cpu", "--figure", str(tmp_path / "curves.png"), "--csv", str(csv)]) == 0
+    order = np.random.default_rng(0).permutation(1797)
+    test, pool = order[:599], order[599:]
+    clf = DualLinearClassifier(digits.class_names, model_name="demo", pretrained="bundled", device="cpu")
+    clf.fit_unlabeled(digits.images[pool])
+    zero = pd.read_csv(csv).iloc[0]
+    assert zero["accuracy"] == clf.score(digits.images[test], digits.target[test]) > 0.85
+    assert zero["mean_correct"] == pytest.approx(clf.predict_correct_proba(digits.images[test]).mean(), rel=1e-5)
 
 
 @pytest.mark.parametrize("full", [False, True])
@@ -35,7 +70,8 @@ def test_draws_of_the_published_figures(tmp_path, digits, full):
     """The split, the first rows, and one generator for all rounds of a strategy, written out."""
     csv = tmp_path / "runs.csv"
     arguments = ["demo", "--rounds", "2", "--seeds", "2", "--device", "cpu", "--strategies", "random"]
-    arguments += ["--figure", str(tmp_path / "curves.png"), "--csv", str(csv), *(["--full"] if full else [])]
+    arguments += ["--learners", "prompts", "--figure", str(tmp_path / "curves.png"), "--csv", str(csv)]
+    arguments += ["--full"] if full else []
     assert main(arguments) == 0
     clf = DualPromptClassifier(
         digits.class_names, model_name="demo", pretrained="bundled", augment=None, device="cpu"
@@ -49,6 +85,7 @@ def test_draws_of_the_published_figures(tmp_path, digits, full):
         n_per_class=16 if full else 0, random_state=1,
     )  # fmt: skip
     frame = pd.read_csv(csv)
+    frame = frame[frame["n_labels"] > 0]
     assert frame[frame["seed"] == 1]["accuracy"].tolist() == [record["accuracy"] for record in records]
     np.testing.assert_allclose(frame[frame["seed"] == 1]["nll"], [record["nll"] for record in records])
 
@@ -56,17 +93,26 @@ def test_draws_of_the_published_figures(tmp_path, digits, full):
 def test_table():
     frame = pd.DataFrame(
         {
-            "strategy": ["a"] * 4,
-            "seed": [0, 0, 1, 1],
-            "round": [1, 2, 1, 2],
-            "n_labels": [12, 24, 12, 24],
-            "accuracy": [0.5, 0.7, 0.6, 0.7],
-            "auroc_clean": [0.1, 0.8, 0.1, 0.8],
-            "auroc_max_proba": [0.1, 0.9, 0.1, 0.9],
+            "estimator": ["b"] * 4 + ["c"] * 4,
+            "strategy": ["a"] * 8,
+            "seed": [0, 0, 1, 1] * 2,
+            "round": [0, 1, 0, 1] * 2,
+            "n_labels": [0, 12, 0, 12] * 2,
+            "accuracy": [0.5, 0.7, 0.6, 0.7] + [0.2] * 4,
+            "mean_correct": [None, 0.6, None, 0.5] + [0.3] * 4,
+            "auroc_clean": [0.1, 0.8, 0.1, 0.8] + [0.4] * 4,
+            "auroc_max_proba": [0.1, 0.9, 0.1, 0.9] + [0.5] * 4,
         }
     )
-    row = [cell.strip() for cell in demo_table(frame).splitlines()[2].strip("|").split("|")]
-    assert row == ["a", "55.0 +- 7.1", "70.0 +- 0.0", "80.0 +- 0.0", "90.0 +- 0.0"]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in demo_table(frame).splitlines()]
+    assert rows[0] == ["accuracy", "b, a", "c, a"]
+    assert rows[2:] == [
+        ["0 labels", "55.0 +- 7.1", "20.0 +- 0.0"],
+        ["12 labels", "70.0 +- 0.0", "20.0 +- 0.0"],
+        ["it believes", "55.0 +- 7.1", "30.0 +- 0.0"],
+        ["AUROC P(correct)", "80.0 +- 0.0", "40.0 +- 0.0"],
+        ["AUROC max softmax", "90.0 +- 0.0", "50.0 +- 0.0"],
+    ]
 
 
 @pytest.mark.parametrize(
@@ -76,6 +122,8 @@ def test_table():
         (["demo", "--budget", "2"], "2 is not between 0 and 1"),
         (["demo", "--negative-weight", "-1"], "not a number of at least 0"),
         (["demo", "--strategies", "best"], "'best' is none of alfa-mix"),
+        (["demo", "--learners", "prompts,linear"], "'linear' is none of dual-linear, prompts"),
+        (["demo", "--learners", ","], "has no name"),
         (["dem"], "invalid choice"),
         ([], "COMMAND"),
     ],

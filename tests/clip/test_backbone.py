@@ -53,7 +53,8 @@ def test_checkpoint_file_as_tag(tmp_path, nothing_loaded):
         torch.manual_seed(1)
         model = open_clip.create_model("RN50")
     torch.save(model.state_dict(), tmp_path / "weights.pt")
-    backbone = load_backbone("RN50", str(tmp_path / "weights.pt"), "cpu")
+    with pytest.warns(UserWarning, match="does not say whether it was trained with QuickGELU"):
+        backbone = load_backbone("RN50", str(tmp_path / "weights.pt"), "cpu")
     expected = dict(model.named_parameters())
     for name, parameter in backbone.model.named_parameters():
         assert torch.equal(parameter, expected[name])

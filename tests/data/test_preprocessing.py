@@ -93,7 +93,7 @@ def test_worker_needs_no_torch(tmp_path):
     (tmp_path / "task").write_bytes(pickle.dumps(task))
     code = (
         "import pickle, sys; task, arguments = pickle.load(open(sys.argv[1], 'rb')); "
-        "print(task(*arguments)[0].shape, {'torch', 'sklearn', 'open_clip'} & set(sys.modules))"
+        "print(task(*arguments)[0][0].shape, {'torch', 'sklearn', 'open_clip'} & set(sys.modules))"
     )
     output = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "task")], capture_output=True, text=True, check=True

@@ -79,6 +79,24 @@ def test_a_row_per_run_and_round(clf, data):
     assert len(summarize(frame)) == 12 and len(area_under_learning_curve(frame)) == 12
 
 
+def test_curves_from_zero_labels(clf, data, tmp_path):
+    """Stored runs with round 0 are found again, and are others than those without."""
+    settings = {"loop": ["selection", "full"], "path": tmp_path, "seeds": 1}
+    frame = compare({"dual": clf}, ["random"], **data, **settings, from_zero=True)
+    assert frame["round"].tolist() == [0, 1, 2] * 2 and frame["n_labels"].tolist() == [0, 10, 20] * 2
+    stored = sorted(tmp_path.glob("runs/*"))
+    pd.testing.assert_frame_equal(compare({"dual": clf}, ["random"], **data, **settings, from_zero=True), frame)
+    assert sorted(tmp_path.glob("runs/*")) == stored
+    plain = compare({"dual": clf}, ["random"], **data, **settings)
+    assert len(list(tmp_path.glob("runs/*"))) == 2 * len(stored)
+    later = untimed(frame[frame["round"] > 0].reset_index(drop=True))
+    pd.testing.assert_frame_equal(later, untimed(plain))
+    assert area_under_learning_curve(frame)["first_labels"].tolist() == [0, 0]
+    assert summarize(frame)["n_labels"].tolist() == [0, 10, 20] * 2
+    with pytest.raises(TypeError, match="estimators: 'GaussianNB' is a GaussianNB; from_zero=True expects"):
+        compare(GaussianNB(), ["random"], **data, from_zero=True)
+
+
 def test_runs_equal_single_ones(clf, data):
     """The split, the first rows and the seeds, written out."""
     frame = compare(clf, {"a": negative_prompt_sampling}, **data, seeds=[3])

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from modal_clip_dual import negative_prompt_sampling, random_sampling
+from modal_clip_dual import DualLinearClassifier, negative_prompt_sampling, random_sampling
 from modal_clip_dual.evaluation import auroc_of_correctness, run_active_learning
 from modal_clip_dual.evaluation.plots import plot_learning_curves
 
@@ -43,6 +43,56 @@ def test_measurements(classifier, split):
     assert record["auroc_clean"] == pytest.approx(auroc_of_correctness(score, correct))
     proba = clf.predict_proba(X_test).max(1)
     assert record["auroc_max_proba"] == pytest.approx(auroc_of_correctness(proba, correct))
+
+
+@pytest.mark.parametrize("n_per_class", [0, 2])
+@pytest.mark.parametrize("names", [False, True])
+def test_record_before_any_label(classifier, split, digits, n_per_class, names):
+    """Round 0 is that of zero-shot CLIP, or of pseudo-labels, and changes nothing that comes after."""
+    X, y, X_test, y_test = split
+    if names:  # labels that are texts, in another order than the list of names
+        y, y_test = np.array(digits.class_names)[y], np.array(digits.class_names)[y_test]
+    arguments = (classifier(max_epochs=1), random_sampling, X, y, X_test, y_test)
+    params = dict(n_instances=10, n_rounds=2, n_per_class=n_per_class)
+    zero, *records = run_active_learning(*arguments, **params, from_zero=True)
+    plain = run_active_learning(*arguments, **params)
+    assert [untimed(record) for record in records] == [untimed(record) for record in plain]
+    assert list(zero) == list(records[0])  # the same columns, in the same order
+    assert (zero["round"], zero["n_labels"], zero["budget"], zero["class_coverage"]) == (0, 0, 0, 0)
+    if n_per_class:
+        clf = classifier(max_epochs=1, random_state=int(np.random.SeedSequence([0, 0]).generate_state(1)[0] >> 1))
+        proba = clf.fit_unlabeled(X, n_per_class=n_per_class).predict_proba(X_test)
+        assert zero["mean_correct"] == pytest.approx(clf.predict_correct_proba(X_test).mean(), rel=1e-5)
+        assert zero["n_pseudo"] > 0 and zero["train_seconds"] > 0
+    else:
+        proba = classifier().zero_shot_proba(X_test)
+        assert zero["auroc_clean"] is zero["mean_correct"] is zero["pseudo_accuracy"] is None
+        assert zero["n_pseudo"] == zero["train_seconds"] == 0
+    assert zero["accuracy"] == (proba.argmax(axis=1) == split[3]).mean() > 0.4
+    rows = proba[np.arange(len(y_test)), split[3]].astype(np.float64)
+    assert zero["nll"] == pytest.approx(-np.log(rows).mean(), rel=1e-4)
+
+
+def untimed(record):
+    return {k: v for k, v in record.items() if not k.endswith("_seconds") and k != "peak_memory_mib"}
+
+
+def test_head_that_learns_from_the_pool_alone(split, digits):
+    X, y, X_test, y_test = split
+    clf = DualLinearClassifier(digits.class_names, model_name="demo", pretrained="bundled", device="cpu")
+    zero = run_active_learning(
+        clf, random_sampling, *split, n_instances=10, n_rounds=1, n_per_class=1, from_zero=True
+    )[0]
+    assert zero["accuracy"] == clf.fit_unlabeled(X).score(X_test, y_test)
+    assert zero["n_labels"] == 0 and zero["estimated_accuracy"] is not None
+
+
+def test_no_record_before_labels_of_others(classifier, split):
+    params = dict(n_instances=10, n_rounds=1, from_zero=True)
+    with pytest.raises(TypeError, match="estimator is a LogisticRegression; from_zero=True expects.*zero_shot_proba"):
+        run_active_learning(LogisticRegression(), random_sampling, *split, **params)
+    with pytest.raises(ValueError, match="class_names=None; from_zero=True expects names"):
+        run_active_learning(classifier().set_params(class_names=None), random_sampling, *split, **params)
 
 
 def test_first_round_follows_the_seed_and_is_shared(classifier, split):

@@ -92,6 +92,41 @@ def test_labelled_samples():
     np.testing.assert_array_equal(labels, Y[:4])
 
 
+class Drawing:
+    """Has draws (2, n, 3) of class probabilities."""
+
+    classes_ = np.arange(3)
+
+    def sample_proba(self, X):
+        first = np.eye(3, dtype=np.float32)[np.argmax(X[:, :3], axis=1)]
+        return np.stack([first, np.full_like(first, 1 / 3)])
+
+
+def test_draws_and_their_weights(monkeypatch):
+    from modal_clip_dual.strategies import _ranking
+
+    logistic = LogisticRegression().fit(X, Y)
+    seen = []
+
+    def reduce(draws, weights):
+        seen.append((draws.shape, weights.tolist()))
+        return weights @ draws[:, :, 0]
+
+    drawn = Drawing().sample_proba(X)[:, :, 0].mean(axis=0)
+    np.testing.assert_allclose(View(Drawing(), X).of_draws(reduce), drawn)
+    both = Committee([make_learner(clf, X, Y) for clf in (Drawing(), logistic)])
+    proba = logistic.predict_proba(X)[:, 0]
+    np.testing.assert_allclose(View(both, X).of_draws(reduce), (drawn + proba) / 2)
+    np.testing.assert_allclose(View(logistic, X).of_draws(reduce), proba)
+    assert seen == [((2, 40, 3), [0.5, 0.5]), ((3, 40, 3), [0.25, 0.25, 0.5]), ((1, 40, 3), [1.0])]
+    monkeypatch.setattr(_ranking, "POOL_ROWS", 8 * 15)
+    np.testing.assert_allclose(View(both, X).of_draws(reduce), (drawn + proba) / 2)
+    assert [shape for shape, _ in seen[3:]] == [(3, 15, 3), (3, 15, 3), (3, 10, 3)]
+    other = LogisticRegression().fit(X, Y + 1)
+    with pytest.raises(ValueError, match="know different classes"):
+        View(Committee([make_learner(clf, X, Y) for clf in (logistic, other)]), X).of_draws(reduce)
+
+
 def test_linear_heads(fitted, embeddings):
     def logits(classifier, pool):
         E, W, b = View(classifier, pool).linear_head

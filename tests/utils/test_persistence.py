@@ -3,6 +3,9 @@
 import io
 import json
 import os
+import subprocess
+import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -247,3 +250,22 @@ def test_plain_labels():
     assert plain(labels).dtype.kind == "U"
     numbers = np.arange(3)
     assert plain(numbers) is numbers
+
+
+def test_leftovers_of_killed_processes_are_removed(tmp_path):
+    """A process that was killed while it saved; others that are alive, and young files, are left alone."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    old = time.time() - 3600
+    gone, alive = ended.pid, os.getppid()
+    names = [f"state.npz.{gone}.tmp", f"state.npz.{alive}.tmp", "state.npz.copy.tmp", f"other.npz.{gone}.tmp"]
+    for name in names:
+        (tmp_path / name).write_bytes(b"half")
+        os.utime(tmp_path / name, (old, old))
+    young = tmp_path / names[0]
+    os.utime(young)
+    write_state(tmp_path / "state.npz", "classifier", {}, {})
+    assert young.exists()
+    os.utime(young, (old, old))
+    write_state(tmp_path / "state.npz", "classifier", {}, {})
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["state.npz", *names[1:]])

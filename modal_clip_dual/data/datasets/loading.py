@@ -60,7 +60,8 @@ def load_benchmark(
     ----------
     name : str
         One of `available_benchmarks`.  ``"folder"`` is a data set of yours: class folders
-        inside ``root/train`` and ``root/test`` (and ``root/val``, if there is one), or
+        inside ``root/train`` and ``root/test`` (and ``root/val``, if there is one; Train, training, valid,
+        validation, dev, Test and the like mean the same), or
         class folders in ``root`` itself, of whose images a fixed draw
         (`numpy.random.RandomState` (0)) gives a third of each class to the test.
     root : str or path-like, optional

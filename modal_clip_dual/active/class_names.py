@@ -1,0 +1,87 @@
+"""Labels that are positions mean a class only together with the list of names: they are held together here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+
+from ..utils.labels import are_names
+
+
+def kept(class_names: Any) -> Any:
+    """A copy of class names, which nobody changes."""
+    if class_names is None:
+        return None
+    return dict(class_names) if isinstance(class_names, Mapping) else list(class_names)
+
+
+def meanings(class_names: Any, labels: np.ndarray) -> dict[Any, str]:
+    """What each label is called; empty where the labels speak for themselves."""
+    if class_names is None:
+        return {}
+    if isinstance(class_names, Mapping):
+        return {getattr(label, "item", lambda label=label: label)(): name for label, name in class_names.items()}
+    names = [str(name) for name in class_names]
+    return {name: name for name in names} if len(labels) and are_names(labels) else dict(enumerate(names))
+
+
+def check_same_meanings(before: Any, now: Any, labels: np.ndarray) -> None:
+    """Refuse class names by which a label means something else than before; new classes may come.
+
+    Raises
+    ------
+    ValueError
+        Names the first such label.
+    """
+    if (before is None) != (now is None):
+        raise ValueError(f"class_names={now!r}, but labels were given with class_names={before!r}; pass the latter")
+    current = meanings(now, labels)
+    for label, name in meanings(before, labels).items():
+        if current.get(label) != name:
+            found = f"is called {current[label]!r} now" if label in current else "is none of them now"
+            raise ValueError(
+                f"class_names were changed: label {label!r} meant {name!r} when labels were given, and {found}; "
+                "expected the names in their order before, and new ones at the end (add_class adds one)"
+            )
+
+
+def new_names(before: Any, now: Any) -> list[str]:
+    """Names of classes that have come."""
+    return [name for name in _names(now) if name not in set(_names(before))]
+
+
+def _names(class_names: Any) -> list[str]:
+    if class_names is None:
+        return []
+    return list(class_names.values() if isinstance(class_names, Mapping) else class_names)
+
+
+def with_class(class_names: Any, name: Any, label: Any = None) -> Any:
+    """Class names with one more; ``label`` is that of a dict's.
+
+    Raises
+    ------
+    ValueError
+        If there are no class names, the name or the label is taken, or a label is needed.
+    """
+    if not isinstance(name, str) or not name.replace("_", " ").strip():
+        raise ValueError(f"name={name!r}; expected a non-empty string")
+    if class_names is None:
+        raise ValueError("class_names is None: classes are those of the labels, so a label of a new class is enough")
+    if name in _names(class_names):
+        raise ValueError(f"name={name!r} is one of the classes already; expected a new name")
+    if not isinstance(class_names, Mapping):
+        if label is not None:
+            raise ValueError(f"label={label!r}; class_names is a list, in which the new class stands last")
+        return [*class_names, name]
+    numbered = all(isinstance(key, Integral) for key in class_names)
+    label = max(class_names) + 1 if label is None and numbered else label
+    if label is None or label in class_names:
+        raise ValueError(
+            f"label={label!r}; class_names is a dict of labels such as {next(iter(class_names))!r}, so the new class "
+            "needs a label that none has yet"
+        )
+    return {**class_names, label: name}

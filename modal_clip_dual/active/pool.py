@@ -1,0 +1,60 @@
+"""The pool of a loop: which samples are there, which have a label, which may be asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import _num_samples
+
+from ..utils.arrays import Rows, is_mapped
+from .annotations import Annotations
+
+
+class Pooled:
+    """The part of `DualPromptLearner` that knows its samples."""
+
+    X_pool: Any
+    disagreement: str
+    _pool: Any  # an array or Rows; paths are absolute
+    _given: Any  # the same with paths as they were given
+    _folder: str  # where relative paths begin
+    _truth: np.ndarray | None
+    _annotations: Annotations
+    _gone: np.ndarray  # rows whose file was not there at resume
+
+    @property
+    def rows_(self) -> np.ndarray:
+        """Labeled rows of the pool, in the order of labeling."""
+        return np.array(self._labeled()[0])
+
+    @property
+    def labels_(self) -> np.ndarray:
+        """The labels of ``rows_`` that count; a copy."""
+        return np.array(self._labeled()[1])
+
+    @property
+    def unlabeled_(self) -> np.ndarray:
+        """Rows of the pool that may be asked for, ascending: without label, neither skipped nor dropped."""
+        if not hasattr(self, "_annotations"):
+            return np.arange(_num_samples(self.X_pool))
+        return np.setdiff1d(self._present, [*self._labeled()[0].tolist(), *self._annotations.skipped])
+
+    def _labeled(self, annotations: Annotations | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Rows that have a label and are there, and their labels."""
+        said = self._annotations if annotations is None else annotations
+        return said.labeled(self.disagreement, self._gone.tolist())
+
+    @property
+    def _present(self) -> np.ndarray:
+        """Rows that were not dropped and whose file was there, ascending."""
+        rows = np.arange(len(self._pool))
+        left_out = [*self._annotations.dropped, *self._gone.tolist()]
+        return np.setdiff1d(rows, left_out) if left_out else rows
+
+
+def part_of(pool: Any, rows: np.ndarray, lazily: bool) -> Any:
+    """Ascending rows of a pool; of one that lies in a file no copy, where these may come ``lazily``."""
+    if len(rows) == len(pool):
+        return pool
+    return Rows(pool, rows) if lazily and is_mapped(pool) else pool[rows]

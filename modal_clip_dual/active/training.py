@@ -1,0 +1,207 @@
+"""One training of the loop: mining pseudo-labels, fitting, and what is noted of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from inspect import signature
+from typing import Any
+
+import numpy as np
+
+from ..data.files import looking_once
+from ..scores import SCORES
+from ..utils.labels import as_labels
+from ..utils.rollback import unchanged_on_error
+from .abilities import (
+    fit_labeled,
+    fit_without_labels,
+    predictions_of,
+    seed,
+    takes_pseudo_labels,
+    unfit,
+)
+from .annotations import Annotations
+from .log import FIELDS, asked_for, kappa, share_right
+from .pool import part_of
+from .pseudo_labels import mine_confident, transductive
+
+# What a training sets; the rest is what people say, perhaps while it runs.
+TRAINED = (
+    "log_", "pseudo_rows_", "pseudo_labels_", "X_training", "y_training", "_trained_rows", "_predictions", "_query",
+    "_fitted",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Material:
+    """What one training works on, whatever is said while it runs."""
+
+    pool: Any
+    present: np.ndarray  # rows that are there, ascending
+    rows: np.ndarray  # of these, with a label
+    labels: np.ndarray
+    left: np.ndarray  # those that may be asked for
+    truth: np.ndarray | None
+    changes: list[dict[str, Any]]
+    fresh: np.ndarray  # rows with a label that no training has seen
+    lazily: bool  # whether the estimator takes parts of a pool that lies in a file
+
+    @property
+    def present_pool(self) -> Any:
+        """The samples that are there."""
+        return part_of(self.pool, self.present, self.lazily)
+
+
+class Training:
+    """The part of `DualPromptLearner` that trains."""
+
+    estimator: Any
+    query_strategy: Any
+    n_per_class: int | None
+    pseudo_labels: str
+    random_state: int
+    start: Callable[[], Any]
+    unlabeled_: Any
+    log_: list[dict[str, Any]]
+    pseudo_rows_: np.ndarray
+    X_training: Any
+    y_training: Any
+    pseudo_labels_: np.ndarray
+    _pool: Any
+    _present: Any
+    _truth: np.ndarray | None
+    _annotations: Annotations
+    _names: Any  # class_names by which labels are understood
+    _query: dict[str, Any] | None  # what was asked last: rows, scores, query_seconds
+    _due: str | None  # a training: "now" if one began and did not end, "later" if something changed
+    _changes: list[dict[str, Any]]  # since the last training
+    _trained_rows: np.ndarray
+    _predictions: tuple[np.ndarray, np.ndarray] | None  # rows of the pool and their labels
+    _fitted: tuple[Any, dict[str, np.ndarray]]  # what the last training left, as it is saved
+    _labeled: Callable[..., tuple[np.ndarray, np.ndarray]]
+    _fitted_state: Callable[[], tuple[Any, dict[str, np.ndarray]]]
+    _save: Callable[[], None]
+
+    def train(self) -> None:
+        """Train anew if labels, samples or classes changed since the last training, or it was interrupted."""
+        self.start()
+        if self._due is not None:
+            self._train_round()
+
+    def _train_round(self) -> None:
+        """Mine with the model that made the query, then train on labels and pseudo-labels.
+
+        Whatever interrupts it: the model that made the query is there, and the labels wait.
+        """
+        self._due = "now"
+        annotations, changes, names = self._annotations, self._changes, self._names
+        with looking_once(), unchanged_on_error(self.estimator), unchanged_on_error(self, only=TRAINED):
+            self.log_ = self._with_record(self.log_)
+        same = self._annotations is annotations and self._names is names
+        self._due = None if same else "later"  # something may have been said meanwhile
+        self._changes = self._changes[len(changes) :]
+        self._save()
+
+    def _with_record(self, log: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Train, and return the log with one more record."""
+        began = time.perf_counter()
+        material = self._material()
+        if len(material.rows):
+            self._mine_and_fit(material, len(log))
+        else:
+            self._fit_without_labels(material, len(log))
+        rows = material.rows
+        self._trained_rows = rows
+        self.X_training, self.y_training = (self._pool[rows], material.labels) if len(rows) else (None, None)
+        self._fitted = self._fitted_state()
+        record = self._record(material, len(log), time.perf_counter() - began)
+        if len(material.fresh):
+            self._query = None
+        return [*log, record]
+
+    def _material(self) -> Material:
+        rows, labels = self._labeled()
+        return Material(
+            self._pool, self._present, rows, labels, self.unlabeled_, self._truth, self._changes,
+            fresh=rows[~np.isin(rows, self._trained_rows)], lazily=hasattr(self.estimator, "fitted_state"),
+        )  # fmt: skip
+
+    def _fit_without_labels(self, material: Material, round_: int) -> None:
+        """Round 0, which comes again if all labels were taken back."""
+        seed(self.estimator, self.random_state, round_)
+        part = part_of(material.pool, material.left, material.lazily)
+        self.pseudo_rows_, self.pseudo_labels_ = np.empty(0, dtype=np.intp), np.empty(0)
+        if self.pseudo_labels == "transductive" and self.n_per_class != 0:
+            found, pseudo = mine_confident(
+                transductive(self.estimator, None, None, part), part, self.n_per_class, score="correct"
+            )
+            fit_labeled(self.estimator, None, pseudo[:0], part, (part[found], pseudo))
+            self.pseudo_rows_ = material.left[found]
+            self.pseudo_labels_ = pseudo if material.truth is None else self._as_labels(pseudo, material.truth)
+            return
+        fitted = fit_without_labels(self.estimator, part, self.n_per_class)
+        if not fitted and round_:
+            unfit(self.estimator)
+        if fitted and hasattr(self.estimator, "pseudo_rows_"):
+            self.pseudo_rows_ = material.left[self.estimator.pseudo_rows_]
+            like = self.pseudo_labels_ if material.truth is None else material.truth
+            self.pseudo_labels_ = self._as_labels(self.estimator.pseudo_labels_, like)
+
+    def _mine_and_fit(self, material: Material, round_: int) -> None:
+        rows, labels, pool = material.rows, material.labels, material.present_pool
+        pseudo_rows, pseudo = rows[:0], labels[:0]
+        own = self.pseudo_labels == "own"
+        can = takes_pseudo_labels(self.estimator) and (not own or hasattr(self.estimator, "classes_"))
+        if self.n_per_class != 0 and can and len(material.left):
+            exclude = np.flatnonzero(~np.isin(material.present, material.left))
+            labeler = self.estimator if own else transductive(self.estimator, material.pool[rows], labels, pool)
+            score = self._score() if own else "correct"
+            found, pseudo = mine_confident(labeler, pool, self.n_per_class, exclude=exclude, score=score)
+            pseudo_rows, pseudo = material.present[found], self._as_labels(pseudo, labels)
+        seed(self.estimator, self.random_state, round_)
+        pseudo_labeled = (material.pool[pseudo_rows], pseudo) if len(pseudo_rows) else None
+        fit_labeled(self.estimator, material.pool[rows], labels, pool, pseudo_labeled)
+        self.pseudo_rows_, self.pseudo_labels_ = pseudo_rows, pseudo
+
+    def _record(self, material: Material, round_: int, seconds: float) -> dict[str, Any]:
+        """What is noted of this round in the log."""
+        present, left, truth = material.present, material.left, material.truth
+        predicted, correct = predictions_of(self.estimator, material.present_pool)
+        record: dict[str, Any] = dict.fromkeys(FIELDS) | {"round": round_, "n_labels": len(material.rows)}
+        record |= {"n_pseudo": len(self.pseudo_rows_), "changes": material.changes, "train_seconds": seconds}
+        pseudo = self.pseudo_labels_ if truth is None else self._as_labels(self.pseudo_labels_, truth)
+        record["pseudo_accuracy"] = share_right(pseudo, truth, self.pseudo_rows_)
+        record |= asked_for(self._query, material.fresh)
+        before, self._predictions = self._predictions, None
+        if predicted is not None:
+            predicted = self._as_labels(predicted, material.labels if truth is None else truth)
+            open_ = np.isin(present, left)
+            record["accuracy"] = share_right(predicted[open_], truth, left)
+            record["estimated_accuracy"] = float(correct[open_].mean()) if correct is not None and len(left) else None
+            if before is not None:
+                _, then, now = np.intersect1d(before[0], present, return_indices=True)
+                record["kappa"] = kappa(self._as_labels(before[1], predicted)[then], predicted[now])
+            self._predictions = (present, predicted)
+        return record
+
+    def _believed(self, rows: np.ndarray) -> list[float] | None:
+        """P(correct) of rows by the present model; None before any training."""
+        _, correct = predictions_of(self.estimator, self._pool[rows])
+        return None if correct is None else correct.tolist()
+
+    def _score(self) -> str:
+        """The score that the query ranked by, if it is one of ours: querying and mining share it."""
+        parameter = signature(self.query_strategy).parameters.get("score")
+        asked = (self._query or {}).get("score") or getattr(parameter, "default", None)
+        if isinstance(asked, str) and asked in SCORES:
+            return asked
+        return "clean" if hasattr(self.estimator, "clean_logits") else "correct"
+
+    def _as_labels(self, labels: np.ndarray, like: np.ndarray) -> np.ndarray:
+        return as_labels(labels, like, self._class_names)
+
+    @property
+    def _class_names(self) -> Any:
+        return getattr(self.estimator, "class_names", None)

@@ -1,0 +1,208 @@
+"""Images are known by their bytes: folders that were touched, moved, renamed or thinned out."""
+
+import os
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from modal_clip_dual import DualPromptLearner, random_sampling
+from modal_clip_dual.active import saving
+from modal_clip_dual.heads.tip_adapter import TipAdapterClassifier
+
+DEMO = {"model_name": "demo", "pretrained": "bundled", "device": "cpu", "verbose": 0}
+N = 20
+
+
+@pytest.fixture
+def paths(digits, tmp_path):
+    (tmp_path / "project" / "photos" / "more").mkdir(parents=True)
+    found = []
+    for k, image in enumerate(digits.images[:N]):
+        path = tmp_path / "project" / "photos" / ("more" if k % 3 == 0 else ".") / f"{k:02}.png"
+        Image.fromarray(image).save(path)
+        found.append(os.path.normpath(path))
+    return found
+
+
+@pytest.fixture
+def make(digits):
+    def make(paths, **params):
+        clf = TipAdapterClassifier(digits.class_names, **DEMO)
+        return DualPromptLearner(clf, paths, query_strategy=random_sampling, **params)
+
+    return make
+
+
+@pytest.fixture
+def state(make, paths, digits, tmp_path):
+    """The state of a loop with four labels, beside the folder of its images."""
+    learner = make(paths, path=tmp_path / "project" / "state.npz")
+    learner.teach(rows=[2, 5, 7, 3], y=digits.target[[2, 5, 7, 3]])
+    learner.close()
+    return tmp_path / "project" / "state.npz"
+
+
+def goes_on(learner, digits):
+    """Whether it has its labels and trains on the right images."""
+    assert learner.rows_[:4].tolist() == [2, 5, 7, 3]
+    row = learner.unlabeled_[:1]
+    learner.teach(rows=row, y=digits.target[row])
+    fresh = TipAdapterClassifier(digits.class_names, **DEMO).fit(digits.images[learner.rows_], learner.labels_)
+    probe = digits.images[100:120]
+    np.testing.assert_allclose(learner.predict_proba(probe), fresh.predict_proba(probe), atol=1e-5)
+
+
+def test_touched_files_are_the_same(state, paths, digits):
+    for path in paths:
+        os.utime(path, (1, 1))
+    goes_on(DualPromptLearner.resume(state), digits)
+
+
+def test_state_and_folder_move_together(state, paths, digits, tmp_path):
+    shutil.move(tmp_path / "project", tmp_path / "elsewhere")
+    learner = DualPromptLearner.resume(tmp_path / "elsewhere" / "state.npz")
+    goes_on(learner, digits)
+    assert all(str(tmp_path / "elsewhere") in path for path in learner.X_pool)
+
+
+@pytest.mark.parametrize("how", ["moved", "copied", "flat and renamed"])
+def test_relocate_finds_the_same_bytes(state, paths, digits, tmp_path, how):
+    folder = tmp_path / "project" / "photos"
+    if how == "flat and renamed":
+        (tmp_path / "new").mkdir()
+        for k, path in enumerate(paths):  # names that lead to other images
+            shutil.move(path, tmp_path / "new" / f"{N - 1 - k:02}.png")
+    else:
+        shutil.copytree(folder, tmp_path / "new")
+        if how == "moved":
+            shutil.rmtree(folder)
+    learner = DualPromptLearner.resume(state, relocate=tmp_path / "new")
+    goes_on(learner, digits)
+    assert all(str(tmp_path / "new") in path for path in learner.X_pool)
+    del learner
+    DualPromptLearner.resume(state)  # it has the new places now
+
+
+def test_folders_that_are_nowhere(state, paths, tmp_path):
+    shutil.move(tmp_path / "project" / "photos", tmp_path / "elsewhere")
+    with pytest.raises(FileNotFoundError, match="none of its files is there, .*relocate=FOLDER"):
+        DualPromptLearner.resume(state)
+    with pytest.raises(ValueError, match="relocate=.* is no folder"):
+        DualPromptLearner.resume(state, relocate=tmp_path / "no")
+    with pytest.raises(ValueError, match="pass one of them"):
+        DualPromptLearner.resume(state, paths, relocate=tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match="none of its files is there"):
+        DualPromptLearner.resume(state, relocate=tmp_path / "empty")
+
+
+def test_rows_whose_files_are_gone_are_named_and_come_back(state, paths, digits, tmp_path):
+    gone = [1, 5]
+    for row in gone:
+        shutil.move(paths[row], tmp_path / f"{row}")
+    with pytest.warns(UserWarning, match=r"files of the pool are gone: rows \[1, 5\] \('.*01.png', ...\)"):
+        learner = DualPromptLearner.resume(state)
+    assert learner.rows_.tolist() == [2, 7, 3] and not set(gone) & set(learner.unlabeled_)
+    with pytest.raises(ValueError, match=r"rows \[1\] were dropped, or their files are gone"):
+        learner.teach(rows=[1], y=[1])
+    learner.teach(rows=[8], y=[8])
+    assert learner.y_training.tolist() == digits.target[[2, 7, 3, 8]].tolist()
+    assert len(learner.query(n_instances=len(learner.unlabeled_))[0]) == N - 6
+    learner.drop([1])  # for good
+    del learner
+    for row in gone:
+        shutil.move(tmp_path / f"{row}", paths[row])
+    learner = DualPromptLearner.resume(state)
+    assert learner.rows_.tolist() == [2, 5, 7, 3, 8] and 1 not in learner.unlabeled_
+    learner.forget([1])
+    assert 1 in learner.unlabeled_
+
+
+def test_a_file_that_goes_while_the_loop_runs(make, paths, digits):
+    learner = make(paths)
+    learner.teach(rows=[2, 5, 7], y=digits.target[[2, 5, 7]])
+    os.remove(paths[4])
+    gone = r"files are gone, rows \[4\] \('.*04.png'\); drop\(rows\) goes on"
+    for action in (learner.query, lambda: learner.teach(rows=[9], y=[9]), lambda: learner.skip([9])):
+        with pytest.raises(FileNotFoundError, match=gone):
+            action()
+    learner.drop([4])
+    learner.teach(rows=[9], y=[9])
+    assert 4 not in learner.query(n_instances=15)[0]
+    with pytest.raises(FileNotFoundError, match="these stay dropped"):
+        learner.forget([4])
+    os.remove(paths[5])  # one with a label
+    learner.drop([5])
+    assert learner.rows_.tolist() == [2, 7, 9] and learner.log_[-1]["n_labels"] == 3
+
+
+def test_other_images_in_old_places(state, paths, digits):
+    Image.fromarray(digits.images[50]).save(paths[6])
+    with pytest.raises(ValueError, match=r"differs from the saved learner's in 1 of 20 rows, .* \[6\]; .*drop=\[6\]"):
+        DualPromptLearner.resume(state)
+    learner = DualPromptLearner.resume(state, drop=[6])
+    assert 6 not in learner.unlabeled_
+    goes_on(learner, digits)
+    assert learner.log_[-1]["changes"] == [{"what": "drop", "rows": [6], "annotator": None}]
+
+
+def test_pools_that_are_passed(state, paths, digits, tmp_path):
+    with pytest.raises(ValueError, match="in another order, from row 0 on"):
+        DualPromptLearner.resume(state, paths[::-1])
+    with pytest.raises(ValueError, match="X_pool has 19 rows, the saved learner's had 20"):
+        DualPromptLearner.resume(state, paths[1:])
+    shutil.move(tmp_path / "project" / "photos", tmp_path / "new")
+    moved = [path.replace(os.path.join("project", "photos"), "new") for path in paths]
+    Image.fromarray(digits.images[N]).save(tmp_path / "another.png")
+    learner = DualPromptLearner.resume(state, [*moved, tmp_path / "another.png"])
+    assert learner.unlabeled_[-1] == N
+    goes_on(learner, digits)
+    assert learner.log_[-1]["changes"] == [{"what": "extend", "rows": [N]}]
+
+
+def test_relative_paths_begin_where_the_learner_was_made(make, paths, digits, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path / "project")
+    relative = [os.path.relpath(path) for path in paths]
+    learner = make(relative, path="state.npz")
+    monkeypatch.chdir(tmp_path)
+    rows, images = learner.query(n_instances=3)
+    assert images.tolist() == [relative[row] for row in rows]  # as they were given
+    learner.teach(images, digits.target[rows])
+    os.mkdir("work")
+    monkeypatch.chdir("work")
+    Image.fromarray(digits.images[N]).save("late.png")
+    with pytest.raises(FileNotFoundError, match="X_new: files do not exist"):
+        learner.extend(["late.png"])  # relative to the same place as all others
+    learner.extend([os.path.abspath("late.png")])
+    assert len(learner.query(n_instances=18)[0]) == 18
+    assert not list((tmp_path / "work").glob("*.npz"))
+    del learner
+    assert DualPromptLearner.resume(tmp_path / "project" / "state.npz").rows_.tolist() == rows.tolist()
+
+
+def test_old_files_knew_images_by_path_size_and_time(state, paths, digits):
+    """As version 0.1.0 wrote them: no annotations, and such keys."""
+    from hashlib import blake2b
+
+    settings, arrays = saving.read_state(state, "learner")
+    for name in [*settings]:
+        if name in ("keys", "due", "changes", "disagreement", "folder", "kind", "versions", "schema"):
+            del settings[name]
+    settings["log"] = [{k: v for k, v in record.items() if k != "changes"} for record in settings["log"]]
+    arrays = {name: array for name, array in arrays.items() if "." not in name or name.startswith("head.")}
+    del arrays["trained_rows"], arrays["trained_labels"], arrays["predicted_rows"]
+    keys = []
+    for path in paths:
+        known = f"{path}\0{os.path.getsize(path)}\0{os.stat(path).st_mtime_ns}"
+        keys.append(blake2b(known.encode(), digest_size=16).digest())
+    arrays["pool_keys"] = np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(-1, 16)
+    saving.write_state(state, "learner", settings, arrays)
+    learner = DualPromptLearner.resume(state)
+    assert learner.annotations["time"].isna().all()
+    goes_on(learner, digits)
+    del learner
+    for path in paths:
+        os.utime(path, (1, 1))  # by now it knows them by their bytes
+    assert len(DualPromptLearner.resume(state).rows_) == 5

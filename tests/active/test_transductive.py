@@ -1,0 +1,85 @@
+"""Pseudo-labels by mixtures of the pool, in round 0 and later, with frozen and prompted towers."""
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from modal_clip_dual import DualLinearClassifier, DualPromptLearner, mine_confident
+from modal_clip_dual.active import Protocol
+
+
+@pytest.fixture
+def pool(digits, embeddings):
+    rows = np.random.default_rng(1).permutation(1797)[:300]
+    return embeddings[rows], digits.target[rows]
+
+
+def make(classifier, X, **params):
+    params = {"n_per_class": 8, "pseudo_labels": "transductive"} | params
+    return DualPromptLearner(classifier(max_epochs=2), X, **params)
+
+
+def test_they_are_what_the_other_classifier_says(classifier, pool, digits):
+    X, y = pool
+    learner = make(classifier, X, y_pool=y).start()
+    demo = {"model_name": "demo", "pretrained": "bundled", "device": "cpu"}
+    labeler = DualLinearClassifier(digits.class_names, **demo).fit_unlabeled(X)
+    rows, labels = mine_confident(labeler, X, 8, score="correct")
+    np.testing.assert_array_equal(learner.pseudo_rows_, rows)
+    np.testing.assert_array_equal(learner.pseudo_labels_, labels)
+    learner.teach(rows=np.arange(20), y=y[:20])
+    labeler.fit(X[:20], y[:20], X_pool=X)
+    rows, labels = mine_confident(labeler, X, 8, exclude=np.arange(20), score="correct")
+    np.testing.assert_array_equal(learner.pseudo_rows_, rows)
+    np.testing.assert_array_equal(learner.pseudo_labels_, labels)
+
+
+def test_they_are_right_more_often(classifier, pool):
+    X, y = pool
+    own, other = (
+        make(classifier, X, y_pool=y, pseudo_labels=kind, n_per_class=30).run(y, protocol=Protocol(2, per_class=1))
+        for kind in ("own", "transductive")
+    )
+    for before, now in zip(own.log_, other.log_):
+        assert now["pseudo_accuracy"] > before["pseudo_accuracy"]
+
+
+def test_all_of_the_pool(classifier, pool):
+    X, y = pool
+    learner = make(classifier, X, n_per_class=None).start()
+    assert sorted(learner.pseudo_rows_) == list(range(300))
+    learner.teach(rows=[3, 1], y=y[[3, 1]])
+    assert sorted(learner.pseudo_rows_) == sorted(set(range(300)) - {1, 3})
+    rows, _ = mine_confident(learner.estimator, X, None)
+    assert sorted(rows) == list(range(300))
+
+
+def test_frozen_embeddings_serve_prompted_towers(classifier, digits):
+    X, y = digits.images[:60], digits.target[:60]
+    clf = classifier(max_epochs=1, visual_prompts="vpt-shallow", n_visual_tokens=2, augment=None)
+    learner = DualPromptLearner(clf, X, y_pool=y, n_per_class=2, pseudo_labels="transductive")
+    learner.run(y, protocol=Protocol(1, per_class=1))
+    assert learner.log_[0]["pseudo_accuracy"] >= 0.75
+    assert learner.log_[1]["n_pseudo"] > 5
+
+
+def test_resumed(classifier, pool, tmp_path):
+    X, y = pool
+    expected = make(classifier, X).run(y, protocol=Protocol(2, per_class=1))
+    path = tmp_path / "state.npz"
+    make(classifier, X, path=path).run(y, protocol=Protocol(1, per_class=1)).close()
+    resumed = DualPromptLearner.resume(path, X)
+    assert resumed.pseudo_labels == "transductive"
+    resumed.run(y, protocol=Protocol(2, per_class=1))
+    assert resumed.pseudo_rows_.tolist() == expected.pseudo_rows_.tolist()
+    np.testing.assert_array_equal(resumed.predict_proba(X), expected.predict_proba(X))
+    resumed.close()
+
+
+def test_what_does_not_fit_is_refused(classifier, digits, pool):
+    X, _ = pool
+    with pytest.raises(ValueError, match="pseudo_labels='theirs'; expected one of"):
+        make(classifier, X, pseudo_labels="theirs").start()
+    for estimator in (LogisticRegression(), DualLinearClassifier(digits.class_names)):
+        with pytest.raises(TypeError, match="pseudo_labels='transductive' with a .*takes pseudo-labels"):
+            DualPromptLearner(estimator, X, pseudo_labels="transductive").start()
