@@ -83,10 +83,10 @@ def draw_glyphs() -> torch.Tensor:
             # Centered on its own ink, so that size and place come from the distortion alone.
             ImageDraw.Draw(image).text((32, 32), character, fill=255, font=font, anchor="mm")
             box = image.getbbox()
-            centred = Image.new("L", (CANVAS, CANVAS))
+            centered = Image.new("L", (CANVAS, CANVAS))
             width, height = box[2] - box[0], box[3] - box[1]
-            centred.paste(image.crop(box), ((CANVAS - width) // 2, (CANVAS - height) // 2))
-            glyphs[i, j] = np.asarray(centred, dtype=np.float32) / 255
+            centered.paste(image.crop(box), ((CANVAS - width) // 2, (CANVAS - height) // 2))
+            glyphs[i, j] = np.asarray(centered, dtype=np.float32) / 255
     return torch.from_numpy(glyphs)
 
 

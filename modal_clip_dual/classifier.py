@@ -65,7 +65,7 @@ class DualPromptClassifier(CLIPClassifier):
     Parameters
     ----------
     class_names : list of str or dict of {label: str}, default=None
-        What the classes are called in a prompt; underscores are read as spaces.  With a
+        Names of the classes in a prompt; underscores are read as spaces.  With a
         list, labels are either positions in it (integers) or the names themselves.  Where another
         estimator numbers the names before it passes them on (VotingClassifier, BaggingClassifier,
         StackingClassifier), the list has to hold the names of exactly the classes that have labels, sorted;
@@ -75,7 +75,7 @@ class DualPromptClassifier(CLIPClassifier):
         labels seldom include every one.
     model_name : str, default="ViT-B-16"
         open_clip's name of the model; ``"local-dir:FOLDER"`` and ``"hf-hub:ORG/REPO"``
-        too.  ``"demo"`` is the small CLIP that ships with this package.
+        work, too.  ``"demo"`` is the small CLIP that ships with this package.
     pretrained : str, path-like or None, default="openai"
         open_clip's tag of the weights, or a checkpoint file; ``"bundled"`` for the demo
         model.
@@ -102,10 +102,10 @@ class DualPromptClassifier(CLIPClassifier):
         Random change of training images.  With visual prompts ``"auto"`` is a random
         resized crop and a horizontal flip; turn it off where a flip changes the meaning.  A
         callable takes a PIL image and returns one, or the finished tensor, as open_clip's
-        training transforms do; what it draws from the global generators of Python, NumPy
-        and torch is decided by ``random_state``.
+        training transforms do; ``random_state`` seeds the global generators of Python,
+        NumPy and torch that it uses.
     template : str, callable, list of these, or dict of {str: list of str}, default="a photo of a {}."
-        Hand-written prompt of `zero_shot_proba`; of several, the embeddings are averaged.  A callable takes
+        Hand-written prompt of `zero_shot_proba`, or several, whose embeddings are averaged.  A callable takes
         a class name and returns the text, as open_clip's own lists have them
         (``open_clip.OPENAI_IMAGENET_TEMPLATES``).  A dict has texts for each class by its name, such as
         descriptions that a language model wrote (CuPL); they are taken as they are.
@@ -492,8 +492,8 @@ class DualPromptClassifier(CLIPClassifier):
             inputs = self._encode(array, backbone)
         else:
             inputs = self._source(array, backbone)
-            inputs.check(seed=0)  # all that cannot be read is told before anything is trained
-            if callable(self.augment):  # shows before training whether it can be used
+            inputs.check(seed=0)  # unreadable files raise an error before any training
+            if callable(self.augment):  # an error here comes before training
                 next(inputs.read([np.arange(1)], seed=0))
         if continued:
             module.load_state_dict(self._module().state_dict())

@@ -69,7 +69,7 @@ class CLIPImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
     -----
     The disk cache knows a model by a digest of its weights, its architecture, precision and
     preprocessing, and an image by its pixels, or a file by its bytes, wherever it lies.
-    Several processes may share it; one that is killed leaves it whole.
+    Several processes may share it; a killed process does not damage it.
 
     Examples
     --------
@@ -153,7 +153,7 @@ class CLIPImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         Raises
         ------
         ValueError
-            If X is none of the three forms.
+            If X has none of the three forms.
         modal_clip_dual.data.UnreadableImagesError
             If files cannot be read as images, a ValueError that names all of them; what was
             encoded until then is kept in the cache.  See `modal_clip_dual.data.drop_unreadable`.

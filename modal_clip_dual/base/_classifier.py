@@ -42,7 +42,7 @@ Self = TypeVar("Self", bound="CLIPClassifier")
 class CLIPClassifier(Predicting, Saving):
     """Classify images with a frozen CLIP and a head that is learned on its embeddings.
 
-    This is the base of `DualPromptClassifier` and of the heads in ``modal_clip_dual.heads``.  It knows
+    This is the base of `DualPromptClassifier` and of the heads in ``modal_clip_dual.heads``.  It handles
     class names, the three forms of X, the cache, zero-shot classification, predictions from
     logits, saving and loading.  A subclass implements two methods:
 
@@ -65,7 +65,7 @@ class CLIPClassifier(Predicting, Saving):
     pretrained : str, path-like or None, default="openai"
         open_clip's tag of the weights, or a checkpoint file.
     template : str, callable, list of these, or dict of {str: list of str}, default="a photo of a {}."
-        Hand-written prompt; with several, their embeddings are averaged.  See `DualPromptClassifier`.
+        Hand-written prompt, or several, whose embeddings are averaged.  See `DualPromptClassifier`.
     encode_batch_size : int, default=256
         Number of images per forward pass of the image tower.
     n_jobs : int, "auto" or None, default="auto"

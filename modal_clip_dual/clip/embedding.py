@@ -59,7 +59,7 @@ def encode(
     Raises
     ------
     UnreadableImagesError
-        If files cannot be read as images; names all.  What was encoded until then is kept.
+        If files cannot be read as images; names all.  Embeddings that are done by then are kept.
     torch.cuda.OutOfMemoryError
         If the device has no memory left; the message says what to change.  Finished embeddings are kept.
     """

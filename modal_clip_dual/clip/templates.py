@@ -49,7 +49,7 @@ def template_embeddings(
             embeddings += encoded
         else:
             embeddings[rows] += encoded
-    if len(backbone.text_cache) >= 32:  # a few class lists per process; never a leak
+    if len(backbone.text_cache) >= 32:  # bounded: a process uses few lists of classes
         backbone.text_cache.clear()
     backbone.text_cache[key] = F.normalize(embeddings, dim=-1)
     return backbone.text_cache[key]

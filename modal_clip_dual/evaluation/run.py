@@ -65,7 +65,7 @@ def run_active_learning(
     random_state : int, default=0
         Seed of all random draws.
     on_round : callable, default=None
-        Called with each round's record as soon as it is there.
+        Function that is called with each round's record as soon as it is complete.
     from_zero : bool, default=False
         Whether there is also a record of round 0, before any label: of the model that the full loop has
         made of the pool by then; in selection only, where nothing is trained yet, of zero-shot classification.

@@ -69,9 +69,9 @@ class DualLinearClassifier(CLIPClassifier):
     n_folds : int, default=5
         Number of folds of the labeled samples; weights are learned from predictions for held-out folds.
     n_neighbors : int, default=5
-        Nearest samples of the pool that P(correct) asks; 0 asks and keeps none.
+        Number of nearest samples of the pool that enter P(correct); with 0, neighbors are neither used nor kept.
     template : str, callable, list of these, or dict of {str: list of str}, default="a photo of a {}."
-        Hand-written prompt; with several, their embeddings are averaged.
+        Hand-written prompt, or several, whose embeddings are averaged.
     encode_batch_size : int, default=256
         Number of images per forward pass of the image tower.
     n_jobs : int, "auto" or None, default="auto"
@@ -357,7 +357,7 @@ class DualLinearClassifier(CLIPClassifier):
         return self._external(width)
 
     def _load_backbone(self, model_name: str, pretrained: str | os.PathLike[str] | None) -> Any:
-        if not model_name:  # of a fit with an encoder outside of open_clip
+        if not model_name:  # the fit used an encoder outside of open_clip
             return self._external(self._head.coef.shape[1])
         return super()._load_backbone(model_name, pretrained)
 

@@ -46,7 +46,7 @@ class TipAdapterClassifier(CLIPClassifier):
     beta : float, default=5.5
         Sharpness of the votes: the larger, the more the nearest samples count.
     template : str, callable, list of these, or dict of {str: list of str}, default="a photo of a {}."
-        Hand-written prompt; with several, their embeddings are averaged.
+        Hand-written prompt, or several, whose embeddings are averaged.
     encode_batch_size : int, default=256
         Number of images per forward pass of the image tower.
     n_jobs : int, "auto" or None, default="auto"

@@ -62,7 +62,7 @@ class DualPromptModule(nn.Module):
     text_batch_size : int, "auto" or None, default="auto"
         Number of classes that go through the text tower at a time.
     needs : collection of str, default=()
-        Which of the `Outputs` beyond the logits are computed.
+        Names of the `Outputs` to compute beside the logits.
     templates : list or dict, default=None
         Hand-written prompts behind ``frozen_text``, as `clip.inputs.check_template` returns them; None is
         ``["a photo of a {}."]``.

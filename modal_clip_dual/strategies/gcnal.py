@@ -106,8 +106,8 @@ def gcnal_sampling(
     With S the cosines, the adjacency matrix is ``(S - I) D^-1 + I``, D the column sums of S - I,
     as in the authors' code.  S is never computed: its product with a matrix H is ``V (V^T H)``, so
     time is n_epochs m D n_hidden and memory m (D + n_hidden) for m = min(n_pool, max_samples).
-    Column sums below 1 count as 1: they can be negative where cosines are, which those of the
-    non-negative features of [1]_ are not.  The authors' published script takes the k-center of
+    Column sums below 1 count as 1: they can be negative where cosines are, while the features of [1]_ are
+    never negative.  The authors' published script takes the k-center of
     the network's hidden features too, since April 2021, with the logit as one more column; this leaves the logit out.
 
     References
