@@ -1,10 +1,10 @@
-"""Prompts beside a linear classifier on the same embeddings: accuracy over labels, on the digits.
+"""Compare prompts with a linear classifier on the same embeddings: accuracy over labels, on the digits.
 
     python examples/compare_classifiers.py --seeds 5
 
-Random selection, so that only the classifiers differ: the dual prompts, a plain prompt
+Selection is random, so that only the classifiers differ: the dual prompts, a plain prompt
 (`negative_weight=0`), the whole loop with pseudo-labels, and scikit-learn's logistic regression on the
-embeddings of the same CLIP.  Prints Markdown.
+embeddings of the same CLIP.  It prints Markdown.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from modal_clip_dual.evaluation.tables import label_table
 
 
 def main() -> None:
-    """Compare and print."""
+    """Run the comparison and print its tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=6)
@@ -34,7 +34,7 @@ def main() -> None:
     for estimators, learner in (
         (prompts, "selection"),
         ({"dual prompts, whole loop": clf}, "full"),
-        # Embeddings have length 1: without much regularisation, as is usual for linear probes.
+        # Embeddings have length 1, so there is little regularization, as usual for linear probes.
         ({f"logistic regression, C={C}": LogisticRegression(C=C, max_iter=2000) for C in (1, 10, 100)}, "selection"),
     ):
         frame = compare_strategies(estimators, ["random"], *data, loop=learner, **settings)

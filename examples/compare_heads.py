@@ -1,12 +1,12 @@
-"""Which classifier, with how many labels: heads on frozen embeddings and prompts, side by side.
+"""Compare heads on frozen embeddings with prompts, over the number of labels.
 
     python examples/compare_heads.py --data digits --seeds 10
     python examples/compare_heads.py --data photos.npz --model lite-clip.json --weights lite-clip.safetensors
 
-Labels are drawn at random, the same for all; learners that use a pool get the whole one.  Prints Markdown:
+Labels are drawn at random, the same for all; learners that use a pool get the whole one.  It prints Markdown:
 accuracy at each number of labels, AUROC and calibration error of P(correct), how far the accuracy that a learner
 estimates from P(correct) is off, seconds per fit, and paired differences to `--reference` with p-values (t-test,
-Holm's correction over a row).  Stored fit by fit in `--out`; the same command goes on where it was stopped.
+Holm's correction over a row).  Every fit is stored in `--out`; the same command continues where it was stopped.
 
 An .npz holds x (n, D) embeddings, y (n,) numbers, names (C,), split (n,) "train" or "test", and for learners without
 prompts t (C, D) text embeddings and tau, the temperature.  `--model` and `--weights` name the CLIP that they came
@@ -42,7 +42,7 @@ PER_CLASS = (0, 0.5, 1, 2, 4, 8, 16, 32)
 
 
 class ZeroShot(ClassifierMixin, BaseEstimator):
-    """CLIP with the class names; learns nothing."""
+    """Zero-shot CLIP, which learns nothing."""
 
     def __init__(self, clf):
         self.clf = clf
@@ -56,7 +56,7 @@ class ZeroShot(ClassifierMixin, BaseEstimator):
 
 
 def logistic(X, y):
-    """Logistic regression, its penalty chosen by cross-validation where every class has two labels."""
+    """Fit logistic regression; if every class has two labels, cross-validation chooses the penalty."""
     fewest = np.bincount(y)[np.unique(y)].min()
     if len(np.unique(y)) < 2:
         return None
@@ -64,13 +64,13 @@ def logistic(X, y):
         return LogisticRegression(C=10.0, max_iter=2000).fit(X, y)
     folds = StratifiedKFold(min(5, fewest), shuffle=True, random_state=0)
     grid = {"Cs": [1, 10, 100, 1000], "scoring": "neg_log_loss", "max_iter": 2000}
-    with warnings.catch_warnings():  # of newer releases, on their defaults
+    with warnings.catch_warnings():  # newer releases warn about their defaults
         warnings.simplefilter("ignore")
         return LogisticRegressionCV(cv=folds, use_legacy_attributes=False, l1_ratios=(0,), **grid).fit(X, y)
 
 
 class Data:
-    """A pool and a test set of embeddings, and what makes classifiers of them."""
+    """A pool and a test set of embeddings, with the arguments of classifiers."""
 
     def __init__(self, args):
         if args.data == "digits":
@@ -96,7 +96,7 @@ class Data:
             self.clip = {"model_name": name, "pretrained": args.weights}
 
     def split(self, seed):
-        """Rows of the pool and of the test set; a fixed split stays, the digits' is drawn."""
+        """Return rows of the pool and of the test set; a fixed split is kept, the digits' is drawn."""
         if self.fixed is not None:
             return self.fixed
         order = np.random.default_rng(seed).permutation(len(self.y))
@@ -104,7 +104,7 @@ class Data:
 
 
 def learners_of(data, wanted):
-    """Name -> function of (seed, pool, rows, y, n_before) that returns a fitted classifier, or None."""
+    """Return functions of (seed, pool, rows, y, state) by name; each returns a fitted classifier or None."""
     frozen = data.clip or {}
     linear = dict(data.text) if data.clip is None or data.text else frozen
 
@@ -168,7 +168,7 @@ def learners_of(data, wanted):
 
 
 def measured(clf, X, y, unlabeled):
-    """Figures of a fitted classifier on test samples; its estimate is that of the unlabeled pool."""
+    """Measure a fitted classifier on test samples, and its estimated accuracy on the unlabeled pool."""
     proba = clf.predict_proba(X)
     right = np.asarray(clf.classes_)[proba.argmax(axis=1)] == y
     asked = getattr(clf, "predict_correct_proba", lambda X: clf.predict_proba(X).max(axis=1))
@@ -221,7 +221,7 @@ def run(args):
 
 
 def holm(p_values):
-    """Holm's correction of p-values, in their order."""
+    """Return p-values with Holm's correction, in their order."""
     order = np.argsort(p_values)
     factors = np.arange(len(p_values), 0, -1)
     corrected = np.empty(len(p_values))
@@ -273,7 +273,7 @@ def show(frame, reference):
 
 
 def main() -> None:
-    """Compare and print."""
+    """Run the comparison and print its tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--data", default="digits", help="digits, or an .npz file")
     parser.add_argument("--model", help="open_clip name or configuration file of the CLIP of an .npz")

@@ -1,12 +1,12 @@
-"""What `complement` and `score` change: whole comparisons on the digits, both kinds of loop.
+"""Compare settings of `complement` and `score` on the digits, in both kinds of loop.
 
     python examples/compare_scores.py --seeds 10 --out results/scores --n-jobs 2
 
-Three ways to train the negative prompt (the drawn complement, all, hard ones) times three scores to
-rank by (z, its softmax, its margin), in selection only and in the full loop, where the score mines
-the pseudo-labels too.  Prints Markdown: accuracy after every round, tests against the paper's
-choice (uniform, clean), and how well each score tells right predictions from wrong ones.  Stored
-run by run; the same command goes on where it was stopped.
+There are three ways to train the negative prompt (the drawn complement, all, hard ones) and three scores
+to rank by (z, its softmax, its margin), in selection only and in the full loop, where the score also mines
+the pseudo-labels.  It prints Markdown: accuracy after every round, tests against the paper's
+choice (uniform, clean), and how well each score tells right predictions from wrong ones.  Every
+run is stored; the same command continues where it was stopped.
 """
 
 import argparse
@@ -23,7 +23,7 @@ PAPER = "uniform, clean"
 
 
 def main() -> None:
-    """Compare and print."""
+    """Run the comparison and print its tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--out", default="results/scores")

@@ -1,10 +1,10 @@
-"""How well each score tells right predictions from wrong ones, on digits.
+"""Measure how well each score tells right predictions from wrong ones, on the digits.
 
-Trains on a few random labels, several times, and measures on all other digits: accuracy;
+It trains on a few random labels, several times, and measures on all other digits: accuracy;
 AUROC for "the prediction is right" of the clean logit z at the prediction (the paper's
 score), of softmax(z) over the classes, and of the largest softmax probability; and the
-calibration error of P(correct).  One row per way to train, the last without a negative
-prompt.  Prints a Markdown table, in percent, mean +- standard deviation.
+calibration error of P(correct).  There is one row per way to train, the last without a negative
+prompt.  It prints a Markdown table, in percent, mean +- standard deviation.
 """
 
 import argparse

@@ -1,6 +1,6 @@
-"""What the bundled CLIP knows about scikit-learn's handwritten digits, which it never saw.
+"""Measure the bundled CLIP on scikit-learn's handwritten digits, which it never saw.
 
-Prints the zero-shot accuracy of several templates on all 1,797 scans, the accuracy of a
+It prints the zero-shot accuracy of several templates on all 1,797 scans, the accuracy of a
 linear probe (5-fold cross-validation, `LogisticRegression` on the image embeddings), the
 size of the weights and the seconds it takes to load them.
 """

@@ -2,12 +2,12 @@
 
 The model sees glyph images only: digits, capital and small letters, drawn with the
 fonts that matplotlib ships, distorted at random, each matched with captions of many
-templates.  It never sees a scan.  That it then reads scikit-learn's handwritten digits
-zero-shot is what makes it a fair stand-in for a real CLIP in the demo and the tests.
+templates.  It never sees a scan.  It can still read scikit-learn's handwritten
+digits zero-shot, so it is a fair stand-in for a real CLIP in the demo and the tests.
 
 Run it with ``python examples/pretrain_demo_clip.py --output DIR``.  On 2 CPU cores it
 takes about half an hour; the same seed on the same machine gives the same weights.
-Needs: modal-clip-dual with the ``examples`` extra.
+It needs modal-clip-dual with the ``examples`` extra.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ FONTS = [
 ]  # fmt: skip
 DIGIT_WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 # Short and long ones: the learnable contexts of prompt tuning put the class name at
-# positions up to 17 and beyond, so the text tower has to have seen names there.
+# positions up to 17 and beyond, so the text tower must see names there.
 TEMPLATES = [
     "{}", "{}.", "a {}.", "the {}.", "a photo of {}.", "a photo of a {}.", "a photo of the {}.",
     "an image of a {}.", "a picture of the {}.", "a drawing of a {}.", "a handwritten {}.",
@@ -80,13 +80,13 @@ def draw_glyphs() -> torch.Tensor:
         font = ImageFont.truetype(str(file), size=44)
         for j, character in enumerate(CHARACTERS):
             image = Image.new("L", (CANVAS, CANVAS))
-            # Centred on its own ink, so that size and place come from the distortion alone.
+            # Centered on its own ink, so that size and place come from the distortion alone.
             ImageDraw.Draw(image).text((32, 32), character, fill=255, font=font, anchor="mm")
             box = image.getbbox()
-            centred = Image.new("L", (CANVAS, CANVAS))
+            centered = Image.new("L", (CANVAS, CANVAS))
             width, height = box[2] - box[0], box[3] - box[1]
-            centred.paste(image.crop(box), ((CANVAS - width) // 2, (CANVAS - height) // 2))
-            glyphs[i, j] = np.asarray(centred, dtype=np.float32) / 255
+            centered.paste(image.crop(box), ((CANVAS - width) // 2, (CANVAS - height) // 2))
+            glyphs[i, j] = np.asarray(centered, dtype=np.float32) / 255
     return torch.from_numpy(glyphs)
 
 
@@ -149,7 +149,7 @@ def distort(
 
 
 def encode_text(model: CLIP, tokens: torch.Tensor) -> torch.Tensor:
-    """open_clip's encode_text, cut after the longest text (exact under the causal mask)."""
+    """Do open_clip's encode_text, cut after the longest text (exact under the causal mask)."""
     length = int(tokens.argmax(dim=1).max()) + 1
     tokens = tokens[:, :length]
     x = model.token_embedding(tokens) + model.positional_embedding[:length]

@@ -1,6 +1,6 @@
-"""Ten lines of modAL: label 72 of 1,797 handwritten digits, 12 at a time.
+"""Label 72 of 1,797 handwritten digits with modAL, 12 at a time.
 
-Offline: the digits come with scikit-learn, the CLIP with modal-clip-dual.
+It runs offline: the digits come with scikit-learn, the CLIP with modal-clip-dual.
 """
 
 import numpy as np

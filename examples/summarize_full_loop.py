@@ -10,7 +10,7 @@ import pandas as pd
 
 
 def summary(frame: pd.DataFrame) -> str:
-    """Means over strategies and seeds, a Markdown row per round."""
+    """Return means over strategies and seeds, a Markdown row per round."""
     frame = frame.assign(gap=frame["estimated_accuracy"] - frame["pool_accuracy"])
     lines = [
         "| labels | pseudo-labels | right | accuracy on the pool | estimated | estimated - true |",

@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from .nn.criteria import PromptCriterion
     from .nn.module import DualPromptModule
 
-# Read without importing torch: which criteria and visual prompts there are.
+# The names of criteria and visual prompts, read without importing torch.
 CRITERIA_FOLDER, PROMPTS_FOLDER = (Path(__file__).parent / "nn" / name for name in ("criteria", "prompts"))
-# Parameters of version 0.1.0 that `net_params` hold now, with the defaults that they had.
+# Parameters of version 0.1.0 that are in `net_params` now, with their old defaults.
 MOVED = {
     "detach_positive": ("module__detach_positive", False),
     "n_visual_tokens": ("module__n_visual_tokens", 20),
@@ -49,148 +49,147 @@ MOVED = {
 
 
 class DualPromptClassifier(CLIPClassifier):
-    """Classify images with a frozen CLIP, two learnable text prompts and maybe visual ones.
+    """Classify images with a frozen CLIP, two learnable text prompts and optional visual ones.
 
     The positive prompt classifies.  The negative prompt is trained in reverse, so that
     comparing the two gives, for every image and class, a score that ranks like the
     probability that this label is right: the clean probability of [1]_, Eq. 3.  Ranking a
-    pool by it decides what to label next; see `negative_prompt_sampling`.
+    pool by this score decides which samples to label next; see `negative_prompt_sampling`.
 
     Every method takes ``X`` in one of three forms, told apart by shape and type: image
     embeddings of this CLIP, (n, D) numbers; images, (n, H, W) or (n, H, W, 3) of uint8;
     or file paths, a 1-d array, a list, or a DataFrame with one column.  Images and files
-    are encoded once per process, with the preprocessing that belongs to the weights;
-    with visual prompts, which move the embeddings, once per fit, and X cannot be embeddings.
+    are encoded once per process, with the preprocessing that belongs to the weights.
+    Visual prompts change the embeddings: then images are encoded once per fit, and X cannot be embeddings.
 
     Parameters
     ----------
     class_names : list of str or dict of {label: str}, default=None
-        What the classes are called in a prompt; underscores are read as spaces.  With a
+        Names of the classes in a prompt; underscores are read as spaces.  With a
         list, labels are either positions in it (integers) or the names themselves.  Where another
         estimator numbers the names before it passes them on (VotingClassifier, BaggingClassifier,
         StackingClassifier), the list has to hold the names of exactly the classes that have labels, sorted;
         another is refused.  A Series, an Index or the keys of a dict count as a list.  With
         None the classes are the labels that ``fit`` is given and each label is its own
-        name; an active learner should be told all classes instead, since the first
-        labels seldom contain every one.
+        name; an active learner should be given all classes instead, because the first
+        labels seldom include every one.
     model_name : str, default="ViT-B-16"
         open_clip's name of the model; ``"local-dir:FOLDER"`` and ``"hf-hub:ORG/REPO"``
-        too.  ``"demo"`` is the small CLIP that ships with this package.
+        work, too.  ``"demo"`` is the small CLIP that ships with this package.
     pretrained : str, path-like or None, default="openai"
         open_clip's tag of the weights, or a checkpoint file; ``"bundled"`` for the demo
         model.
     n_context : int, default=16
-        Context vectors per prompt (M).
+        Number of context vectors per prompt (M).
     negative_weight : float, default=1.0
-        Weight lambda of L2, the loss of the negative prompt.  0 is a plain CoOp learner:
-        its clean probabilities carry no information.
+        Weight lambda of L2, the loss of the negative prompt.  With 0 this is a plain CoOp learner,
+        whose clean probabilities carry no information.
     complement : {"uniform", "all", "hard"}, default="uniform"
-        Which wrong labels L2 sees: one drawn at random per sample and step, as in [1]_;
+        Wrong labels that enter L2: one drawn at random per sample and step, as in [1]_;
         all of them; or all, weighted by how likely the positive prompt finds them.
     criterion : {"dual", "promptsrc"} or PromptCriterion class, default="dual"
-        What training minimizes.  ``"dual"`` is the loss of [1]_.  ``"promptsrc"`` adds the two terms of [4]_ that
-        hold the positive prompt near the hand-written ``template``; their weights are
-        ``criterion__text_weight`` and ``criterion__logits_weight`` of ``net_params``.  A class has to
+        Loss that training minimizes.  ``"dual"`` is the loss of [1]_.  ``"promptsrc"`` adds two terms of
+        [4]_ that keep the positive prompt near the hand-written ``template``; their weights are
+        ``criterion__text_weight`` and ``criterion__logits_weight`` of ``net_params``.  A class must
         derive from `modal_clip_dual.nn.criteria.PromptCriterion`.
     visual_prompts : {"vpt-deep", "vpt-shallow", "maple"} or None, default=None
         Learnable tokens in the image tower, which must be open_clip's VisionTransformer.
-        ``"vpt-deep"``: fresh ones for every block [2]_, the paper's choice as we read it;
-        ``"vpt-shallow"``: for the first block.  ``"maple"``: contexts for the first blocks
-        of the text tower too, from which linear maps make the visual tokens [3]_.  None
-        leaves the image tower as it is.
+        ``"vpt-deep"`` has separate tokens for every block [2]_, the paper's choice as we read it;
+        ``"vpt-shallow"`` has tokens for the first block.  ``"maple"`` has contexts for the first blocks
+        of the text tower, too, which linear maps turn into visual tokens [3]_.  None
+        leaves the image tower unchanged.
     augment : "auto", callable or None, default="auto"
-        Random change of training images.  ``"auto"``: with visual prompts a random resized
-        crop and a horizontal flip; switch it off where a flip changes the meaning.  A
+        Random change of training images.  With visual prompts ``"auto"`` is a random
+        resized crop and a horizontal flip; turn it off where a flip changes the meaning.  A
         callable takes a PIL image and returns one, or the finished tensor, as open_clip's
-        training transforms do; what it draws from the global generators of Python, NumPy
-        and torch is decided by ``random_state``.
+        training transforms do; ``random_state`` seeds the global generators of Python,
+        NumPy and torch that it uses.
     template : str, callable, list of these, or dict of {str: list of str}, default="a photo of a {}."
-        Hand-written prompt of `zero_shot_proba`; of several, the embeddings are averaged.  A callable takes
+        Hand-written prompt of `zero_shot_proba`, or several, whose embeddings are averaged.  A callable takes
         a class name and returns the text, as open_clip's own lists have them
         (``open_clip.OPENAI_IMAGENET_TEMPLATES``).  A dict has texts for each class by its name, such as
         descriptions that a language model wrote (CuPL); they are taken as they are.
     lr : float, default=0.01
         Initial learning rate; it decays to 0 along a cosine, step by step.
     max_epochs : int, default=20
-        Passes over the labeled samples.
+        Number of passes over the labeled samples.
     batch_size : int, default=16
-        Labelled samples per step.
+        Number of labeled samples per step.
     gradient_clip_value : float or None, default=5.0
-        Largest norm of the gradient of a context, each clipped on its own.  With few
-        labels single steps are large enough to ruin a prompt; None takes them as they are.
+        Largest norm of a context's gradient; each context is clipped on its own.  With few
+        labels a single step can be large enough to ruin a prompt; None does not clip.
     encode_batch_size : int, default=256
-        Images per forward pass of the image tower, training aside.
+        Number of images per forward pass of the image tower, except in training.
     n_jobs : int, "auto" or None, default="auto"
-        Worker processes that read and decode files; see `CLIPImageEncoder`.
+        Number of worker processes that read and decode files; see `CLIPImageEncoder`.
     cache : {"memory", "disk"}, path-like or None, default="memory"
-        Cache for what was made of an image, so that later rounds need not read it again: its
-        embedding, or with visual prompts its pixels.  ``"memory"`` is this process's, up to 1 GiB.
-        ``"disk"`` keeps it for every later process, too, in ``modal_clip_dual`` in the user's cache folder, and
-        a path in that folder.  The embeddings of a fit with visual prompts stay with it whatever
-        this says, up to 1 GiB.
+        Cache for embeddings, or with visual prompts for pixels, so that later rounds need not read images
+        again.  ``"memory"`` lasts as long as this process, up to 1 GiB.  ``"disk"`` also keeps them for later
+        processes, in ``modal_clip_dual`` in the user's cache folder; a path names another folder.  A fit with
+        visual prompts always keeps its own embeddings, up to 1 GiB.
     device : str, default="auto"
-        A torch device; ``"auto"`` takes CUDA where there is one.
+        A torch device; ``"auto"`` takes CUDA if available.
     precision : str, default="auto"
         open_clip's name of the towers' precision; ``"auto"`` is float32 on the CPU and
         bfloat16 (or float16) on a GPU.  Logits and probabilities are always float32.
     net_params : dict, default=None
         Further arguments of the `skorch.NeuralNetClassifier`, for instance
         ``{"optimizer": torch.optim.AdamW, "callbacks": [...]}``.  The optimizer is SGD unless it is named here,
-        with ``optimizer__momentum=0.9`` and ``optimizer__weight_decay=5e-4``.  Arguments of the parts:
+        with ``optimizer__momentum=0.9`` and ``optimizer__weight_decay=5e-4``.  Arguments of the parts are:
 
         - ``module__n_visual_tokens=20``: tokens per block of VPT; MaPLe has as many as ``n_context``.
-        - ``module__prompt_depth=None``: number of blocks with prompts of their own in MaPLe (J); None is 9, as in
+        - ``module__prompt_depth=None``: number of blocks with their own prompts in MaPLe (J); None is 9, as in
           [3]_, or all blocks of the shallower tower if it has fewer.
         - ``module__detach_positive=False``: send the gradient of L2 to the negative prompt alone.
-        - ``module__text_encoding="auto"``: how prompts go through the text tower.  ``"prefix-sharing"`` encodes once
-          what all classes share, ``"truncated"`` cuts sequences behind the longest one, ``"full"`` takes them as
-          they are.  All give the same embeddings; ``"auto"`` takes the first that the tower allows.
-        - ``module__text_batch_size="auto"``: classes that go through the text tower at a time.  If there are
-          more, memory does not grow with their number, but in training they are encoded twice.
-          ``"auto"`` is 256, None all.
+        - ``module__text_encoding="auto"``: how prompts go through the text tower.  ``"prefix-sharing"`` encodes
+          the part that all classes share once, ``"truncated"`` cuts sequences behind the longest one, ``"full"``
+          leaves them at full length.  All give the same embeddings; ``"auto"`` takes the first that the tower allows.
+        - ``module__text_batch_size="auto"``: classes that go through the text tower at a time.  With more
+          classes, memory does not grow with their number, but in training they are encoded twice.
+          ``"auto"`` is 256, None all at once.
         - ``iterator_train__pseudo_batch_size=64``: pseudo-labeled samples per step, if there are any.
         - ``criterion__...``: arguments of the ``criterion``.
 
-        An ``iterator_train`` of your own gets images as the model takes them, without ``augment``.  A
-        ``train_split`` leaves the learning rate above 0 at the end: its schedule counts every sample.
+        Your own ``iterator_train`` gets images as the model takes them, without ``augment``.  With a
+        ``train_split`` the learning rate ends above 0, because its schedule counts every sample.
     verbose : int, default=1
-        0: silent.  1: a progress bar when encoding images takes more than a few seconds.
-        2: also skorch's line per epoch.
+        Amount of output: 0 is silent, 1 shows a progress bar when encoding images takes more than a
+        few seconds, 2 also shows skorch's line per epoch.
     random_state : int, RandomState instance or None, default=None
-        Decides the initial contexts, the order of the samples and the drawn complements.
-        The global generators are left alone, with None too.
+        Controls the initial contexts, the order of the samples and the drawn complementary labels.
+        The global generators are never used, not even with None.
 
     Attributes
     ----------
     classes_ : ndarray of shape (C,)
-        All labels, sorted, also those of which no sample was seen.
+        All labels, sorted, including those without a training sample.
     net_ : skorch.NeuralNetClassifier
         The trained net; ``net_.module_`` holds the prompts.
     history_ : skorch.history.History
         Loss per epoch and step.
     pseudo_rows_, pseudo_labels_ : ndarray of int, ndarray
-        After `fit_unlabeled`: the rows of its pool that it was trained on, and their labels.
+        After `fit_unlabeled`, the rows of the pool that it was trained on, and their pseudo-labels.
     n_features_in_ : int
         Width D of the embeddings, if ``fit`` was given embeddings.
     feature_names_in_ : ndarray of shape (D,)
         Column names, if ``fit`` was given a DataFrame of embeddings.
     saved_with_ : dict of {str: str}
-        After `load`: the versions of Python and of packages that wrote the file.
+        After `load`, the versions of Python and of the packages that wrote the file.
     coef_ : ndarray of shape (C, D), float32
-        Text embeddings of the positive prompt over tau: the class probabilities are the
+        Text embeddings of the positive prompt, divided by tau: the class probabilities are the
         softmax of ``transform(X) @ coef_.T``.
 
     See Also
     --------
-    negative_prompt_sampling : Query strategy for modAL that ranks by the clean logits.
-    CLIPImageEncoder : Images to embeddings, as a step of its own in a pipeline.
+    negative_prompt_sampling : Query samples for modAL, ranked by the clean logits.
+    CLIPImageEncoder : Encode images as a separate step of a pipeline.
 
     Notes
     -----
     The loss of the negative prompt is printed with a wrong sign in [1]_ (Eq. 5); see
     `modal_clip_dual.nn.criteria.dual.negative_prompt_loss`.
 
-    With ``negative_weight=0`` these are the plain learners that [1]_ compares with: CoOp
+    With ``negative_weight=0`` the classifier is one of the plain learners that [1]_ compares with: CoOp
     (no visual prompts), VPT and MaPLe.
 
     References
@@ -299,7 +298,7 @@ class DualPromptClassifier(CLIPClassifier):
     def fit(self, X: Any, y: Any, *, X_pseudo: Any = None, y_pseudo: Any = None) -> DualPromptClassifier:
         """Train all prompts from new random values.
 
-        With pseudo-labels a step takes ``batch_size`` labeled and ``pseudo_batch_size``
+        With pseudo-labels each step takes ``batch_size`` labeled and ``pseudo_batch_size``
         pseudo-labeled samples, whose mean losses are added.  An epoch is one pass over the
         set with more batches; the other one is cycled.  modAL passes both arguments on:
         ``learner.teach(X, y, X_pseudo=..., y_pseudo=...)``.
@@ -307,12 +306,12 @@ class DualPromptClassifier(CLIPClassifier):
         Parameters
         ----------
         X : array-like
-            Embeddings (n, D), images (n, H, W[, 3]) of uint8, or n file paths.  May be empty
+            Embeddings (n, D), images (n, H, W[, 3]) of uint8, or n file paths.  X may be empty
             if there are pseudo-labels.
         y : array-like of shape (n,)
-            Labels.  Not every class needs one.
+            Labels.  A class may have no sample.
         X_pseudo : array-like, default=None
-            Samples with pseudo-labels, of the same form as X; may be empty.  See
+            Samples with pseudo-labels, in the same form as X; there may be none.  See
             `mine_confident`.
         y_pseudo : array-like of shape (n_pseudo,), default=None
             Their pseudo-labels.
@@ -324,15 +323,13 @@ class DualPromptClassifier(CLIPClassifier):
         Raises
         ------
         ValueError
-            If a parameter or X or y does not fit, before any training; an estimator that
-            was fitted before stays as it was.
+            If a parameter or X or y does not fit, before any training; an earlier fit is kept.
         FileNotFoundError
             If X names a file that does not exist.
         FloatingPointError
-            At the first step whose loss is not finite; an estimator that was fitted before stays
-            as it was.
+            If the loss of a step is not finite; an earlier fit is kept.
         torch.cuda.OutOfMemoryError
-            If memory runs out, with advice; likewise.
+            If memory runs out; the message says what to change, and an earlier fit is kept.
         """
         self._check_params()
         if (X_pseudo is None) != (y_pseudo is None):
@@ -354,15 +351,15 @@ class DualPromptClassifier(CLIPClassifier):
     def fit_unlabeled(self, X_pool: Any, n_per_class: int = 16) -> DualPromptClassifier:
         """Train on pseudo-labels of zero-shot CLIP alone, without any label: round 0.
 
-        Per class the ``n_per_class`` samples of the pool that zero-shot CLIP predicts as it
-        with the highest probability are its pseudo-labeled ones (arXiv:2602.04340, Sec. 3).
+        Each class gets as pseudo-labeled samples the ``n_per_class`` ones that zero-shot CLIP predicts
+        as this class with the highest probability (arXiv:2602.04340, Sec. 3).
 
         Parameters
         ----------
         X_pool : array-like
             Embeddings (n, D), images (n, H, W[, 3]) of uint8, or n file paths.
         n_per_class : int, default=16
-            Pseudo-labels per class (K); a class with fewer predictions gives all it has.
+            Number of pseudo-labels per class (K); a class with fewer predictions gets all of them.
 
         Returns
         -------
@@ -373,11 +370,11 @@ class DualPromptClassifier(CLIPClassifier):
         Raises
         ------
         ValueError
-            If ``class_names`` is None, or as `fit`.
+            If ``class_names`` is None, or as for `fit`.
 
         See Also
         --------
-        mine_confident : The pseudo-labels of later rounds, by a fitted classifier.
+        mine_confident : Select the pseudo-labels of later rounds by a fitted classifier.
         """
         self._check_params()
         check_integer("n_per_class", n_per_class, least=1)
@@ -396,9 +393,9 @@ class DualPromptClassifier(CLIPClassifier):
         return self._train(None, target[:0], classes, names, array[rows], target, table=table, **pseudo)
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None) -> DualPromptClassifier:
-        """Train the present prompts further: ``max_epochs`` on the given samples alone.
+        """Train the present prompts for another ``max_epochs``, on the given samples alone.
 
-        The learning rate starts anew and momentum from zero.  An estimator that was never
+        The learning rate schedule starts again, and momentum starts from zero.  An estimator that was never
         fitted starts from random contexts, as in `fit`.
 
         Parameters
@@ -417,7 +414,7 @@ class DualPromptClassifier(CLIPClassifier):
         Raises
         ------
         ValueError
-            As `fit`; and if ``classes`` differs from the classes known so far.
+            As for `fit`; and if ``classes`` differs from the classes known so far.
         """
         self._check_params()
         y = check_labels(y)
@@ -437,9 +434,9 @@ class DualPromptClassifier(CLIPClassifier):
         return self._train(X, target, known, names, continued=continued)
 
     def initialize(self) -> DualPromptClassifier:
-        """Check the parameters: what modAL 0.4.2's DeepActiveLearner calls first.
+        """Check the parameters; modAL 0.4.2's DeepActiveLearner calls this first.
 
-        Nothing is loaded or forgotten.
+        It neither loads a CLIP nor discards a fit.
 
         Returns
         -------
@@ -495,25 +492,25 @@ class DualPromptClassifier(CLIPClassifier):
             inputs = self._encode(array, backbone)
         else:
             inputs = self._source(array, backbone)
-            inputs.check(seed=0)  # all that cannot be read is told before anything is trained
-            if callable(self.augment):  # shows before training whether it can be used
+            inputs.check(seed=0)  # unreadable files raise an error before any training
+            if callable(self.augment):  # an error here comes before training
                 next(inputs.read([np.arange(1)], seed=0))
         if continued:
             module.load_state_dict(self._module().state_dict())
         train(net, inputs, target)
-        if continued:  # joined afterwards: skorch's scheduler would resume where it ended
+        if continued:  # joined after training: skorch's scheduler would resume from the old history
             net.history = _history([*self.history_, *net.history])
         visual = self._head.visual if continued else self._visual_settings()
         head = FittedPrompts.of(module, self.complement, visual)
         if kind_of(array) == "embeddings" and table is None:
-            table = X_pseudo if X is None else X  # has the columns' names, if there are any
+            table = X_pseudo if X is None else X  # it has the columns' names, if there are any
         self._adopt(
             head, classes, names, backbone, table, history_=net.history, _net=net, **attributes
         )
         return self
 
     def _visual_settings(self) -> dict[str, Any]:
-        """What the visual prompts of the next fit are made with."""
+        """Return the settings of the visual prompts of the next fit."""
         given = self.net_params or {}
         moved = {name: given.get(*MOVED[name]) for name in VISUAL_SETTINGS if name in MOVED}
         return {"visual_prompts": self.visual_prompts, **moved}
@@ -521,7 +518,7 @@ class DualPromptClassifier(CLIPClassifier):
     def _make_net(
         self, backbone: Backbone, names: list[str], n_labeled: int, n_pseudo: int = 0, *, continued: bool = False
     ) -> NeuralNetClassifier:
-        """A skorch net with initialized modules; ``continued``: of the kind that was fitted last."""
+        """Return a skorch net with initialized modules; with ``continued``, of the kind of the last fit."""
         from .nn.training import make_net
 
         same = ("negative_weight", "complement", "criterion", "lr", "max_epochs", "batch_size",
@@ -544,7 +541,7 @@ class DualPromptClassifier(CLIPClassifier):
     # ---------------------------------------------------------------- prediction
 
     def _inflation(self) -> float:
-        # Hard complements are the label's rivals, of which usually one matters.
+        # Hard complements are the label's rivals, and usually one of them matters.
         return 0.0 if self._head.complement == "hard" else super()._inflation()
 
     def _reduce(
@@ -555,7 +552,7 @@ class DualPromptClassifier(CLIPClassifier):
         return predict(self._module(), embeddings, reduce, clean)
 
     def _module(self) -> DualPromptModule:
-        """The module of the last fit; rebuilt at first use after unpickling."""
+        """Return the module of the last fit; after unpickling it is rebuilt at first use."""
         if self._head.is_built:
             return self._head.module(self._backbone, self._names)
         from .nn.training import module_settings
@@ -585,7 +582,7 @@ class DualPromptClassifier(CLIPClassifier):
         return embeddings
 
     def _source(self, array: np.ndarray, backbone: Backbone) -> ImageSource:
-        """The images of a checked X, to be read for the towers with visual prompts."""
+        """Return the images of a checked X, to be read for the towers with visual prompts."""
         from .clip.embedding import is_cuda
         from .data.augmentation import RandomResizedCropFlip
         from .data.reading import ImageSource, memory_of_pixels
@@ -608,7 +605,7 @@ class DualPromptClassifier(CLIPClassifier):
 
     @property
     def net_(self) -> NeuralNetClassifier:
-        """The trained `skorch.NeuralNetClassifier`; rebuilt at first use after unpickling."""
+        """The trained `skorch.NeuralNetClassifier`; after unpickling it is rebuilt at first use."""
         if "_head" not in self.__dict__:
             raise AttributeError(f"this {type(self).__name__} is not fitted yet: it has no net_")
         if "_net" not in self.__dict__:
@@ -622,15 +619,15 @@ class DualPromptClassifier(CLIPClassifier):
 
     @property
     def coef_(self) -> np.ndarray:
-        """Weights (C, D) of the linear classifier that this is on its own embeddings."""
+        """Weights (C, D) of this classifier, which is linear in its own embeddings."""
         if "_head" not in self.__dict__:
             raise AttributeError(f"this {type(self).__name__} is not fitted yet: it has no coef_")
         module = self._module().eval()
         return (module.text_embeddings()[0] * module.backbone.logit_scale).float().cpu().numpy()
 
     def __getstate__(self) -> dict[str, Any]:
-        # The prompts are all there is to keep: the backbone is loaded by name, the
-        # optimizer starts anew, and the losses of single steps would outgrow both.
+        # Only the prompts are kept: the backbone is loaded by name, the optimizer starts
+        # again, and the losses of single steps would be larger than both.
         state = super().__getstate__()
         for name in ("_net", "_prompted_embeddings"):
             state.pop(name, None)
@@ -641,14 +638,14 @@ class DualPromptClassifier(CLIPClassifier):
     def restore_state(
         self, settings: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
     ) -> DualPromptClassifier:
-        """Become the fitted estimator of `fitted_state`; the losses of its fit are gone.
+        """Restore the fitted state that `fitted_state` returned, without the losses of its fit.
 
         Parameters
         ----------
         settings : mapping
-            As `fitted_state` returned it.
+            Settings as `fitted_state` returned them.
         arrays : mapping of {str: ndarray}
-            As `fitted_state` returned them; arrays of other names are left aside.
+            Arrays as `fitted_state` returned them; arrays of other names are ignored.
 
         Returns
         -------
@@ -657,7 +654,7 @@ class DualPromptClassifier(CLIPClassifier):
         Raises
         ------
         KeyError, TypeError, ValueError
-            If something is missing or does not fit; the estimator is as it was then.
+            If something is missing or does not fit; the estimator is then unchanged.
         """
         super().restore_state(settings, arrays)
         self.history_ = _history([])
@@ -678,12 +675,12 @@ class DualPromptClassifier(CLIPClassifier):
 
     @classmethod
     def params_from(cls, saved: dict[str, Any]) -> dict[str, Any]:
-        """Return constructor arguments of what `saved_params` returned, by version 0.1.0 too.
+        """Return the constructor arguments in the result of `saved_params`, also of version 0.1.0.
 
         Parameters
         ----------
         saved : dict
-            It may come from a stranger's file.
+            Parameters of a file, which may come from a stranger.
 
         Returns
         -------
@@ -692,7 +689,7 @@ class DualPromptClassifier(CLIPClassifier):
         Raises
         ------
         ValueError
-            If there are parameters that do not exist, or a folder that a file may not choose.
+            If a parameter does not exist, or the file chooses a cache folder.
         """
         params = dict(saved["params"])
         if "text_encoding" in params or "momentum" in params:
@@ -706,7 +703,7 @@ class DualPromptClassifier(CLIPClassifier):
 
 
 def _history(rows: Any, with_batches: bool = True) -> Any:
-    """A skorch History of rows, their epochs numbered from 1."""
+    """Return a skorch History of rows, with epochs numbered from 1."""
     from skorch.history import History
 
     history = History()
@@ -716,12 +713,12 @@ def _history(rows: Any, with_batches: bool = True) -> Any:
 
 
 def _plain_entries(row: dict[str, Any]) -> dict[str, Any]:
-    """What of a row of the history JSON can hold; callbacks put anything there."""
+    """Return the entries of a history's row that JSON can hold; callbacks may add any object."""
     return {name: value for name, value in row.items() if isinstance(value, (str, int, float))}
 
 
 def _seeds(random_state: Any, n: int) -> list[int]:
-    """n seeds from a random state, without touching NumPy's global generator."""
+    """Draw n seeds from a random state, without using NumPy's global generator."""
     if random_state is None:
         return [int(seed) for seed in np.random.SeedSequence().generate_state(n)]
     if isinstance(random_state, np.random.RandomState):

@@ -36,23 +36,23 @@ class CLIPImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         open_clip's tag of the weights, or a checkpoint file; ``"bundled"`` for the model
         ``"demo"``.
     batch_size : int, default=256
-        Images per forward pass.
+        Number of images per forward pass.
     n_jobs : int, "auto" or None, default="auto"
-        Worker processes that read and decode files.  ``"auto"``: one per core, 8 at most,
-        for 512 files and more, else none.  Integers and None as in joblib.  Inside
+        Number of worker processes that read and decode files.  ``"auto"`` is one per core, at most 8,
+        for 512 files or more, and otherwise no workers.  Integers and None are as in joblib.  Inside
         ``joblib.parallel_config`` with the backend of another library (Dask, Ray, Spark)
-        the workers of that engine encode whole chunks of X, each with a CLIP of its own.
+        the workers of that engine encode whole chunks of X, each with its own CLIP.
     cache : {"memory", "disk"}, path-like or None, default="memory"
         Cache for embeddings, so that an image that was encoded before is not read
-        again.  ``"memory"`` is this process's, up to 1 GiB per model.  ``"disk"`` keeps them for every
-        later process, too, in ``modal_clip_dual`` in the user's cache folder, and a path in that folder.
+        again.  ``"memory"`` lasts as long as this process, up to 1 GiB per model.  ``"disk"`` also keeps them
+        for later processes, in ``modal_clip_dual`` in the user's cache folder; a path names another folder.
     device : str, default="auto"
-        A torch device; ``"auto"`` takes CUDA where there is one.
+        A torch device; ``"auto"`` takes CUDA if available.
     precision : str, default="auto"
         open_clip's name of the tower's precision; ``"auto"`` is float32 on the CPU and
         bfloat16 (or float16) on a GPU.  Embeddings are always float32.
     verbose : int, default=1
-        0: silent.  1: a progress bar when encoding takes more than a few seconds.
+        Amount of output: 0 is silent, 1 shows a progress bar when encoding takes more than a few seconds.
 
     Attributes
     ----------
@@ -63,13 +63,13 @@ class CLIPImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
 
     See Also
     --------
-    DualPromptClassifier : Takes these embeddings; or the images themselves.
+    DualPromptClassifier : Classify these embeddings, or the images themselves.
 
     Notes
     -----
     The disk cache knows a model by a digest of its weights, its architecture, precision and
     preprocessing, and an image by its pixels, or a file by its bytes, wherever it lies.
-    Several processes may share it; one that is killed leaves it whole.
+    Several processes may share it; a killed process does not damage it.
 
     Examples
     --------
@@ -153,7 +153,7 @@ class CLIPImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         Raises
         ------
         ValueError
-            If X is none of the three forms.
+            If X has none of the three forms.
         modal_clip_dual.data.UnreadableImagesError
             If files cannot be read as images, a ValueError that names all of them; what was
             encoded until then is kept in the cache.  See `modal_clip_dual.data.drop_unreadable`.
@@ -162,7 +162,7 @@ class CLIPImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         """
         array, backbone = self._prepare(X)
         if kind_of(array) == "embeddings":
-            if hasattr(self, "n_features_in_"):  # column names, where fit saw some
+            if hasattr(self, "n_features_in_"):  # column names, if fit was given some
                 validate_data(self, X, reset=False, skip_check_array=True)
             return unit_rows(array)
         return encode(
@@ -176,7 +176,7 @@ class CLIPImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         )
 
     def _prepare(self, X: Any) -> tuple[np.ndarray, Backbone]:
-        """X checked, and the CLIP; what can be seen without the CLIP is checked first."""
+        """Check X; return it with the CLIP.  Checks that do not need the CLIP come first."""
         self._validate_params()
         check_cache(self.cache, self.n_jobs)
         array = check_input(X, self)

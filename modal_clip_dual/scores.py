@@ -1,6 +1,6 @@
 """Named scores of a prediction: how sure a classifier is that the label it predicts is right.
 
-Everything that ranks by such a score or measures one reads this table: query strategies, mining of
+All code that ranks by such a score or measures it reads this table: query strategies, mining of
 pseudo-labels, measurements, reports and the command line.  A new score is an entry here and a test.
 """
 
@@ -17,7 +17,7 @@ ROWS = 16384  # of logits that are turned to float64 at a time
 
 
 class Score(NamedTuple):
-    """One entry: what reports call it, what it needs and how it is computed."""
+    """One entry: its name in reports, the method it needs and its function."""
 
     label: str  # in reports
     column: str  # its AUROC is measured as "auroc_" and this
@@ -29,7 +29,7 @@ class Score(NamedTuple):
 
 
 def clean(logits: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The clean logit itself; its sigmoid is inflated by C - 1 wrong labels (docs/method.md)."""
+    """Return the clean logit itself; its sigmoid is inflated by C - 1 wrong labels (docs/method.md)."""
     import numpy as np
     from scipy.special import expit
 
@@ -38,7 +38,7 @@ def clean(logits: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def _normalized(logits: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The log odds of softmax(z): they rank like softmax(z), which is 1 from odds of e^37 on."""
+    """Return the log odds of softmax(z): they rank like softmax(z), which rounds to 1 from odds of e^37 on."""
     from scipy.special import expit, logsumexp
 
     confidence = _less_others(logits, predicted, logsumexp)
@@ -63,7 +63,7 @@ def _at(logits: np.ndarray, predicted: np.ndarray) -> np.ndarray:
 def _less_others(
     logits: np.ndarray, predicted: np.ndarray, reduce: Callable[..., np.ndarray]
 ) -> np.ndarray:
-    """The logit (n,) of the prediction less what the other classes' logits are reduced to."""
+    """Return the logit (n,) of the prediction minus the reduced logits of the other classes."""
     import numpy as np
 
     confidence = _at(logits, predicted)

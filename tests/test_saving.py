@@ -291,9 +291,9 @@ def test_failed_save_keeps_the_old_file(fitted, path, monkeypatch):
 def test_files_of_learners_and_classifiers_are_told_apart(fitted, classifier, embeddings, tmp_path):
     fitted.save(tmp_path / "clf")
     DualPromptLearner(classifier(max_epochs=1), embeddings[:40], path=tmp_path / "loop").start()
-    with pytest.raises(ValueError, match="no saved learner but a classifier, for DualPromptClassifier.load"):
+    with pytest.raises(ValueError, match="not a saved learner but a classifier, for DualPromptClassifier.load"):
         DualPromptLearner.resume(tmp_path / "clf", embeddings[:40])
-    with pytest.raises(ValueError, match="no saved classifier but a learner, for DualPromptLearner.resume"):
+    with pytest.raises(ValueError, match="not a saved classifier but a learner, for DualPromptLearner.resume"):
         DualPromptClassifier.load(tmp_path / "loop")
 
 

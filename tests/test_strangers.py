@@ -184,7 +184,7 @@ def test_configuration_that_asks_for_code(tmp_path, nothing_loaded, monkeypatch)
 @pytest.mark.parametrize("content", ["a plain pickle", "an object", "arrays", "TorchScript"])
 def test_saved_state(evil, tmp_path, read, content):
     (tmp_path / "state").write_bytes(MALICIOUS[content](evil))
-    with pytest.raises(ValueError, match="state' is no saved state of a"):
+    with pytest.raises(ValueError, match="state' is not a saved state of a"):
         read(tmp_path / "state")
 
 
@@ -195,7 +195,7 @@ def test_saved_classifier_with_one_array_replaced(evil, fitted, tmp_path):
     for name in arrays:
         with open(tmp_path / "clf", "wb") as stream:
             np.savez(stream, **(arrays | {name: np.array([evil], dtype=object)}))
-        with pytest.raises(ValueError, match="is no saved state of a classifier"):
+        with pytest.raises(ValueError, match="is not a saved state of a classifier"):
             DualPromptClassifier.load(tmp_path / "clf")
 
 
@@ -275,7 +275,7 @@ def test_matlab_files(evil, tmp_path, damaged):
 def test_results(evil, tmp_path, content):
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "a.csv").write_bytes(content + (pickle.dumps(evil) if b"\x80" in content else b""))
-    with pytest.raises(ValueError, match=r"a\.csv' is no file of results, or damaged"):
+    with pytest.raises(ValueError, match=r"a\.csv' is not a file of results, or damaged"):
         read_results(tmp_path)
 
 

@@ -82,7 +82,7 @@ def mine_confident(
     """
     n_pool = _num_samples(X_pool)
     if n_pool == 0:
-        raise ValueError("X_pool is empty; expected at least one unlabelled sample")
+        raise ValueError("X_pool is empty; expected at least one unlabeled sample")
     left = np.ones(n_pool, dtype=bool)
     if exclude is not None:
         left[_check_rows(exclude, n_pool)] = False

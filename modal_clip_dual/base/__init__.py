@@ -1,6 +1,6 @@
-"""CLIPClassifier: what every classifier on a CLIP shares."""
+"""CLIPClassifier: the base of every classifier on a CLIP."""
 
 from ._classifier import CLIPClassifier
 from ._saving import class_of as class_of, class_path as class_path
 
-__all__ = ["CLIPClassifier"]  # the others are for other rooms
+__all__ = ["CLIPClassifier"]  # the others are for other modules of this package

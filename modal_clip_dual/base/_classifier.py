@@ -1,4 +1,4 @@
-"""CLIPClassifier: what every classifier on a CLIP shares."""
+"""CLIPClassifier: the base of every classifier on a CLIP."""
 
 from __future__ import annotations
 
@@ -40,36 +40,36 @@ Self = TypeVar("Self", bound="CLIPClassifier")
 
 
 class CLIPClassifier(Predicting, Saving):
-    """Classify images with a frozen CLIP and something learned on its embeddings.
+    """Classify images with a frozen CLIP and a head that is learned on its embeddings.
 
-    This is the base of `DualPromptClassifier` and of the heads in ``modal_clip_dual.heads``.  It knows
+    This is the base of `DualPromptClassifier` and of the heads in ``modal_clip_dual.heads``.  It handles
     class names, the three forms of X, the cache, zero-shot classification, predictions from
-    logits, saving and loading.  A subclass writes two methods:
+    logits, saving and loading.  A subclass implements two methods:
 
-    - ``_fit(embeddings, target, text, logit_scale)`` returns what was learned: a frozen dataclass of arrays
+    - ``_fit(embeddings, target, text, logit_scale)`` returns the learned head: a frozen dataclass of arrays
       and plain values, whose type is the class attribute ``_Head``.  ``embeddings`` are (n, D) float32
       of unit length, ``target`` (n,) positions in ``classes_``, ``text`` the (C, D) unit text embeddings of
-      the ``template``, ``logit_scale`` 1 over the temperature of the CLIP.
+      the ``template``, ``logit_scale`` the inverse temperature of the CLIP.
     - ``_logits(embeddings)`` returns (n, C) logits of unit embeddings by ``self._head``.
 
-    ``_clean(embeddings, logits)`` may be written, too: the clean logits z that say how likely each label is
-    right.  Unless it is, they are the log-odds of each class against the others by the logits
+    ``_clean(embeddings, logits)`` is optional: it returns the clean logits z, which say how likely each label
+    is right.  By default they are the log-odds of each class against the others by the logits
     themselves, so that `predict_correct_proba` is the largest probability.
 
     Parameters
     ----------
     class_names : list of str or dict of {label: str}, default=None
-        See `DualPromptClassifier`, as for all other parameters.
+        Names of the classes; see `DualPromptClassifier` for all parameters.
     model_name : str, default="ViT-B-16"
         open_clip's name of the model.
     pretrained : str, path-like or None, default="openai"
         open_clip's tag of the weights, or a checkpoint file.
     template : str, callable, list of these, or dict of {str: list of str}, default="a photo of a {}."
-        Hand-written prompt; with several, their embeddings are averaged.  See `DualPromptClassifier`.
+        Hand-written prompt, or several, whose embeddings are averaged.  See `DualPromptClassifier`.
     encode_batch_size : int, default=256
-        Images per forward pass of the image tower.
+        Number of images per forward pass of the image tower.
     n_jobs : int, "auto" or None, default="auto"
-        Worker processes that read and decode files.
+        Number of worker processes that read and decode files.
     cache : {"memory", "disk"}, path-like or None, default="memory"
         Cache of embeddings.
     device : str, default="auto"
@@ -82,17 +82,17 @@ class CLIPClassifier(Predicting, Saving):
     Attributes
     ----------
     classes_ : ndarray of shape (C,)
-        All labels, sorted, also those of which no sample was seen.
+        All labels, sorted, including those without a training sample.
     n_features_in_ : int
         Width D of the embeddings, if ``fit`` was given embeddings.
     feature_names_in_ : ndarray of shape (D,)
         Column names, if ``fit`` was given a DataFrame of embeddings.
     saved_with_ : dict of {str: str}
-        After `load`: the versions of Python and of packages that wrote the file.
+        After `load`, the versions of Python and of the packages that wrote the file.
 
     Examples
     --------
-    A classifier of nearest class means, whole:
+    This is a complete classifier by nearest class means:
 
     >>> from dataclasses import dataclass
     >>> import numpy as np
@@ -122,19 +122,19 @@ class CLIPClassifier(Predicting, Saving):
         "template": [str, list, tuple, Mapping, callable],
         "encode_batch_size": BATCH_SIZE,
     }
-    # Attributes that a fit may leave unset, and that the one before must not leave behind.
+    # Attributes that a fit may leave unset; those of an earlier fit are removed.
     _fit_only: tuple[str, ...] = ("n_features_in_", "feature_names_in_", "saved_with_", "_saved_clip")
-    _Head: type  # of what `_fit` returns
+    _Head: type  # type of the result of `_fit`
 
     classes_: np.ndarray
     n_features_in_: int
     feature_names_in_: np.ndarray
     saved_with_: dict[str, str]
-    _names: list[str]  # what the classes are called in a prompt
+    _names: list[str]  # names of the classes in a prompt
     _clip: tuple[str, str | None]  # name and tag of the CLIP of the fit
     _saved_clip: dict[str, str]  # identity of the CLIP of the file that this was loaded from
-    _backbone: Backbone  # that CLIP, once it is there; never copied
-    _head: Any  # what the last fit learned
+    _backbone: Backbone  # that CLIP, once loaded; never copied
+    _head: Any  # the head of the last fit
 
     def __init__(
         self,
@@ -175,7 +175,7 @@ class CLIPClassifier(Predicting, Saving):
         X : array-like
             Embeddings (n, D), images (n, H, W[, 3]) of uint8, or n file paths.
         y : array-like of shape (n,)
-            Labels.  Not every class needs one.
+            Labels.  A class may have no sample.
 
         Returns
         -------
@@ -184,8 +184,7 @@ class CLIPClassifier(Predicting, Saving):
         Raises
         ------
         ValueError
-            If a parameter or X or y does not fit, before any work; an estimator that was fitted
-            before stays as it was.
+            If a parameter or X or y does not fit, before any work; an earlier fit is kept.
         FileNotFoundError
             If X names a file that does not exist.
         """
@@ -207,9 +206,9 @@ class CLIPClassifier(Predicting, Saving):
     def _adopt(
         self, head: Any, classes: np.ndarray, names: list[str], backbone: Backbone, table: Any, **attributes: Any
     ) -> None:
-        """Become the fitted estimator, all at once: if anything goes wrong, nothing has changed.
+        """Set all fitted attributes at once; if an error occurs, nothing has changed.
 
-        ``table`` is the X of the fit if it held embeddings: its columns may have names.
+        ``table`` is the X of the fit if it held embeddings, whose columns may have names.
         """
         with unchanged_on_error(self):
             for name in self._fit_only:
@@ -225,7 +224,7 @@ class CLIPClassifier(Predicting, Saving):
                 setattr(self, name, value)
 
     def _text(self, backbone: Backbone, names: list[str]) -> np.ndarray:
-        """Unit text embeddings (C, D), float32, of the hand-written template."""
+        """Return unit text embeddings (C, D), float32, of the hand-written template."""
         from ..clip.templates import template_embeddings
 
         text = template_embeddings(backbone, names, check_template(self.template))
@@ -253,11 +252,11 @@ class CLIPClassifier(Predicting, Saving):
         return load_backbone(model_name, pretrained, self.device, self.precision)
 
     def _backbone_for(self, array: Any) -> Backbone:
-        """The CLIP of the parameters, for a checked X."""
+        """Return the CLIP that the parameters name, for a checked X."""
         return self._load_backbone(self.model_name, self.pretrained)
 
     def _fitted_backbone(self) -> Backbone:
-        """The CLIP of the last fit; loaded by name, and compared, after unpickling or `load`."""
+        """Return the CLIP of the last fit; after unpickling or `load` it is loaded by name and compared."""
         if self.__dict__.get("_backbone") is None:
             backbone = self._load_backbone(*self._clip)
             if "_saved_clip" in self.__dict__:
@@ -268,7 +267,7 @@ class CLIPClassifier(Predicting, Saving):
         return self._backbone
 
     def _moving(self, fitted: bool) -> str | None:
-        """What moves the embeddings, so that X cannot hold them; None here."""
+        """Return the name of the visual prompts that change embeddings, so that X cannot hold them; None here."""
         return None
 
     def _prepare(
@@ -279,11 +278,11 @@ class CLIPClassifier(Predicting, Saving):
         frozen: bool = False,
         name: str = "X",
     ) -> tuple[Any, Backbone]:
-        """Return X checked, as embeddings, images or paths, and the CLIP it goes to.
+        """Check X; return it as embeddings, images or paths, together with its CLIP.
 
-        That is the CLIP of the last fit, whatever the parameters say by now, or the one
-        that they name if there was none or another fit is due.  What can be seen without
-        the CLIP is checked before it is loaded.  ``frozen``: visual prompts play no part.
+        This is the CLIP of the last fit, whatever the parameters are by now; before a fit it is the one
+        that the parameters name.  All checks that do not need the CLIP come before it is loaded.  With
+        ``frozen``, visual prompts are not used.
         """
         fitted = "_head" in self.__dict__ and not refit
         if fitted:
@@ -304,16 +303,16 @@ class CLIPClassifier(Predicting, Saving):
         backbone = self._fitted_backbone() if fitted else self._backbone_for(array)
         if kind_of(array) == "embeddings":
             check_width(array, backbone, self, name)
-            if hasattr(self, "n_features_in_") and not refit:  # column names, where fit saw some
+            if hasattr(self, "n_features_in_") and not refit:  # column names, if fit was given some
                 validate_data(self, X, reset=False, skip_check_array=True)
         return array, backbone
 
     def _embed(self, array: Any, backbone: Backbone) -> Any:
-        """Embeddings (n, D) float32 of a checked X as the classifier sees them."""
+        """Return the embeddings (n, D), float32, of a checked X, with the classifier's visual prompts if any."""
         return self._encode(array, backbone)
 
     def _encode(self, array: Any, backbone: Backbone) -> Any:
-        """Embeddings (n, D) float32 of a checked X by the frozen CLIP."""
+        """Return the embeddings (n, D), float32, of a checked X by the frozen CLIP."""
         if kind_of(array) == "embeddings":
             return array
         from ..clip.embedding import encode

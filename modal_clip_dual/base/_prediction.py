@@ -1,4 +1,4 @@
-"""From logits to answers: labels, probabilities, and how likely each label is right."""
+"""Predictions from logits: labels, probabilities, and how likely each label is right."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Predicting(ClassifierMixin, TransformerMixin, BaseEstimator):
-    """The methods of `CLIPClassifier` that answer; `_logits` is what they rest on."""
+    """The methods of `CLIPClassifier` that predict; all of them use `_logits`."""
 
     class_names: Any
     classes_: np.ndarray
@@ -38,7 +38,7 @@ class Predicting(ClassifierMixin, TransformerMixin, BaseEstimator):
         return clean
 
     def _inflation(self) -> float:
-        """How much larger the clean logit is than the log-odds of being right."""
+        """The amount by which the clean logit exceeds the log-odds of being right."""
         return math.log(max(len(self.classes_) - 1, 1))
 
     def predict(self, X: Any) -> np.ndarray:
@@ -52,14 +52,14 @@ class Predicting(ClassifierMixin, TransformerMixin, BaseEstimator):
         Returns
         -------
         labels : ndarray of shape (n,)
-            Values of ``classes_``.
+            Labels out of ``classes_``.
 
         Raises
         ------
         NotFittedError
             If the estimator was never fitted.
         ValueError
-            If X is none of the three forms, not finite, or of another width.
+            If X has none of the three forms, is not finite, or has another width.
         """
         (best,) = self._predict(X, lambda positive, z: [positive.argmax(dim=1)], clean=False)
         labels: np.ndarray = self.classes_[best]
@@ -76,12 +76,12 @@ class Predicting(ClassifierMixin, TransformerMixin, BaseEstimator):
         Returns
         -------
         proba : ndarray of shape (n, C), float32
-            Columns in the order of ``classes_``, all C of them.
+            Probabilities; the columns are in the order of ``classes_``.
 
         Raises
         ------
         NotFittedError, ValueError
-            As `predict`.
+            As for `predict`.
         """
         (proba,) = self._predict(X, lambda positive, z: [positive.softmax(dim=1)], clean=False)
         return proba
@@ -97,20 +97,20 @@ class Predicting(ClassifierMixin, TransformerMixin, BaseEstimator):
         Returns
         -------
         positive : ndarray of shape (n, C), float32
-            Their softmax is what `predict_proba` returns.
+            Logits whose softmax `predict_proba` returns.
         z : ndarray of shape (n, C), float32
-            As `clean_logits` returns.
+            Clean logits, as `clean_logits` returns them.
 
         Raises
         ------
         NotFittedError, ValueError
-            As `predict`.
+            As for `predict`.
         """
         positive, z = self._predict(X, lambda positive, z: [positive, z])
         return positive, z
 
     def clean_logits(self, X: Any) -> np.ndarray:
-        """Return the clean logits z, by which query strategies rank.
+        """Return the clean logits z, which query strategies rank by.
 
         Parameters
         ----------
@@ -120,12 +120,12 @@ class Predicting(ClassifierMixin, TransformerMixin, BaseEstimator):
         Returns
         -------
         z : ndarray of shape (n, C), float32
-            Unlike the probabilities these do not saturate.
+            Clean logits; unlike probabilities, they do not saturate.
 
         Raises
         ------
         NotFittedError, ValueError
-            As `predict`.
+            As for `predict`.
         """
         (z,) = self._predict(X, lambda positive, z: [z])
         return z
@@ -133,9 +133,8 @@ class Predicting(ClassifierMixin, TransformerMixin, BaseEstimator):
     def predict_clean_proba(self, X: Any) -> np.ndarray:
         """Return the clean probability p_k = sigmoid(z_k) of every label (arXiv:2602.04340, Eq. 3).
 
-        It ranks like the probability that label k is right, but is larger by log(C - 1)
-        in the logit where L2 sees one uniform complement; `predict_correct_proba` takes
-        that back.
+        It ranks like the probability that label k is right, but its logit is larger by log(C - 1)
+        if L2 sees one uniform complement; `predict_correct_proba` corrects for that.
 
         Parameters
         ----------
@@ -145,12 +144,12 @@ class Predicting(ClassifierMixin, TransformerMixin, BaseEstimator):
         Returns
         -------
         clean : ndarray of shape (n, C), float32
-            Each in [0, 1]; rows do not sum to one.
+            Values in [0, 1]; rows do not sum to one.
 
         Raises
         ------
         NotFittedError, ValueError
-            As `predict`.
+            As for `predict`.
         """
         (clean,) = self._predict(X, lambda positive, z: [z.sigmoid()])
         return clean
@@ -166,12 +165,12 @@ class Predicting(ClassifierMixin, TransformerMixin, BaseEstimator):
         Returns
         -------
         correct : ndarray of shape (n,), float32
-            Each in [0, 1].
+            Values in [0, 1].
 
         Raises
         ------
         NotFittedError, ValueError
-            As `predict`.
+            As for `predict`.
         """
         return self.predict_with_confidence(X)[1]
 
@@ -186,14 +185,14 @@ class Predicting(ClassifierMixin, TransformerMixin, BaseEstimator):
         Returns
         -------
         labels : ndarray of shape (n,)
-            As `predict` returns.
+            Labels, as `predict` returns them.
         correct : ndarray of shape (n,), float32
-            As `predict_correct_proba` returns.
+            Probabilities, as `predict_correct_proba` returns them.
 
         Raises
         ------
         NotFittedError, ValueError
-            As `predict`.
+            As for `predict`.
         """
         check_is_fitted(self, "classes_")
         inflation = self._inflation()
@@ -216,15 +215,15 @@ class Predicting(ClassifierMixin, TransformerMixin, BaseEstimator):
         Returns
         -------
         proba : ndarray of shape (n, C), float32
-            Columns in the order of ``classes_``; before `fit`, of the list ``class_names``
-            or of the sorted labels of a mapping.
+            Probabilities; the columns are in the order of ``classes_``, and before `fit` in the order of the
+            list ``class_names`` or of the sorted labels of a mapping.
 
         Raises
         ------
         NotFittedError
             If ``class_names`` is None and the estimator was never fitted.
         ValueError
-            As `predict`; and if the template has no ``{}``.
+            As for `predict`; and if the template has no ``{}``.
         """
         self._check_params()
         if hasattr(self, "classes_"):
@@ -240,9 +239,9 @@ class Predicting(ClassifierMixin, TransformerMixin, BaseEstimator):
         return self._zero_shot(array, backbone, names)
 
     def transform(self, X: Any) -> np.ndarray:
-        """Return unit image embeddings, on which the predictions rest; needs no `fit`.
+        """Return the unit image embeddings that predictions are computed from; needs no `fit`.
 
-        They are those of the frozen CLIP; after a fit with visual prompts, as these see the images.
+        They come from the frozen CLIP; after a fit with visual prompts, from the CLIP with these prompts.
 
         Parameters
         ----------
@@ -252,13 +251,13 @@ class Predicting(ClassifierMixin, TransformerMixin, BaseEstimator):
         Returns
         -------
         embeddings : ndarray of shape (n, D), float32
-            Each of length 1.  Without visual prompts they may be passed to every method in
+            Embeddings of length 1.  Without visual prompts they may be passed to every method in
             place of X.
 
         Raises
         ------
         ValueError
-            As `predict`.
+            As for `predict`.
         """
         self._check_params()
         array, backbone = self._prepare(X)
@@ -267,7 +266,7 @@ class Predicting(ClassifierMixin, TransformerMixin, BaseEstimator):
     def _predict(
         self, X: Any, reduce: Callable[..., Sequence[torch.Tensor]], clean: bool = True
     ) -> list[np.ndarray]:
-        """What ``reduce`` makes of logits and clean logits of X, part by part.
+        """Apply ``reduce`` to logits and clean logits of X, block by block.
 
         Both are float32 tensors (rows, C).  Without ``clean`` the second one is None.
         """
@@ -278,7 +277,7 @@ class Predicting(ClassifierMixin, TransformerMixin, BaseEstimator):
     def _reduce(
         self, embeddings: Any, reduce: Callable[..., Sequence[torch.Tensor]], clean: bool
     ) -> list[np.ndarray]:
-        """As `_predict`, of embeddings (n, D) of any length."""
+        """Do the same as `_predict` for embeddings (n, D) of any length."""
         import torch
 
         from ..nn.inference import by_blocks

@@ -1,4 +1,4 @@
-"""A fitted estimator as plain settings and arrays, and as a file."""
+"""Saving and loading: a fitted estimator as plain settings and arrays, and as a file."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from ..utils.rollback import unchanged_on_error
 Self = TypeVar("Self", bound="Saving")
 
 CACHES = ("memory", "disk", None)  # kinds of cache that a saved file may name; folders stay where they are
-# Every kind of classifier's own part of what is saved of a fit stands under this key.
+# The key of the part of a saved fit that differs between kinds of classifiers.
 HEAD = "head"
 SHARED = ("classes", "classes_dtype", "names", "clip", "clip_identity")
 
 
 class Saving(BaseEstimator):
-    """The methods of `CLIPClassifier` that keep what was fitted."""
+    """The methods of `CLIPClassifier` that save and load the fitted state."""
 
     cache: Any
     classes_: np.ndarray
@@ -38,11 +38,11 @@ class Saving(BaseEstimator):
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__().copy()
-        state.pop("_backbone", None)  # loaded by name
+        state.pop("_backbone", None)  # loaded again by name
         return state
 
     def fitted_state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """Return what was fitted, as plain settings and arrays; the inverse of `restore_state`.
+        """Return the fitted state as plain settings and arrays; the inverse of `restore_state`.
 
         Returns
         -------
@@ -70,14 +70,14 @@ class Saving(BaseEstimator):
         return settings, {f"{HEAD}.{name}": value for name, value in arrays.items()}
 
     def restore_state(self: Self, settings: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Self:
-        """Become the fitted estimator of `fitted_state`.
+        """Restore the fitted state that `fitted_state` returned.
 
         Parameters
         ----------
         settings : mapping
-            As `fitted_state` returned it.
+            Settings as `fitted_state` returned them.
         arrays : mapping of {str: ndarray}
-            As `fitted_state` returned them; arrays of other names are left aside.
+            Arrays as `fitted_state` returned them; arrays of other names are ignored.
 
         Returns
         -------
@@ -86,7 +86,7 @@ class Saving(BaseEstimator):
         Raises
         ------
         KeyError, TypeError, ValueError
-            If something is missing or does not fit; the estimator is as it was then.
+            If something is missing or does not fit; the estimator is then unchanged.
         """
         if HEAD not in settings:  # version 0.1.0
             head = {name: value for name, value in settings.items() if name not in SHARED}
@@ -113,7 +113,7 @@ class Saving(BaseEstimator):
         return self
 
     def _extra_state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """What `save` keeps beyond the fitted state."""
+        """Return the values that `save` keeps in addition to the fitted state."""
         settings = {
             "n_features_in": getattr(self, "n_features_in_", None),
             "feature_names_in": list(getattr(self, "feature_names_in_", [])),
@@ -121,25 +121,25 @@ class Saving(BaseEstimator):
         return settings, {}
 
     def _restore_extra(self, settings: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-        """The inverse of `_extra_state`."""
+        """Restore the values of `_extra_state`."""
         if settings["n_features_in"] is not None:
             self.n_features_in_ = int(settings["n_features_in"])
         if settings["feature_names_in"]:
             self.feature_names_in_ = np.array(settings["feature_names_in"], dtype=object)
 
     def saved_params(self, without: Sequence[str] = ()) -> dict[str, Any]:
-        """Return the parameters as a file holds them; see `params_from`.
+        """Return the parameters in the form of a saved file; see `params_from`.
 
         Parameters
         ----------
         without : sequence of str, default=()
-            Parameters that are left out.
+            Names of parameters to leave out.
 
         Returns
         -------
         saved : dict
-            ``"params"``: those that JSON can hold; ``"missing"``: names of the others.  A cache folder is
-            a place on one machine: ``cache="disk"`` stands for it.
+            ``"params"`` holds the parameters that JSON can store, ``"missing"`` the names of the others.  A cache
+            folder exists on one machine only, so ``cache="disk"`` replaces it.
         """
         saved = plain_params(self, without=without)
         if self.cache not in CACHES:
@@ -148,12 +148,12 @@ class Saving(BaseEstimator):
 
     @classmethod
     def params_from(cls, saved: dict[str, Any]) -> dict[str, Any]:
-        """Return constructor arguments of what `saved_params` returned.
+        """Return the constructor arguments in the result of `saved_params`.
 
         Parameters
         ----------
         saved : dict
-            It may come from a stranger's file.
+            Parameters of a file, which may come from a stranger.
 
         Returns
         -------
@@ -162,7 +162,7 @@ class Saving(BaseEstimator):
         Raises
         ------
         ValueError
-            If there are parameters that do not exist, or a folder that a file may not choose.
+            If a parameter does not exist, or the file chooses a cache folder.
         """
         params = params_of(saved)
         unknown = {*params, *saved["missing"]} - set(cls._get_param_names())
@@ -175,25 +175,25 @@ class Saving(BaseEstimator):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted estimator to a file that holds no code and no weights of the CLIP.
 
-        The file is one .npz of plain arrays and a JSON text: what was learned, classes, parameters,
-        versions of packages, and a checksum of the CLIP's weights, which `load` compares.  A file
-        that is there is replaced at once.  The folder of ``cache`` is not in it.
+        The file is an .npz of plain arrays and a JSON text with the learned arrays, classes, parameters,
+        versions of packages, and a checksum of the CLIP's weights, which `load` compares.  An
+        existing file is replaced atomically.  The folder of ``cache`` is not saved.
 
         Parameters
         ----------
         path : str or path-like
-            File to write; taken as it is, whatever its suffix.
+            File to write; the name is used as it is, whatever its suffix.
 
         Raises
         ------
         NotFittedError
             If the estimator was never fitted.
         ValueError
-            If a parameter has become invalid since the fit, or there is no such folder.
+            If a parameter has become invalid since the fit, or the folder does not exist.
 
         See Also
         --------
-        load : Reads the file.
+        load : Read the file.
 
         Examples
         --------
@@ -221,20 +221,20 @@ class Saving(BaseEstimator):
 
     @classmethod
     def load(cls: type[Self], path: str | os.PathLike[str], **params: Any) -> Self:
-        """Read an estimator that `save` wrote; it predicts as the saved one did, bit for bit.
+        """Read an estimator that `save` wrote; its predictions equal the saved one's, bit for bit.
 
-        The CLIP is loaded at first use, by name.  If its weights are not those that the fit
-        was made with, that first use raises ValueError.
+        The CLIP is loaded at first use, by name.  If its weights are not those of the
+        fit, that first use raises ValueError.
 
         Parameters
         ----------
         path : str or path-like
-            A file of `save`.  It may come from a stranger: it can choose the parameters, among
-            them which CLIP is loaded, but nothing in it is run.
+            A file of `save`.  It may come from a stranger: it can choose the parameters, including
+            the CLIP to load, but no code in it is run.
         **params
             Parameters that replace saved ones, such as ``device="cpu"``, or ``model_name`` where
-            a CLIP has moved to another folder.  Those that were no plain values, such as a callable
-            ``augment`` or classes in ``net_params``, are not in the file and have to be passed.
+            a CLIP has moved to another folder.  Parameters that are not plain values, such as a
+            callable ``augment`` or classes in ``net_params``, are not in the file and must be passed.
 
         Returns
         -------
@@ -243,14 +243,14 @@ class Saving(BaseEstimator):
         Raises
         ------
         FileNotFoundError
-            If there is no such file.
+            If the file does not exist.
         ValueError
-            If it is no file of `save`, is damaged or newer than this version of the package, or
-            a parameter is missing or does not fit.
+            If `save` did not write the file, it is damaged or newer than this version of the package,
+            or a parameter is missing or does not fit.
 
         See Also
         --------
-        save : Writes the file, with an example.
+        save : Write the file, with an example.
         """
         settings, arrays = read_state(path, "classifier")
         try:
@@ -269,7 +269,7 @@ class Saving(BaseEstimator):
             )
         try:
             estimator = found(**saved | params)
-        except ValueError as error:  # TypeError: an argument of load that does not exist
+        except ValueError as error:  # TypeError: load was given an argument that does not exist
             raise _damaged(path, error) from error
         estimator._check_params()
         try:
@@ -286,17 +286,17 @@ class Saving(BaseEstimator):
 
 
 def class_path(cls: type) -> str:
-    """``module:name`` of a class, which `class_of` finds again if it is one of this package."""
+    """Return ``module:name`` of a class, by which `class_of` finds classes of this package."""
     return f"{cls.__module__}:{cls.__qualname__}"
 
 
 def class_of(path: Any) -> type[Any]:
-    """Return the class of this package that a file names; version 0.1.0 named none.
+    """Return the class of this package that a file names; files of version 0.1.0 have no name.
 
     Raises
     ------
     ValueError
-        If it is no classifier of this package: the file may come from a stranger.
+        If it is not a classifier of this package: the file may come from a stranger.
     """
     module, _, name = (path or "modal_clip_dual.classifier:DualPromptClassifier").partition(":")
     if module.partition(".")[0] != __package__.partition(".")[0] or not name.isidentifier():
@@ -311,7 +311,7 @@ def class_of(path: Any) -> type[Any]:
 
 
 def _head_state(head: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Settings and arrays of what was learned: a dataclass's fields, or what it says itself."""
+    """Return settings and arrays of a head: a dataclass's fields, or the result of its own method."""
     if hasattr(head, "to_state"):
         settings, arrays = head.to_state()
         return settings, arrays
@@ -329,4 +329,4 @@ def _head_from_state(kind: type, settings: dict[str, Any], arrays: dict[str, np.
 
 
 def _damaged(path: Any, error: Exception) -> ValueError:
-    return ValueError(f"path={str(path)!r} is no saved classifier, or damaged ({error!r})")
+    return ValueError(f"path={str(path)!r} is not a saved classifier, or damaged ({error!r})")

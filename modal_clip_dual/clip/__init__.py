@@ -1,1 +1,1 @@
-"""The frozen CLIP: loading it, checking what goes in, images to embeddings."""
+"""The frozen CLIP: loading it, checking its input, turning images into embeddings."""

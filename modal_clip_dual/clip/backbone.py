@@ -27,23 +27,23 @@ _lock = threading.RLock()
 class Backbone:
     """A frozen open_clip model with its preprocessing and tokenizer.
 
-    Made by `load_backbone`.  Copies and pickles hold only the recipe to load it again:
-    no weight is duplicated, and a pickle of anything that refers to it stays small.
+    `load_backbone` creates it.  Copies and pickles hold only the arguments to load it again:
+    no weight is duplicated, and pickles of objects that refer to it stay small.
 
     Attributes
     ----------
     model : torch.nn.Module
-        open_clip's model in evaluation mode, no parameter requires a gradient.
+        open_clip's model in evaluation mode; no parameter requires a gradient.
     preprocess : callable
         PIL image -> float tensor (3, H, W), open_clip's own for these weights.
     preprocessing : Preprocessing
-        The same up to the pixels, (H, W, 3) uint8; `to_input` does the rest.
+        The part of ``preprocess`` up to the pixels, (H, W, 3) uint8; `to_input` does the rest.
     tokenizer : callable
         list of str -> token ids (n, context_length).
     embed_dim : int
         Width D of the joint embedding space.
     logit_scale : float
-        1 / tau of method and paper; 100 for the OpenAI models.
+        Inverse temperature 1 / tau; 100 for the OpenAI models.
     device : torch.device
     precision : str
         open_clip's name for the precision of the towers.
@@ -61,7 +61,7 @@ class Backbone:
         self.model_name, self.pretrained, device, self.precision = recipe
         self.device = torch.device(device)
         self.logit_scale = float(model.logit_scale.detach().float().exp().max())
-        # Held while a forward of the model is instrumented (see nn.text_encoder).
+        # This lock is held while the model's forward has hooks (see nn.text_encoder).
         self.lock = threading.RLock()
         self.embedding_cache = MemoryStore(EMBEDDING_BYTES)
         self.text_cache: dict[tuple[tuple[str, ...], tuple[tuple[str, ...], ...]], torch.Tensor] = {}
@@ -73,23 +73,23 @@ class Backbone:
 
     @property
     def name(self) -> str:
-        """How messages call this model."""
+        """The name of this model in messages."""
         return f"model_name={self.model_name!r}, pretrained={self.pretrained!r}"
 
     def to_input(self, pixels: torch.Tensor) -> torch.Tensor:
-        """What the image tower takes: on its device, normalised, in its precision.
+        """Turn pixels into the image tower's input: on its device, normalized, in its precision.
 
         Parameters
         ----------
         pixels : torch.Tensor
-            (n, H, W, 3) uint8, as ``preprocessing`` gives them; or (n, 3, H, W) floats
-            that are normalised already.
+            Pixels (n, H, W, 3) of uint8, as ``preprocessing`` gives them; or floats (n, 3, H, W)
+            that are normalized already.
         """
         dtype = open_clip.get_input_dtype(self.precision) or torch.float32
         pixels = pixels.to(self.device, non_blocking=True)
         if pixels.dtype != torch.uint8:
             return pixels.to(dtype)
-        pixels = pixels.permute(0, 3, 1, 2).float()  # a copy, so the rest may work in place
+        pixels = pixels.permute(0, 3, 1, 2).float()  # a copy, so that the rest may work in place
         return pixels.div_(255).sub_(self._mean).div_(self._std).to(dtype)
 
     @cached_property
@@ -107,10 +107,10 @@ class Backbone:
 
     @cached_property
     def image_fingerprint(self) -> str:
-        """Hexadecimal digest of all that an image's embedding depends on, the image aside.
+        """Hexadecimal digest of everything but the image that an embedding depends on.
 
-        Computed from the weights themselves, so that a file which was replaced, or a tag
-        that means something else by now, is another model.
+        It is computed from the weights themselves, so that it changes with a replaced file, or with a
+        tag that stands for other weights by now.
         """
         tower = self.model.visual
         parts = ("embeddings-1", self.precision, self.preprocessing.fingerprint, str(tower))
@@ -120,30 +120,30 @@ class Backbone:
 
     @cached_property
     def weights_checksum(self) -> str:
-        """Hexadecimal digest of all weights of both towers, in the precision that they are in.
+        """Hexadecimal digest of all weights of both towers, in their precision.
 
-        Of nothing else, so that a newer torch or open_clip gives the same.
+        It depends on nothing else, so that it is the same with a newer torch or open_clip.
         """
         digest = blake2b(digest_size=16)
         _add_weights(digest, self.model)
         return digest.hexdigest()
 
     def identity(self) -> dict[str, str]:
-        """What tells this CLIP from another of the same name; see `check_identity`."""
+        """Return checksums that tell this CLIP from another of the same name; see `check_identity`."""
         preprocessing = str(self.preprocessing and self.preprocessing.fingerprint)
         weights = self.weights_checksum
         return {"precision": self.precision, "weights": weights, "preprocessing": preprocessing}
 
     def check_identity(self, expected: Mapping[str, str], saved_with: str = "") -> None:
-        """Refuse to be another CLIP than the one whose `identity` is expected.
+        """Raise an error if this is not the CLIP whose `identity` is expected.
 
-        In another precision the weights are rounded otherwise: then they are loaded once more in
-        the expected one, on the CPU, to be compared, and forgotten.
+        Another precision rounds the weights differently: then they are loaded again on the CPU in the
+        expected precision, compared, and released.
 
         Raises
         ------
         ValueError
-            Naming the model and both checksums.
+            If it is another CLIP; the message names the model and both checksums.
         """
         same = self
         if self.precision != expected["precision"]:
@@ -185,7 +185,7 @@ def _add_weights(digest: blake2b, module: torch.nn.Module) -> None:
 def load_backbone(
     model_name: str, pretrained: str | os.PathLike[str] | None, device: str = "auto", precision: str = "auto"
 ) -> Backbone:
-    """Load a frozen CLIP, or return the one this process has already loaded.
+    """Load a frozen CLIP, or return the one that this process has already loaded.
 
     Parameters
     ----------
@@ -194,7 +194,7 @@ def load_backbone(
         the path of a checkpoint.  ``"demo"`` and ``"bundled"`` name the model that ships
         with this package.
     device : str, default="auto"
-        A torch device, or ``"auto"``: CUDA where there is one.
+        A torch device, or ``"auto"``: CUDA if available.
     precision : str, default="auto"
         open_clip's name of a precision, or ``"auto"``: float32 on the CPU, bfloat16 (or
         float16 where the GPU has no bfloat16) on a GPU.
@@ -219,20 +219,20 @@ def load_backbone(
     with _lock:
         if key not in _loaded:
             for replaced in [other for other in _loaded if other[: len(recipe)] == recipe]:
-                del _loaded[replaced]  # its files are others by now, so nothing finds it again
+                del _loaded[replaced]  # its files have changed, so this entry is never found again
             _loaded[key] = _load(*recipe[:2], on, precision)
         return _loaded[key]
 
 
 def _load(model_name: str, pretrained: str | None, device: torch.device, precision: str) -> Backbone:
-    """Load a CLIP of known name anew."""
+    """Load a CLIP from its weights, without the registry."""
     model, preprocess, tokenizer, embed_dim = load_parts(model_name, pretrained, device, precision)
     recipe = (model_name, pretrained, str(device), precision)
     return Backbone(model, preprocess, tokenizer, embed_dim, recipe)
 
 
 def _file_states(model_name: str, pretrained: str | None) -> tuple[tuple[str, int, int], ...]:
-    """Size and time of local weights, so that a file that was replaced is loaded again."""
+    """Return size and time of local weights, so that a replaced file is loaded again."""
     schema, identifier = parse_model_name(model_name)
     files = []
     if schema == "local-dir":

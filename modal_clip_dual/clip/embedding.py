@@ -1,4 +1,4 @@
-"""Images to unit embeddings: each image once, here or on the workers of an engine."""
+"""Encoding of images to unit embeddings: each image once, here or on the workers of an engine."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from .backbone import Backbone
 
-BAR_DELAY = 3.0  # seconds that encoding lasts before a progress bar appears
+BAR_DELAY = 3.0  # seconds of encoding before a progress bar appears
 ENGINE_BATCHES = 4  # batches per task of an engine's worker
 ENGINE_TASKS = 4  # tasks per worker between two writes to the cache
 
@@ -40,7 +40,7 @@ def encode(
 ) -> np.ndarray:
     """Return the unit embeddings of images or files by a frozen CLIP.
 
-    An image that is in the cache is neither read nor encoded again.
+    Images in the cache are neither read nor encoded again.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def encode(
     batch_size, verbose, cache, n_jobs, device
         See `CLIPImageEncoder`; ``device`` is that of an engine's workers.
     size_name : str, default="batch_size"
-        What messages call ``batch_size``.
+        Name of ``batch_size`` in messages.
 
     Returns
     -------
@@ -59,9 +59,9 @@ def encode(
     Raises
     ------
     UnreadableImagesError
-        If files cannot be read as images; names all.  What was encoded until then is kept.
+        If files cannot be read as images; names all.  Embeddings that are done by then are kept.
     torch.cuda.OutOfMemoryError
-        With advice; likewise.
+        If the device has no memory left; the message says what to change.  Finished embeddings are kept.
     """
     stores: list[Any] = [backbone.embedding_cache] if cache else []
     if cache not in (None, "memory"):
@@ -102,14 +102,14 @@ def embed(
     batch_size: int,
     verbose: int,
 ) -> tuple[np.ndarray, int]:
-    """Embeddings of all images of a source, each computed once, and how many were not kept.
+    """Return the embeddings of all images of a source, and how many of them the cache could not keep.
 
-    ``forward`` turns batches of rows into their embeddings, lazily and in order.
+    Each image is encoded once.  ``forward`` turns batches of rows into embeddings, lazily and in order.
 
     Raises
     ------
     FloatingPointError
-        If an embedding is not finite; names the row, and keeps nothing of its batch.
+        If an embedding is not finite; the message names the row, and its batch is not kept.
     """
     keys = source.keys(source.preprocessing)
     store.expect(keys)
@@ -137,29 +137,29 @@ def _check_finite(embeddings: np.ndarray, rows: np.ndarray) -> None:
     finite = np.isfinite(embeddings).all(axis=1)
     if not finite.all():
         raise FloatingPointError(
-            f"X[{rows[finite.argmin()]}]: the image tower made numbers of it that are not finite; half "
+            f"X[{rows[finite.argmin()]}]: the image tower produced non-finite values for this image; half "
             "precision may be too narrow for these weights: try precision='fp32'"
         )
 
 
 def encoding_advice(backbone: Backbone, batch_size: int, size_name: str) -> AbstractContextManager[None]:
-    """Context in which an error of memory says what to change; see `nn.memory`."""
+    """Return a context in which out-of-memory errors say what to change; see `utils.memory`."""
     from ..utils.memory import memory_advice, precision_advice
 
     advice = f"try a smaller {size_name} (now {batch_size}){precision_advice(backbone.precision)}"
-    return memory_advice("encoding images", f"{advice}; what is encoded already is kept")
+    return memory_advice("encoding images", f"{advice}; finished embeddings are kept")
 
 
 def is_cuda(backbone: Backbone) -> bool:
-    """Whether the model computes on a GPU, to which batches travel from pinned memory."""
+    """Return whether the model computes on a GPU, to which batches are copied from pinned memory."""
     return backbone.device.type == "cuda"
 
 
 def prefetch(outputs: Iterable[torch.Tensor]) -> Iterator[np.ndarray]:
-    """Tensors as arrays, each fetched when the next has been launched.
+    """Yield tensors as arrays, each copied once the next one has been launched.
 
-    So a GPU has work while the one before is copied.  If what computes them fails, those
-    that were ready come first.
+    So a GPU computes the next one during the copy.  If a computation fails, the finished arrays
+    come first.
     """
     previous = None
     try:
@@ -178,7 +178,7 @@ def prefetch(outputs: Iterable[torch.Tensor]) -> Iterator[np.ndarray]:
 def _encode_on_engine(
     source: ImageSource, batches: Sequence[np.ndarray], recipe: tuple[str, str | None, str, str], batch_size: int
 ) -> Iterator[np.ndarray]:
-    """Embeddings of each batch of rows, computed by the workers of joblib's active backend."""
+    """Yield the embeddings of each batch of rows, computed by the workers of joblib's active backend."""
     n_jobs = effective_n_jobs(None if source.n_jobs == "auto" else source.n_jobs)
     step = ENGINE_TASKS * max(1, n_jobs)
     for start in range(0, len(batches), step):
@@ -192,7 +192,7 @@ def _encode_on_engine(
 def encode_chunk(
     array: np.ndarray, numbers: np.ndarray, recipe: tuple[str, str | None, str, str], batch_size: int
 ) -> np.ndarray:
-    """Encode images, which messages call by ``numbers``: the task of an engine's worker."""
+    """Encode images as a task of an engine's worker; messages name them by ``numbers``."""
     from .backbone import load_backbone
 
     backbone = load_backbone(*recipe)

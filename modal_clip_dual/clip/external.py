@@ -9,16 +9,16 @@ import numpy as np
 
 
 class ExternalEncoder:
-    """What classifiers ask of a CLIP, where the embeddings come from another library.
+    """A replacement for `Backbone` where the embeddings come from another library.
 
     Parameters
     ----------
     embed_dim : int
         Width D of the embeddings.
     logit_scale : float, default=100.0
-        1 over the temperature, by which cosines become logits.
+        Inverse temperature, which scales cosines to logits.
     text : mapping of {str: ndarray} or None, default=None
-        Unit text embedding (D,) of every class name; None where there are none.
+        Unit text embedding (D,) of every class name; None if the encoder has no text.
     """
 
     model_name = ""
@@ -33,23 +33,23 @@ class ExternalEncoder:
 
     @property
     def name(self) -> str:
-        """How messages call it."""
+        """The name of this encoder in messages."""
         return "an encoder outside of this package, of which only embeddings are known"
 
     def identity(self) -> dict[str, str]:
-        """What tells it from another: the text embeddings, where there are some."""
+        """Return a checksum of the text embeddings, if there are any, to tell encoders apart."""
         digest = blake2b(str(self.embed_dim).encode(), digest_size=16)
         for name, embedding in sorted((self.text or {}).items()):
             digest.update(name.encode() + np.ascontiguousarray(embedding, dtype=np.float32).tobytes())
         return {"precision": self.precision, "weights": digest.hexdigest(), "preprocessing": "None"}
 
     def check_identity(self, expected: Mapping[str, str], saved_with: str = "") -> None:
-        """Refuse to stand for another encoder than the one whose `identity` is expected.
+        """Raise an error if this is not the encoder whose `identity` is expected.
 
         Raises
         ------
         ValueError
-            If the text embeddings are others.
+            If the text embeddings differ.
         """
         if self.identity()["weights"] != expected["weights"]:
             raise ValueError(

@@ -13,7 +13,7 @@ from .inputs import clean_name as clean_name, texts_of
 
 
 def tokenize(backbone: Backbone, texts: list[str], what: list[str]) -> torch.Tensor:
-    """Tokenize, refusing what open_clip's tokenizers would silently cut off."""
+    """Tokenize texts; refuse texts that open_clip's tokenizers would silently cut off."""
     limit = backbone.tokenizer.context_length
     # Twice the length plus a margin: the last token of the shortest text is padding.
     long = backbone.tokenizer(texts, context_length=2 * limit + 64)
@@ -49,7 +49,7 @@ def template_embeddings(
             embeddings += encoded
         else:
             embeddings[rows] += encoded
-    if len(backbone.text_cache) >= 32:  # a few class lists per process; never a leak
+    if len(backbone.text_cache) >= 32:  # bounded: a process uses few lists of classes
         backbone.text_cache.clear()
     backbone.text_cache[key] = F.normalize(embeddings, dim=-1)
     return backbone.text_cache[key]

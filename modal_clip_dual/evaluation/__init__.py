@@ -2,6 +2,6 @@
 
 import lazy_loader
 
-# Resolved on first use: none of matplotlib, pandas and scikit-learn is imported before something
-# needs it.
+# Names are resolved on first use: matplotlib, pandas and scikit-learn are imported only when
+# needed.
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,4 +1,4 @@
-"""Checks of the table of runs that summaries and figures are made of."""
+"""Checks of the table of runs, from which summaries and figures are made."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-GROUP = ("data", "estimator", "strategy")  # what a learning curve belongs to; a seed makes it a run
-# Columns of which less is better; of any other column more is.
+GROUP = ("data", "estimator", "strategy")  # these columns identify a learning curve; with a seed, a run
+# For these columns lower is better; for all others, higher.
 LOWER_IS_BETTER = {
     "ece_correct", "ece_proba", "nll", "peak_memory_mib", "query_seconds", "score_seconds",
     "select_seconds", "train_seconds",
@@ -18,7 +18,7 @@ _NO_METRIC = {*GROUP, "seed", "round", "n_labels", "budget"}
 
 
 def check_runs(frame: pd.DataFrame, metric: str, *required: str) -> list[str]:
-    """Check a table of runs; return those of data, estimator and strategy that it has.
+    """Check a table of runs; return which of the columns data, estimator and strategy it has.
 
     Raises
     ------
@@ -26,7 +26,7 @@ def check_runs(frame: pd.DataFrame, metric: str, *required: str) -> list[str]:
         If it is not a DataFrame.
     ValueError
         If it is empty, a column is missing, the metric is not a column of finite or missing
-        numbers, a row does not say whose it is, or a run has a round twice.
+        numbers, a row lacks its strategy or seed, or a run has a round twice.
     """
     if not isinstance(frame, pd.DataFrame):
         raise TypeError(f"frame is a {type(frame).__name__}; expected a pandas DataFrame")
@@ -68,7 +68,7 @@ def _check_metric(frame: pd.DataFrame, metric: str) -> None:
     ]
     if metric not in numeric:
         raise ValueError(
-            f"metric={metric!r} is no measured column of frame; expected one of "
+            f"metric={metric!r} is not a measured column of frame; expected one of "
             f"{', '.join(map(repr, numeric))}"
         )
     if np.isinf(frame[metric].to_numpy(dtype=np.float64, na_value=np.nan)).any():

@@ -1,4 +1,4 @@
-"""What makes a run another run: descriptions and digests of settings, users' functions and data."""
+"""The identity of a run: descriptions and digests of settings, users' functions and data."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def description_of(thing: Any) -> str:
 
 
 def _source_of(function: Any) -> str:
-    """Return a digest of what a user's function says, so that a changed one is another; "" if unknown."""
+    """Return a digest of a user's function's source, which changes with the source; "" if unknown."""
     try:
         return blake2b(inspect.getsource(function).encode(), digest_size=8).hexdigest()
     except (OSError, TypeError):
@@ -46,7 +46,7 @@ def _source_of(function: Any) -> str:
 
 
 def _settings_of(function: Any) -> dict[str, Any]:
-    """Return what a user's function holds beside its source: defaults, and variables around it."""
+    """Return the settings of a user's function: defaults, and variables around it."""
     code, cells = getattr(function, "__code__", None), getattr(function, "__closure__", None) or ()
     held = {}
     for name, cell in zip(code.co_freevars if code else (), cells):
@@ -61,7 +61,7 @@ def _settings_of(function: Any) -> dict[str, Any]:
 
 
 def digest_of(bunch: Bunch) -> str:
-    """Return a digest of pool, test set and labels; of paths their names, not their files."""
+    """Return a digest of pool, test set and labels; for paths, of their names, not of the files."""
     digest = blake2b(digest_size=16)
     for name in ("X", "y", "X_test", "y_test"):
         part = bunch[name]

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import stats
 
 METHODS = ("studentized", "t", "percentile", "bca")
-_BLOCK = 4_000_000  # numbers held at once
+_BLOCK = 4_000_000  # numbers in memory at once
 
 
 def mean_interval(
@@ -27,11 +27,11 @@ def mean_interval(
     Parameters
     ----------
     values : ndarray of shape (rows, n)
-        Finite; n repetitions each.
+        Finite values of n repetitions per row.
     confidence_level : float, default=0.95
-        Between 0 and 1.
+        Level of the interval, between 0 and 1.
     n_resamples : int, default=9999
-        Bootstrap samples.
+        Number of bootstrap samples.
     random_state : int, default=0
         Seed of the resampling.
     method : {"studentized", "t", "percentile", "bca"}, default="studentized"
@@ -39,7 +39,7 @@ def mean_interval(
     Returns
     -------
     low, high : ndarray of shape (rows,)
-        nan with fewer than two repetitions.
+        Bounds; nan with fewer than two repetitions.
 
     Examples
     --------
@@ -55,7 +55,7 @@ def mean_interval(
         return np.full((2, len(values)), np.nan)
     tail = (1 - confidence_level) / 2
     mean: np.ndarray = values.mean(axis=1)
-    # The variance of equal numbers is exactly zero only after their mean is taken off exactly.
+    # The variance of equal numbers is exactly zero only if their mean is subtracted exactly.
     deviations = np.where(np.ptp(values, axis=1, keepdims=True) == 0, 0, values - mean[:, None])
     # With three repetitions 3 of 27 resamples are three copies of one of them, without any
     # spread, and the rest say too little about the tails: see the coverage in `summarize`.
@@ -88,12 +88,12 @@ def _studentized(deviations: np.ndarray, counts: np.ndarray, tail: float) -> np.
     means = deviations @ counts.T / n
     squares = deviations**2 @ counts.T / n
     variances = squares - means**2
-    spread = variances > 1e-12 * squares  # else all draws are the same number: no t statistic
+    spread = variances > 1e-12 * squares  # if all draws are the same number, there is no t statistic
     with np.errstate(divide="ignore", invalid="ignore"):
         t = means / np.sqrt(variances / (n - 1))
     t = np.sort(np.where(spread, t, np.inf), axis=1)
     upper, lower = _quantiles_of_first(t, spread.sum(axis=1), [1 - tail, tail])
-    # A resample of seeds that nearly agree has next to no error, and a huge t: of 5 seeds one
+    # A resample of seeds that nearly agree has almost no error, and a huge t: of 5 seeds one
     # interval in twenty would be 3 to 5 times Student's.  No bound is farther than twice Student's.
     farthest = 2 * stats.t.ppf(1 - tail, n - 1)
     error = np.sqrt((deviations**2).sum(axis=1) / (n - 1) / n)
@@ -104,7 +104,7 @@ def _studentized(deviations: np.ndarray, counts: np.ndarray, tail: float) -> np.
 def _quantiles_of_first(
     values: np.ndarray, lengths: np.ndarray, levels: Sequence[float]
 ) -> list[np.ndarray]:
-    """Return quantiles of the first ``lengths`` numbers of each sorted row; 0 of no number."""
+    """Return quantiles of the first ``lengths`` numbers of each sorted row; 0 for empty rows."""
     rows = np.arange(len(values))
     result = []
     for level in levels:
@@ -121,7 +121,7 @@ def _quantiles_of_first(
 def _bca(deviations: np.ndarray, counts: np.ndarray, tail: float) -> np.ndarray:
     """Compute Efron's bias-corrected and accelerated percentiles."""
     means = np.sort(deviations @ counts.T / deviations.shape[1], axis=1)
-    # A resample with every seed once has the mean itself, but for rounding.
+    # A resample with every seed once has the mean of the seeds, except for rounding.
     tiny = 1e-12 * np.abs(deviations).max(axis=1, keepdims=True)
     below = ((means < -tiny).mean(axis=1) + (means <= tiny).mean(axis=1)) / 2
     bias = stats.norm.ppf(below)

@@ -1,4 +1,4 @@
-"""The paper's own figures, to stand beside measured ones."""
+"""The paper's own figures, for comparison with measured ones."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ _ROW_OF = {name.lower(): name for name in TABLE_1}
 
 
 def paper_accuracy(data: str, strategy: str, percent: float, loop: str = "selection") -> float:
-    """Return the paper's accuracy in percent, nan where it has no figure.
+    """Return the paper's accuracy in percent, or nan if the paper has no figure.
 
     Parameters
     ----------
@@ -64,8 +64,8 @@ def paper_accuracy(data: str, strategy: str, percent: float, loop: str = "select
     percent : float
         Labels in percent of the pool; 0 is the budget of zero-shot CLIP.
     loop : "selection" or "full"
-        Selection only, with a plain learner, or the paper's learner with pseudo-labels, for
-        which it has its own strategy alone.
+        Kind of loop: selection only, with a plain learner, or the paper's learner with pseudo-labels, for
+        which the paper gives its own strategy alone.
     """
     name = "".join(letter for letter in str(data).lower() if letter.isalnum())
     row = _ROW_OF.get(_ALIASES.get(name, name))

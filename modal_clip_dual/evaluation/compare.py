@@ -1,4 +1,4 @@
-"""Many active-learning runs on the same splits, first rounds and seeds."""
+"""Comparison of strategies: many active-learning runs on the same splits, first rounds and seeds."""
 
 from __future__ import annotations
 
@@ -44,22 +44,22 @@ def compare_strategies(
     """Run every strategy with every estimator and seed, and measure after every round.
 
     All runs of a seed have the same split and, by default, the same random first round, so that
-    differences are those of the strategies.  Nothing looks at the test set but the measurement.
+    differences come from the strategies.  The test set is used for measuring only.
 
     Parameters
     ----------
     estimators : classifier, list of classifiers or dict of {name: classifier}
-        Cloned for every run.  One whose ``class_names`` is None gets those of ``data``, and then
-        its template.  A list is named after the classes of its estimators.
+        Estimators to compare, cloned for every run.  One whose ``class_names`` is None gets the names and
+        the template of ``data``.  In a list, each is named after its class.
     strategies : list of str or callable, or dict of {name: str or callable}
         Names of `available_strategies`, or query strategies.
     X, y : array-like of n samples, array-like of shape (n,), default=None
-        The pool and its labels; or ``data``.
+        The pool and its labels; pass either these or ``data``.
     X_test, y_test : array-like, default=None
-        What is measured on.  If None, each seed splits X anew.
+        Test set to measure on.  If None, each seed splits X anew.
     data : str or Bunch, default=None
-        In place of X and y: a name of `available_benchmarks`, or what `load_benchmark`
-        returns.
+        Data set that replaces X and y: a name of `available_benchmarks`, or a result of
+        `load_benchmark`.
     root : str or path-like, default=None
         Folder of the named data set.
     download : bool, default=False
@@ -67,28 +67,28 @@ def compare_strategies(
     protocol : {"paper", "pcb"} or Protocol, default="paper"
         Labels per round and number of rounds; see `DualPromptLearner.run`.
     loop : {"selection", "full"} or list of both, default="selection"
-        ``"selection"``: the strategy chooses, a plain modAL loop trains on the labels.
-        ``"full"``: `DualPromptLearner`, with pseudo-labels.  With both, their names are added
+        Kind of loop.  In ``"selection"`` the strategy chooses and a plain modAL loop trains on the labels.
+        ``"full"`` is `DualPromptLearner`, with pseudo-labels.  With both, their names are added
         to those of the estimators.
     n_per_class : int, default=16
-        Pseudo-labels per class of ``"full"``.
+        Number of pseudo-labels per class in ``"full"``.
     seeds : int or list of int, default=3
-        Repetitions, each with its own first round, prompts and draws.
+        Number of repetitions, or their seeds; each has its own first round, prompts and draws.
     first_query : {"random", "strategy"}, default="random"
-        Who chooses the first samples.  ``"strategy"`` needs strategies that do without labels.
+        Selection of the first samples.  ``"strategy"`` needs strategies that work without labels.
     test_size : float, default=1/3
         Share of X that each seed's split keeps for measuring, if X_test is None.
     from_zero : bool, default=False
         Whether runs begin with a record of round 0, before any label; see `run_active_learning`.  All
         estimators have to classify without labels.
     path : str or path-like, default=None
-        Folder for the results: a file per run, whose lines are written round by round.  Runs
-        that are there already, of the same data and settings, are read and not repeated; one that
-        was stopped in the middle starts anew.
+        Folder for the results: a file per run, whose lines are written round by round.  Stored runs
+        of the same data and settings are read and not repeated; a run that was stopped in the
+        middle starts again.
     n_jobs : int, default=None
-        Runs at a time, by joblib's processes.
+        Number of runs at a time, in joblib's processes.
     verbose : int, default=1
-        0: silent.  1: a progress bar with the time that is left.
+        Amount of output: 0 is silent, 1 shows a progress bar with the remaining time.
 
     Returns
     -------
@@ -103,14 +103,14 @@ def compare_strategies(
 
     See Also
     --------
-    summarize : Means and intervals of the result.
-    compare_pairs : Which differences are more than chance.
+    summarize : Compute means and intervals of the result.
+    compare_pairs : Test which differences are more than chance.
 
     Notes
     -----
     With frozen images every image is embedded once, before the runs.  With several processes
-    torch computes with fewer threads each, which may change the last digits: compare runs of
-    one ``n_jobs``.
+    torch computes with fewer threads each, which may change the last digits: compare runs with
+    the same ``n_jobs``.
 
     Examples
     --------
@@ -142,18 +142,18 @@ def run_plan(
     on_round: Callable[[dict[str, Any]], Any] | None = None,
     embed: bool = True,
 ) -> pd.DataFrame:
-    """Do the runs of a plan that are not stored already, and return the table of all.
+    """Do the runs of a plan that are not stored yet, and return the table of all runs.
 
     Parameters
     ----------
     plan : Plan
     path, n_jobs, verbose
-        As for `compare_strategies`.
+        See `compare_strategies`.
     on_round : callable, default=None
-        Called with each row of the table as soon as it is there; from other processes the rows
-        come run by run.
+        Function that is called with each row of the table as soon as it is measured; from other processes
+        the rows come run by run.
     embed : bool, default=True
-        Embed images before the runs. Otherwise each run gets the images, and classifiers with a
+        Whether to embed images before the runs. Otherwise each run gets the images, and classifiers with a
         cache embed them once, too; their embeddings are then scaled to length 1 once, not twice,
         which may change the last digits.
     """
@@ -238,11 +238,11 @@ def _execute(
 
 
 def _execute_in_worker(*args: Any) -> tuple[str, list[dict[str, Any]]]:
-    """As `_execute`, in a process of loky, which takes a model that is loaded for a leak.
+    """Do the same as `_execute` in a process of loky, which mistakes a loaded model for a memory leak.
 
-    It ends a worker whose memory has grown by 300 MB since its first task, as one does that only
-    read images before; and ending workers while tasks come in can leave both sides waiting
-    for ever (joblib 1.5, seen in our tests).
+    loky ends a worker whose memory has grown by 300 MB since its first task; this happens if the first
+    task only read images.  Ending workers while tasks come in can leave both sides waiting for ever
+    (joblib 1.5, seen in our tests).
     """
     try:
         from joblib.externals.loky import process_executor

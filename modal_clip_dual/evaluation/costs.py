@@ -1,4 +1,4 @@
-"""What a round costs: seconds in the classifier, memory of the process."""
+"""The cost of a round: seconds in the classifier, memory of the process."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-# Methods by which strategies look at a classifier.
+# Methods of a classifier that strategies call.
 SCORING = (
     "predict", "predict_proba", "predict_logits", "clean_logits", "predict_clean_proba",
     "predict_correct_proba", "zero_shot_proba", "transform", "decision_function",
 )  # fmt: skip
-INTERVAL = 0.02  # seconds between two looks at the memory
+INTERVAL = 0.02  # seconds between two samples of the memory
 
 
 @contextmanager
 def scoring_clock(estimator: Any) -> Iterator[list[float]]:
-    """Sum up the seconds that calls of a classifier's scoring methods take, nested ones once.
+    """Sum up the seconds spent in a classifier's scoring methods; nested calls count once.
 
-    Yields a list whose only entry is the sum.  The methods are wrapped on the objects
-    themselves, the steps of a Pipeline and the best of a search included, and are themselves again
-    afterwards.
+    It yields a list whose only entry is the sum.  The methods are wrapped on the objects
+    themselves, the steps of a Pipeline and the best of a search included, and are restored
+    afterward.
     """
     seconds, depth = [0.0], [0]
 
@@ -40,7 +40,7 @@ def scoring_clock(estimator: Any) -> Iterator[list[float]]:
         return call
 
     owners, wrapped = [estimator], []
-    for owner in owners:  # and what a search or a Pipeline holds; the list grows
+    for owner in owners:  # and the objects that a search or a Pipeline holds; the list grows
         owners += [step for _, step in getattr(owner, "steps", [])]
         owners += [owner.best_estimator_] if hasattr(owner, "best_estimator_") else []
     for owner in owners:
@@ -56,7 +56,7 @@ def scoring_clock(estimator: Any) -> Iterator[list[float]]:
 
 
 def resident_mib(children: bool = False) -> float:
-    """Measure the resident memory of this process, in MiB; with those that it has started or without."""
+    """Measure the resident memory of this process, in MiB, with or without its child processes."""
     import psutil
 
     here = psutil.Process()

@@ -1,6 +1,6 @@
-"""Learning curves in figures: means and intervals, areas, labels to a target.
+"""Statistics of learning curves: means and intervals, areas, labels to reach a target.
 
-All take the table of runs: one row per run and round, with the columns ``strategy``, ``seed`` and
+All functions take the table of runs: one row per run and round, with the columns ``strategy``, ``seed`` and
 ``n_labels``, if there are several ``data`` and ``estimator``, and one column per metric.
 """
 
@@ -33,15 +33,15 @@ def summarize(
         One row per run and round: ``strategy``, ``seed``, ``n_labels``, the metric, and if there
         are several ``data``, ``estimator`` and ``round``.
     metric : str, default="accuracy"
-        Column to summarise.
+        Column to summarize.
     confidence_level : float, default=0.95
         Level of the interval, between 0 and 1.
     n_resamples : int, default=9999
-        Bootstrap samples.
+        Number of bootstrap samples.
     random_state : int, default=0
-        Seed of the resampling. An interval depends on nothing but its own seeds' values and this.
+        Seed of the resampling. An interval depends only on this seed and on the values of its own runs.
     method : {"studentized", "t", "percentile", "bca"}, default="studentized"
-        Interval: from the bootstrap's own t statistics, with up to 3 seeds Student's t; always
+        Kind of interval: from the bootstrap's own t statistics, but Student's t with up to 3 seeds; always
         Student's t; the bootstrap's percentiles; or these corrected for bias and skewness. See Notes.
 
     Returns
@@ -61,16 +61,16 @@ def summarize(
 
     See Also
     --------
-    compare_pairs : Whether two strategies differ, which overlapping intervals do not tell.
+    compare_pairs : Test whether two strategies differ, which overlapping intervals do not tell.
 
     Notes
     -----
     The interval is about the mean of more seeds of the same experiment, not about one more run or
     another data set. Bounds can lie outside of the metric's range.
 
-    With few seeds an interval holds less than it says. Share of 95% intervals that held the true
-    mean in 10,000 simulated experiments (1,999 resamples), first of a normal metric, then of a
-    skewed one (one minus an exponential):
+    With few seeds an interval covers the mean less often than its level. This is the share of 95%
+    intervals that covered the true mean in 10,000 simulated experiments (1,999 resamples), first of a
+    normal metric, then of a skewed one (one minus an exponential):
 
     ===========  =============  =============  =============  =============
     seeds        3              5              10             20
@@ -81,7 +81,7 @@ def summarize(
     bca          0.696  0.655   0.838  0.791   0.907  0.874   0.928  0.911
     ===========  =============  =============  =============  =============
 
-    So the default is the studentised bootstrap: closest to 0.95 in both, for intervals that are wider
+    So the default is the studentized bootstrap: it is closest to 0.95 in both, for intervals that are wider
     than Student's t, by a fifth to a quarter with 5 seeds and by a twentieth to a sixth with 10
     (medians). Two exceptions make it usable: with up to 3 seeds the resamples say too little of the
     tails (0.84 for the normal metric), and Student's t is taken; and no bound lies farther from the
@@ -135,8 +135,8 @@ def summarize(
 def area_under_learning_curve(frame: pd.DataFrame, metric: str = "accuracy") -> pd.DataFrame:
     """Compute the area under each run's learning curve, divided by its width: a mean in the metric's unit.
 
-    The curve is taken as straight between rounds (trapezoids over the number of labels). A run of
-    one round has the metric there.
+    The curve is taken as straight between rounds (trapezoids over the number of labels). The area
+    of a run with one round is its metric.
 
     Parameters
     ----------
@@ -150,7 +150,7 @@ def area_under_learning_curve(frame: pd.DataFrame, metric: str = "accuracy") -> 
     areas : pandas.DataFrame
         One row per ``data``, ``estimator``, ``strategy`` (those that frame has) and ``seed``:
         ``area``, nan if the metric is missing in a round; ``first_labels`` and ``last_labels``, the
-        range it is over. Areas over different ranges do not compare.
+        range of the area. Areas over different ranges cannot be compared.
 
     Raises
     ------
@@ -194,7 +194,7 @@ def labels_to_reach(
 
     Between the last round below the target and the first one at it or beyond, the curve is taken
     as straight. A curve that begins at or beyond the target needed at most the labels of its first
-    round, which are given then; falling back below it later changes nothing.
+    round, which are returned then; falling back below it later changes nothing.
 
     Parameters
     ----------
@@ -203,13 +203,13 @@ def labels_to_reach(
     target : float
         Value to reach, in the metric's unit: accuracy from 0 to 1.
     metric : str, default="accuracy"
-        Column that is to reach it. Calibration errors, ``nll``, seconds and memory reach it
+        Column that has to reach it. Calibration errors, ``nll``, seconds and memory reach it
         from above, every other column from below.
     reference : str or None, default="random"
-        Strategy that the saving is against; None for no saving.
+        Strategy that the saving is measured against; None computes no saving.
     by : {"strategy", "run"}, default="strategy"
-        One row per strategy, from its mean curve (over the rounds that all of its seeds have),
-        or per run.
+        Kind of rows: one per strategy, from its mean curve (over the rounds that all of its seeds have),
+        or one per run.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""What is measured of a model: the quality of its predictions and of their confidence."""
+"""Measurement of a model: the quality of its predictions and of their confidence."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from .metrics import auroc_of_correctness, expected_calibration_error, negative_
 
 
 def measure(estimator: Any, X: Any, y: Any) -> dict[str, float]:
-    """Measure a fitted classifier on labelled samples.
+    """Measure a fitted classifier on labeled samples.
 
     Parameters
     ----------
     estimator : classifier or Pipeline
-        With ``predict_proba``; what it says of its own labels, by ``predict_logits`` or
-        ``predict_correct_proba``, is measured where it has these methods.
+        Estimator with ``predict_proba``; the correctness scores of ``predict_logits`` and
+        ``predict_correct_proba`` are measured if it has these methods.
     X, y : array-like of n samples, array-like of shape (n,)
-        Samples that it was not trained on, and their labels.
+        Samples that were not used in training, and their labels.
 
     Returns
     -------

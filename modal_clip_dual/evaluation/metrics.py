@@ -1,4 +1,4 @@
-"""How well a score tells right predictions from wrong ones, and what the probabilities are worth."""
+"""Metrics of how well scores tell right predictions from wrong ones, and of probabilities."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from sklearn.utils import check_consistent_length
 def auroc_of_correctness(score: Any, correct: Any) -> float:
     """Compute the area under the ROC curve of a confidence score for "the prediction is right".
 
-    The probability that a right prediction has a higher score than a wrong one; 0.5 is
-    a score that carries nothing.
+    This is the probability that a right prediction has a higher score than a wrong one; a score
+    without information has 0.5.
 
     Parameters
     ----------
     score : array-like of shape (n,)
-        Confidence, higher is more confident; any scale.
+        Confidence on any scale; higher is more confident.
     correct : array-like of bool, shape (n,)
         Whether each prediction is right.
 
     Returns
     -------
     auroc : float
-        In [0, 1]; nan if all predictions are right or all are wrong.
+        Area in [0, 1]; nan if all predictions are right or all are wrong.
 
     Raises
     ------
@@ -34,7 +34,7 @@ def auroc_of_correctness(score: Any, correct: Any) -> float:
 
     See Also
     --------
-    sklearn.metrics.roc_auc_score : What computes it.
+    sklearn.metrics.roc_auc_score : Compute the area for any binary target.
 
     Examples
     --------
@@ -62,12 +62,12 @@ def expected_calibration_error(confidence: Any, correct: Any, n_bins: int = 15) 
     correct : array-like of bool, shape (n,)
         Whether each prediction is right.
     n_bins : int, default=15
-        At most n bins are used.
+        Largest number of bins.
 
     Returns
     -------
     ece : float
-        In [0, 1]; 0 is perfectly calibrated.
+        Error in [0, 1]; 0 is perfectly calibrated.
 
     Raises
     ------
@@ -103,12 +103,12 @@ def calibration_bins(
     Returns
     -------
     accuracy, mean_confidence, counts : ndarray of shape (min(n_bins, n),)
-        Bins in the order of their confidence. Equal confidences may fall into two bins.
+        Figures of the bins, in the order of their confidence. Equal confidences may fall into two bins.
 
     Raises
     ------
     ValueError
-        As `expected_calibration_error`.
+        As for `expected_calibration_error`.
     """
     confidence = np.asarray(confidence, dtype=np.float64)
     correct = np.asarray(correct, dtype=np.float64)
@@ -130,11 +130,11 @@ def calibration_bins(
 def negative_log_likelihood(proba: Any, target_column: Any) -> float:
     """Compute the mean negative log probability of the true classes, in nats.
 
-    `sklearn.metrics.log_loss` for targets that are columns of ``proba``: no labels to sort, and no
-    names of classes that no sample has. Probabilities are clipped as there, to
+    This is `sklearn.metrics.log_loss` for targets that are columns of ``proba``, without labels to sort
+    and without names of classes that have no sample. Probabilities are clipped as there, to
     [eps, 1 - eps] with the eps of their own type (1.2e-7 for float32, 2.2e-16 for float64), so that a
     true class with probability 0 costs at most 15.9 or 36.0 nats. The mean is taken in float64. Rows
-    are not made to sum to 1: float32 rows of many classes are off by rounding.
+    are not rescaled to sum to 1: with many classes float32 rows differ from 1 by rounding.
 
     Parameters
     ----------
@@ -146,7 +146,7 @@ def negative_log_likelihood(proba: Any, target_column: Any) -> float:
     Returns
     -------
     nll : float
-        At least 0; log(C) for the uniform guess.
+        Value of at least 0; log(C) for the uniform guess.
 
     Raises
     ------
@@ -171,11 +171,11 @@ def negative_log_likelihood(proba: Any, target_column: Any) -> float:
         )
     if column.dtype.kind not in "iu" or not ((column >= 0) & (column < proba.shape[1])).all():
         raise ValueError(
-            f"target_column has values that are no column of proba: {np.unique(column)[:5]!r} ...; "
+            f"target_column has values that are not columns of proba: {np.unique(column)[:5]!r} ...; "
             f"expected integers from 0 to {proba.shape[1] - 1}"
         )
     eps = np.finfo(proba.dtype).eps
-    # A last place or two above 1 is rounding; nan fails the comparison.
+    # One or two units in the last place above 1 are rounding; nan fails the comparison.
     if not ((proba >= 0) & (proba <= 1 + 8 * eps)).all():
         raise ValueError("proba has values outside [0, 1]; expected probabilities")
     true = np.clip(proba[np.arange(len(proba)), column], eps, 1 - eps)
@@ -185,21 +185,21 @@ def negative_log_likelihood(proba: Any, target_column: Any) -> float:
 def area_under_risk_coverage(score: Any, correct: Any) -> float:
     """Compute the area under the risk-coverage curve: errors left when doubtful predictions are withheld.
 
-    The mean, over k from 1 to n, of the share of wrong predictions among the k with the highest
-    scores. A score that carries nothing has the error rate; lower is better.
+    This is the mean, over k from 1 to n, of the share of wrong predictions among the k with the highest
+    scores. A score without information has the error rate; lower is better.
 
     Parameters
     ----------
     score : array-like of shape (n,)
-        Confidence, higher is more confident; any scale. Among equal scores the expected risk is taken, over
-        all orders of theirs.
+        Confidence on any scale; higher is more confident. For equal scores, the expected risk over all their
+        orders is taken.
     correct : array-like of bool, shape (n,)
         Whether each prediction is right.
 
     Returns
     -------
     aurc : float
-        In [0, 1].
+        Area in [0, 1].
 
     Raises
     ------
@@ -208,7 +208,7 @@ def area_under_risk_coverage(score: Any, correct: Any) -> float:
 
     See Also
     --------
-    auroc_of_correctness : The order alone, whatever the error rate.
+    auroc_of_correctness : Measure the order alone, whatever the error rate.
 
     References
     ----------
@@ -239,7 +239,7 @@ def risk_coverage(score: Any, correct: Any) -> tuple[np.ndarray, np.ndarray]:
     Raises
     ------
     ValueError
-        As `area_under_risk_coverage`.
+        As for `area_under_risk_coverage`.
     """
     score = np.asarray(score)
     wrong = 1.0 - np.asarray(correct, dtype=bool)

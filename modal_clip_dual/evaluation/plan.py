@@ -1,4 +1,4 @@
-"""What a comparison is to run: its arguments checked and resolved, and the list of runs."""
+"""The plan of a comparison: checked and resolved arguments, and the list of runs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from ._fingerprints import description_of, digest_of
 from .run import check_from_zero
 
 LOOPS = ("selection", "full")
-# Raised when the same settings would give other figures, so that stored runs are not mixed up.
+# Increase this number when the same settings give different figures, so that stored runs are not mixed up.
 FORMAT = 1
 Strategies: TypeAlias = (
     "str | Callable[..., Any] | Sequence[str | Callable[..., Any]] | Mapping[str, str | Callable[..., Any]]"
@@ -47,7 +47,7 @@ class Run:
 
     @property
     def file_name(self) -> str:
-        """Name that is readable, and different for everything that makes another run."""
+        """Name of the run's file, readable and different for different settings."""
         parts = (str(value) for value in self.names.values())
         slug = "-".join(re.sub(r"[^A-Za-z0-9]+", "_", part)[:24] for part in parts)
         return f"{slug}-{self.key}.csv"
@@ -55,11 +55,11 @@ class Run:
 
 @dataclass
 class Plan:
-    """All runs, and the data that they share."""
+    """All runs of a comparison, with the data that they share."""
 
     runs: list[Run]
     name: str
-    X: np.ndarray | None  # None where the samples come by another way: nothing may follow from it
+    X: np.ndarray | None  # None if the samples are passed separately; runs must not depend on it
     y: np.ndarray
     X_test: np.ndarray | None  # alike
     y_test: np.ndarray | None
@@ -80,21 +80,21 @@ class Plan:
 
     @property
     def n_pool(self) -> int:
-        """Samples in the pool."""
+        """Number of samples in the pool."""
         return len(self.y) if self.y_test is not None else len(self.y) - self.n_test
 
     @property
     def n_test(self) -> int:
-        """Samples that are measured on."""
+        """Number of test samples."""
         return len(self.y_test) if self.y_test is not None else round(self.test_size * len(self.y))
 
     @property
     def n_instances(self) -> int:
-        """Labels per round."""
+        """Number of labels per round."""
         return self.protocol.n_instances(self.n_pool, self.n_classes)
 
     def without_data(self) -> Plan:
-        """Return the plan without samples, which go to worker processes by themselves."""
+        """Return the plan without samples, which are sent to worker processes separately."""
         return Plan(**vars(self) | {"X": None, "X_test": None, "runs": []})
 
     def split(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -105,7 +105,7 @@ class Plan:
         return order[self.n_test :], order[: self.n_test]
 
     def embed(self, runs: Sequence[Run]) -> dict[str, list[Any]]:
-        """Return (X, X_test) of each run: embeddings, once per CLIP, where the image tower is frozen."""
+        """Return (X, X_test) of each run; with a frozen image tower they are embeddings, made once per CLIP."""
         inputs: dict[str, list[Any]] = {}
         by_clip: dict[tuple[Any, ...] | None, list[Any]] = {}
         for run in runs:
@@ -136,7 +136,7 @@ def make_plan(
     test_size: float = 1 / 3,
     from_zero: bool = False,
 ) -> Plan:
-    """Check the arguments of `compare_strategies` and list the runs; runs nothing.
+    """Check the arguments of `compare_strategies` and list the runs, without running any.
 
     ``samples`` are those of `find_samples`.
     """
@@ -183,7 +183,7 @@ def make_plan(
 
 
 def _stored(names: dict[str, Any]) -> dict[str, Any]:
-    """Names as version 0.1.0 called them, so that its stored runs are found again."""
+    """Return names as version 0.1.0 wrote them, so that its stored runs are found again."""
     return {"learner" if key == "loop" else key: value for key, value in names.items()}
 
 
@@ -210,7 +210,7 @@ def find_samples(
     -------
     samples : Bunch
         ``name``, arrays ``X``, ``y``, ``X_test`` and ``y_test`` (None without a test set),
-        ``class_names`` (None if unknown), and of a data set its ``template``.
+        ``class_names`` (None if unknown), and, for a data set, its ``template``.
     """
     if data is None:
         if X is None or y is None:

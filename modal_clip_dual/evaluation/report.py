@@ -70,16 +70,16 @@ def write_report(
     Parameters
     ----------
     frame : pandas.DataFrame
-        As `compare_strategies` or `read_results` returns it; may hold several data sets.
+        Results of `compare_strategies` or `read_results`; there may be several data sets.
     path : str or path-like
-        File to write; replaced if it exists.
+        File to write; an existing file is replaced.
     title : str, default="Comparison of query strategies"
         Heading of the page.
 
     Returns
     -------
     path : Path
-        The file.  It needs no network and no other file; names in it are escaped.
+        File that was written.  It needs no network and no other file; names in it are escaped.
 
     Raises
     ------
@@ -175,7 +175,7 @@ def _tests(rows: pd.DataFrame) -> str:
     for estimator, runs in rows.groupby("estimator", sort=False):
         try:
             every = compare_pairs(runs)
-        except ValueError as error:  # strategies with other seeds: nothing is compared
+        except ValueError as error:  # strategies with different seeds are not compared
             parts.append(f'<p class="note">Not compared: {escape(str(error))}</p>')
             continue
         parts.append(_image(plot_win_matrix(runs).figure, f"wins, {estimator}"))

@@ -17,7 +17,7 @@ import pandas as pd
 from ..utils.persistence import named, replacing
 
 TEXT = ("data", "estimator", "loop", "strategy")
-# What a spreadsheet takes for a formula; with quotes before it, a name that looks like an escaped one.
+# Names that a spreadsheet takes for formulas, and, behind quotes, names that look like escaped ones.
 FORMULA = re.compile(r"'*[=+\-@\t\r]")
 
 
@@ -32,12 +32,12 @@ def read_results(path: str | os.PathLike[str]) -> pd.DataFrame:
     Returns
     -------
     frame : pandas.DataFrame
-        As `compare_strategies` returns it, of all data sets and settings that are there.
+        Table like that of `compare_strategies`, with all stored data sets and settings.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such folder, or no finished run in it.
+        If the folder does not exist, or has no finished run.
 
     Examples
     --------
@@ -63,7 +63,7 @@ def read_results(path: str | os.PathLike[str]) -> pd.DataFrame:
 
 
 def folder_of_runs(path: str | os.PathLike[str] | None) -> Path | None:
-    """Return the folder of the files of runs, made if it is missing; None without a path."""
+    """Return the folder for the files of runs, creating it if it is missing; None without a path."""
     if path is None:
         return None
     folder = Path(path) / "runs"
@@ -72,7 +72,7 @@ def folder_of_runs(path: str | os.PathLike[str] | None) -> Path | None:
 
 
 class RoundFile:
-    """The rows of a run, appended one by one; it gets its name when it is whole."""
+    """The file of a run, to which rows are appended; it gets its final name when it is complete."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -83,8 +83,8 @@ class RoundFile:
         self.partial = path.with_name(f"{self.stem}{os.getpid()}-{time.time_ns()}.partial")
 
     def write(self, row: dict[str, Any]) -> None:
-        """Append a row, so that it is on disk if the process ends."""
-        try:  # "r+": if it has vanished, it is not begun again in the middle
+        """Append a row, and write it to disk at once."""
+        try:  # "r+": a file that has vanished must not start again in the middle
             mode = "r+" if self.n_rows else "x"
             with open(self.partial, mode, newline="", encoding="utf-8") as stream:
                 stream.seek(0, os.SEEK_END)
@@ -101,14 +101,14 @@ class RoundFile:
             raise named(error, self.partial, "finished runs are whole, and not repeated") from error
 
     def discard(self) -> None:
-        """Delete what was written."""
+        """Delete the unfinished file."""
         self.partial.unlink(missing_ok=True)
 
     def finish(self) -> None:
-        """Give the whole file its name, and delete what stopped processes left of this run."""
+        """Give the complete file its name, and delete files that stopped processes left of this run."""
         with open(self.partial, "rb+") as stream:
             os.fsync(stream.fileno())
-        if self.path.exists():  # another process was as far before
+        if self.path.exists():  # another process finished first
             self.partial.unlink()
         else:
             os.replace(self.partial, self.path)
@@ -141,13 +141,13 @@ def read_runs(files: Iterable[Path]) -> pd.DataFrame:
                 found = [_row_of(row) for row in csv.DictReader(stream)]
             frame_of(found)
         except (csv.Error, ValueError, TypeError) as error:
-            raise ValueError(f"{str(file)!r} is no file of results, or damaged ({error})") from error
+            raise ValueError(f"{str(file)!r} is not a file of results, or damaged ({error})") from error
         rows += found
     return frame_of(rows)
 
 
 def check_whole(files: Iterable[Path], n_rounds: int) -> None:
-    """Refuse files that lack rounds, by name."""
+    """Refuse files that lack rounds; the message names the file."""
     for file in files:
         found = len(read_runs([file]))
         if found != n_rounds:
@@ -165,7 +165,7 @@ def _row_of(row: dict[Any, Any]) -> dict[str, Any]:
 
 
 def frame_of(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """Make a frame of rows, with the same types whether or not they were read from files."""
+    """Make a frame of rows, with the same types for rows of this process and rows from files."""
     frame = pd.DataFrame(rows)
     whole = ("seed", "round", "n_labels", "n_pseudo")
     for name in frame.columns:
@@ -182,7 +182,7 @@ def write_csv(frame: pd.DataFrame, file: str | os.PathLike[str]) -> None:
 
 
 def write_table(frame: pd.DataFrame, path: str | os.PathLike[str]) -> list[Path]:
-    """Write a frame as CSV, and as Parquet where pandas can; the files written.
+    """Write a frame as CSV, and as Parquet if pandas can; return the files.
 
     In the CSV a quote stands before names that a spreadsheet would take for formulas.
 

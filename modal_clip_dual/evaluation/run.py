@@ -36,36 +36,36 @@ def run_active_learning(
 ) -> list[dict[str, Any]]:
     """Label ``n_instances`` samples of a pool per round and measure after each round.
 
-    "Selection only" (``n_per_class=0``): modAL's `ActiveLearner` queries the strategy and re-fits on
-    all labels so far.  "Full" (``n_per_class`` > 0): the loop of `DualPromptLearner`, in which a
-    round without labels comes before, and every round adds pseudo-labels.
+    With ``n_per_class=0`` this is "selection only": modAL's `ActiveLearner` queries the strategy and
+    re-fits on all labels so far.  Otherwise it is the "full" loop of `DualPromptLearner`, which starts
+    with a round without labels and adds pseudo-labels in every round.
 
     Parameters
     ----------
     estimator : classifier
-        Cloned; its ``random_state``, if it has one, becomes the given one.  With ``n_per_class`` one that
-        `DualPromptLearner` takes.
+        Estimator to clone; its ``random_state``, if it has one, becomes the given one.  With
+        ``n_per_class`` it must be one that `DualPromptLearner` takes.
     query_strategy : callable
-        A modAL query strategy.  If it takes a ``random_state`` and was given none, it gets one
-        that follows from ``random_state`` and the round.
+        A modAL query strategy.  If its ``random_state`` is not set, it gets one
+        derived from ``random_state`` and the round.
     X_pool, y_pool : array of n_pool samples, ndarray of shape (n_pool,)
         The pool, and the labels that the loop reveals.
     X_test, y_test : array, ndarray
-        What is measured on; never trained on.
+        Test set for measuring; never used in training.
     n_instances : int
-        Labels per round.
+        Number of labels per round.
     n_rounds : int
-        Rounds, the first included.
+        Number of rounds, including the first.
     first_query : array-like of int, "random", "strategy" or None, default=None
-        Rows of the pool that round 1 labels: given; drawn by ``random_state``; or chosen by the
-        strategy, which then has to do without labels.  None is ``"random"`` for selection only
+        Rows of the pool that round 1 labels: given rows; drawn by ``random_state``; or chosen by the
+        strategy, which must then work without labels.  None is ``"random"`` for selection only
         and ``"strategy"`` with ``n_per_class``.
     n_per_class : int, default=0
-        Pseudo-labels per class.
+        Number of pseudo-labels per class.
     random_state : int, default=0
-        Seed of everything that is drawn.
+        Seed of all random draws.
     on_round : callable, default=None
-        Called with each round's record as soon as it is there.
+        Function that is called with each round's record as soon as it is complete.
     from_zero : bool, default=False
         Whether there is also a record of round 0, before any label: of the model that the full loop has
         made of the pool by then; in selection only, where nothing is trained yet, of zero-shot classification.
@@ -73,9 +73,9 @@ def run_active_learning(
     Returns
     -------
     records : list of dict
-        One per round: ``round``, ``n_labels``, ``budget`` (n_labels / n_pool), what
-        ``measurement.measure`` measures on the test set, ``class_coverage`` (share of the pool's
-        classes that have a label), ``n_pseudo``, ``pseudo_accuracy`` (None without),
+        One record per round: ``round``, ``n_labels``, ``budget`` (n_labels / n_pool), the
+        results of ``measurement.measure`` on the test set, ``class_coverage`` (share of the pool's
+        classes that have a label), ``n_pseudo``, ``pseudo_accuracy`` (None without them),
         ``train_seconds``, ``score_seconds`` (of the query, in methods of the classifier),
         ``select_seconds`` (the rest of the query) and ``peak_memory_mib`` (resident, of the whole
         process, at most during the round); with ``n_per_class`` also ``estimated_accuracy`` and
@@ -92,7 +92,7 @@ def run_active_learning(
 
     See Also
     --------
-    compare_strategies : Many such runs, with the same first rounds and splits.
+    compare_strategies : Do many such runs, with the same first rounds and splits.
 
     Examples
     --------
@@ -152,7 +152,7 @@ def check_from_zero(estimator: Any, name: str) -> None:
 def _resolve_first_query(
     first_query: Any, n_pool: int, n_instances: int, n_per_class: int, random_state: Any
 ) -> np.ndarray | None:
-    """Return the rows of the first round; None where the strategy is to choose."""
+    """Return the rows of the first round, or None if the strategy chooses."""
     if first_query is None:
         first_query = "strategy" if n_per_class else "random"
     if isinstance(first_query, str):
@@ -172,7 +172,7 @@ def _resolve_first_query(
 def _rounds(
     make_loop: Callable[[], _Loop], n_rounds: int, first_query: np.ndarray | None, from_zero: bool
 ) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
-    """Yield the labelled rows and the figures of each round."""
+    """Yield the labeled rows and the figures of each round."""
     loop = make_loop()
     nothing_asked = {"score_seconds": 0.0, "select_seconds": 0.0}
     if from_zero:
@@ -222,11 +222,11 @@ class _SelectionLoop:
         self.seconds = 0.0
 
     def query(self, round_: int) -> Callable[[], np.ndarray]:
-        unlabelled = np.setdiff1d(np.arange(len(self.y)), self.rows)
+        unlabeled = np.setdiff1d(np.arange(len(self.y)), self.rows)
         seed = np.random.SeedSequence([self.random_state, round_]).generate_state(1)[0] >> 1
         self.learner.query_strategy = _seeded(self.strategy, int(seed))
-        pool = self.X[unlabelled]
-        return lambda: unlabelled[self.learner.query(pool, n_instances=self.n_instances)[0]]
+        pool = self.X[unlabeled]
+        return lambda: unlabeled[self.learner.query(pool, n_instances=self.n_instances)[0]]
 
     def teach(self, rows: np.ndarray) -> None:
         start = time.perf_counter()
@@ -274,7 +274,7 @@ class _FullLoop:
 
 
 def _seeded(strategy: Callable[..., Any], seed: int) -> Callable[..., Any]:
-    """Return the strategy, whose draws follow from a seed where it was not told otherwise."""
+    """Return the strategy with a seed for its draws, unless its ``random_state`` is set."""
 
     def query(classifier: Any, X_pool: Any, n_instances: int = 1) -> Any:
         rows, scores = call_strategy(strategy, classifier, X_pool, n_instances, seed)
@@ -284,7 +284,7 @@ def _seeded(strategy: Callable[..., Any], seed: int) -> Callable[..., Any]:
 
 
 def _timed_query(estimator: Any, query: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
-    """Return the result of a query, and its seconds in the classifier and beside it."""
+    """Return the result of a query, and its seconds inside and outside of the classifier."""
     with scoring_clock(estimator) as scoring:
         start = time.perf_counter()
         result = query()

@@ -15,8 +15,8 @@ from ._checks import check_level, check_runs, groups_of, named
 from ._intervals import mean_interval
 from .curves import area_under_learning_curve
 
-MOST_EXACT = 16  # pairs; beyond, 2 ** n sign flips are drawn instead of enumerated
-_BLOCK = 4_000_000  # numbers held at once
+MOST_EXACT = 16  # pairs; with more, sign changes are drawn instead of enumerating all 2 ** n
+_BLOCK = 4_000_000  # numbers in memory at once
 
 
 def compare_pairs(
@@ -32,7 +32,7 @@ def compare_pairs(
 ) -> pd.DataFrame:
     """Test differences between strategies pair by pair, over seeds and data sets.
 
-    A pair is one seed on one data set, run with both strategies: they shared its split and its
+    A pair is one seed on one data set, run with both strategies: both had the same split and
     first round, so that only their difference counts.
 
     Parameters
@@ -43,20 +43,20 @@ def compare_pairs(
     metric : str, default="accuracy"
         Column to compare.
     statistic : "area" or int, default="area"
-        `area_under_learning_curve` of each run, or the metric after this round (column ``round``).
+        Statistic of a run: its `area_under_learning_curve`, or the metric after this round (column ``round``).
     test : {"permutation", "wilcoxon"}, default="permutation"
-        Random changes of sign of the differences, exact up to 16 pairs; or Wilcoxon's signed-rank
-        test, as `scipy.stats.wilcoxon` does it.
+        Kind of test: random sign changes of the differences, exact up to 16 pairs; or Wilcoxon's
+        signed-rank test by `scipy.stats.wilcoxon`.
     correction : {"holm", None}, default="holm"
         Correction of the p-values for the number of rows of the table.
     reference : str or None, default=None
-        Compare all others with this strategy; None compares every two.
+        Strategy to compare all others with; None compares every two.
     confidence_level : float, default=0.95
         Level of the interval of the mean difference (`summarize`'s default method).
     n_resamples : int, default=9999
-        Resamples of the interval, and drawn changes of sign beyond 16 pairs.
+        Number of resamples of the interval, and of drawn sign changes with more than 16 pairs.
     random_state : int, default=0
-        Seed of both.
+        Seed of resamples and sign changes.
 
     Returns
     -------
@@ -64,7 +64,7 @@ def compare_pairs(
         One row per ``estimator`` (if frame has it), ``strategy`` and ``other``: ``mean_difference``
         (strategy less other, in the metric's unit), ``low`` and ``high`` of its interval (nan with
         one pair), ``p_value``, ``p_corrected``, ``n_pairs``, and ``min_p_value`` and
-        ``min_p_corrected``, the smallest that these could have been.
+        ``min_p_corrected``, the smallest values that these could have had.
 
     Raises
     ------
@@ -84,9 +84,9 @@ def compare_pairs(
     said "not significant". ``min_p_value`` takes the pairs that differ as they are and lets all differ
     in one direction; drawn changes of sign can also give no less than 1 / (n_resamples + 1).
 
-    The interval is no test: it assumes more (see `summarize`), and may leave out zero where the
-    test cannot say anything yet. Over several data sets the pairs speak of these data sets and
-    not of others, and a metric that spreads widely on one of them outweighs the rest.
+    The interval is not a test: it assumes more (see `summarize`), and may exclude zero where the
+    test cannot show anything yet. Results over several data sets hold for these data sets
+    only, and a metric that spreads widely on one of them outweighs the rest.
 
     References
     ----------
@@ -136,7 +136,7 @@ def compare_pairs(
     table["p_value"] = _by_size(p_values, differences)
     table["p_corrected"] = correct(table["p_value"])
     table["n_pairs"] = [len(d) for d in differences]
-    # Nothing is more extreme than that all pairs differ in the same direction; and Holm's
+    # The most extreme case is that all pairs differ in the same direction; and Holm's
     # corrected p-values only grow with any of the p-values.
     table["min_p_value"] = _by_size(p_values, [np.abs(d) for d in differences])
     table["min_p_corrected"] = correct(table["min_p_value"])
@@ -166,7 +166,7 @@ def paired_values(
     Raises
     ------
     ValueError
-        As `compare_pairs`.
+        As for `compare_pairs`.
     """
     area = isinstance(statistic, str)
     if area:
@@ -195,7 +195,7 @@ def paired_values(
 
 
 def _check_ranges(runs: pd.DataFrame, units: Sequence[str], keys: Sequence[str]) -> None:
-    """Refuse areas over different numbers of labels, which are areas of other curves."""
+    """Refuse areas over different numbers of labels, which cannot be compared."""
     for key, same in groups_of(runs, units):
         if (same[["first_labels", "last_labels"]].nunique() > 1).any():
             ranges = {
@@ -226,17 +226,17 @@ def _check_paired(matrix: pd.DataFrame, units: Sequence[str], key: dict[str, Any
 def sign_flip_p_values(differences: np.ndarray, n_resamples: int = 9999, random_state: Any = 0) -> np.ndarray:
     """Compute two-sided p-values of paired differences under random changes of sign, (tests,).
 
-    Under the null hypothesis a pair's two members could as well have been the other way
-    round.  Exact up to `MOST_EXACT` pairs: the share of all 2 ** n changes of sign whose mean is
-    at least as far from zero.  Beyond, (1 + such among the drawn) / (1 + drawn).
+    Under the null hypothesis the two members of a pair could be exchanged.  Up to `MOST_EXACT` pairs
+    the p-value is exact: the share of all 2 ** n sign changes whose mean is at least as far from
+    zero.  With more pairs it is (1 + number of such among the drawn) / (1 + number of drawn).
 
     Parameters
     ----------
     differences : ndarray of shape (n, tests)
     n_resamples : int, default=9999
-        Changes of sign that are drawn where there are too many for all.
+        Number of sign changes to draw if there are too many to enumerate.
     random_state : int, default=0
-        Seed of those.
+        Seed of the drawn sign changes.
 
     Returns
     -------
@@ -253,7 +253,7 @@ def sign_flip_p_values(differences: np.ndarray, n_resamples: int = 9999, random_
     n = len(differences)
     exact = n <= MOST_EXACT
     if exact:
-        # A change of all signs changes no distance from zero, so the last sign stays as it is.
+        # Changing all signs does not change the distance from zero, so the last sign stays fixed.
         signs = 1.0 - 2.0 * (np.arange(2 ** (n - 1))[:, None] >> np.arange(n) & 1)
     else:
         rng = np.random.default_rng(random_state)
@@ -280,7 +280,7 @@ def wilcoxon_p_values(differences: np.ndarray) -> np.ndarray:
     Returns
     -------
     p_values : ndarray of shape (tests,)
-        1 where no pair differs.
+        Values in [0, 1]; 1 if no pair differs.
     """
     p_values = []
     for column in np.asarray(differences, dtype=np.float64).T:
@@ -293,8 +293,8 @@ def wilcoxon_p_values(differences: np.ndarray) -> np.ndarray:
 def holm(p_values: Any) -> np.ndarray:
     """Return p-values corrected for their number by Holm's step-down rule, in the same order.
 
-    The smallest of m is multiplied by m, the next by m - 1, and so on; none becomes smaller
-    than one before it, or larger than 1.
+    The smallest of m is multiplied by m, the next by m - 1, and so on; no value becomes smaller
+    than the one before it, or larger than 1.
 
     Parameters
     ----------

@@ -26,7 +26,7 @@ def paper_table(
 ) -> str | pd.DataFrame:
     """Lay out accuracies in percent at given budgets as Table 1 of the paper.
 
-    A row per data set and estimator, a column per strategy; a cell holds mean +- standard deviation
+    The table has a row per data set and estimator, and a column per strategy; a cell holds mean +- standard deviation
     over seeds at each budget, separated by slashes. With ``with_paper`` a second row has the paper's
     own means, only where ours has a figure and the budget is the paper's.
 
@@ -36,19 +36,19 @@ def paper_table(
         One row per run and round: ``data``, ``strategy``, ``seed``, ``round``, ``n_labels``, ``budget``
         (labels / pool), ``accuracy`` (0 to 1) and, if there are several, ``estimator``.
     rounds : tuple of float, default=(1, 2, 5)
-        Budgets, in percent of the pool.
+        Budgets in percent of the pool.
     format : {"markdown", "latex", "frame"}, default="markdown"
-        Text to paste, or the figures as a table with a row for each.
+        Form of the table: text to paste, or a DataFrame with a row per figure.
     with_paper : bool or dict, default=True
-        Show the paper's figures, which are ViT-B/16's with the CoOp learner. A dict says which
-        estimators they are for: {estimator: "selection" or "full"}. True is
+        Whether to show the paper's figures, which are ViT-B/16's with the CoOp learner. A dict says to which
+        estimators they belong: {estimator: "selection" or "full"}. True is
         ``{"selection": "selection", "full": "full"}``; a frame without ``estimator`` is "selection".
 
     Returns
     -------
     table : str or pandas.DataFrame
         With "frame": ``data``, ``estimator`` (if frame has it), ``strategy``, ``percent``,
-        ``n_labels`` (mean), ``mean``, ``std`` and ``paper`` (in percent; nan if there is none), and
+        ``n_labels`` (mean), ``mean``, ``std`` and ``paper`` (in percent; nan if the paper has none), and
         ``n_seeds``.
 
     Raises
@@ -66,7 +66,7 @@ def paper_table(
     paper has 6 rounds of 1%.
 
     "core-gcn" and "uncertain-gcn" both stand beside the paper's GCNAL, which does not say which of
-    the two it is. The LaTeX needs no package.
+    the two it is. The LaTeX code needs no package.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Whether a prediction is right: log-odds of each class against the rest, and of its neighbors, weighed by labels."""
+"""The model of P(correct): log-odds of a class against the rest, and of its neighbors, calibrated on labels."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit
 
-CLIP = 0.005  # the neighbors' share of a class is never surer than this
+CLIP = 0.005  # the neighbors' share of a class is clipped to this distance from 0 and 1
 # Prior of the factors of own log-odds, neighbors' log-odds and the constant.
 PRIOR_MEAN, PRIOR_DEVIATION = (0.6, 0.4, 0.0), (0.2, 0.2, 0.5)
 ALONE_MEAN, ALONE_DEVIATION = (1.0, 0.0), (0.2, 0.5)  # without neighbors
 
 
 def log_odds(shares: np.ndarray) -> np.ndarray:
-    """The log-odds of shares, clipped."""
+    """Return the log-odds of shares, clipped."""
     clipped = np.clip(shares, CLIP, 1 - CLIP)
     odds: np.ndarray = np.log(clipped / (1 - clipped))
     return odds
 
 
 def calibrate(features: np.ndarray, right: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
-    """Logistic regression of being right on features (n, m) with a normal prior of its coefficients."""
+    """Fit a logistic regression of being right on features (n, m), with a normal prior of its coefficients."""
     sign = np.where(right, 1.0, -1.0)
 
     def objective(b: np.ndarray) -> tuple[float, np.ndarray]:
@@ -35,7 +35,7 @@ def calibrate(features: np.ndarray, right: np.ndarray, mean: np.ndarray, deviati
 
 
 def lowered(odds: np.ndarray, share: float) -> float:
-    """The constant, at most 0, that brings the mean of sigmoid(odds + constant) down to a share."""
+    """Find the constant, at most 0, that lowers the mean of sigmoid(odds + constant) to a share."""
     share = max(share, 1e-3)
     if not len(odds) or expit(odds).mean() <= share:
         return 0.0

@@ -1,7 +1,7 @@
 """A linear head that learns from the whole pool, a few labels and the text: the numerics of dual-linear.
 
-Two worlds of heads, one held by the text and one that knows nothing of it, are each blended in their logits with
-weights learned from cross-fitted predictions; how far the first is believed depends on how well the names explain the
+There are two groups of heads, one with text and one without.  Each group is blended in its logits, with weights
+learned from cross-fitted predictions.  The share of the first group depends on how well the names explain the
 labels.
 """
 
@@ -35,16 +35,16 @@ from ._stacking import Head, deal_folds, stack_weights
 
 Linear = tuple[np.ndarray, np.ndarray]
 
-POWER = 0.5  # of the whitening in which neighbors are looked for
+POWER = 0.5  # power of the whitening in which neighbors are searched
 TOTAL = 0.6  # sum of the prior weights: blends of overconfident heads
 MIXTURES = ((0.5, 1.0, 0.08), (0.5, 0.2, 0.32), (1.0, 1.0, 0.12), (1.0, 0.2, 0.48))  # power, beta, share
 LOGISTICS = ((0.0, 0.03), (0.5, 1.0))  # power, penalty
 FREE_MIXTURES = (0.5, 1.0)  # powers
 ALONE = (0.3, 0.3, 0.0)  # prior weights of text and logistic heads without a pool
 POOL = 3000  # rows of a pool that are used, if there are no more than 150 classes
-FREE_SPREAD = 3.0  # of the logits of heads without text; no text tells how large logits are
+FREE_SPREAD = 3.0  # scale of the logits of heads without text, which have no other reference
 LABELED_SHARE = 0.05  # of the pool's weight, that the labeled rows have at most with one label per class
-FEWEST = 4  # labels; with fewer nothing is cross-fitted
+FEWEST = 4  # with fewer labels nothing is cross-fitted
 LARGE = 1e9  # rows x classes x axes above which one held-out fifth takes the place of the folds
 # Nats: what is asked of names, about what chance gives them, and the most that counts in their favor.
 NAMES_DOUBT, NAMES_PRIOR = 2.0, 5.0
@@ -60,7 +60,7 @@ class World:
     heads : list of tuple of ndarray
         Fitted to all labels.
     folds : list of list of tuple of ndarray
-        For each fold, heads that have not seen its labels.
+        For each fold, the heads that were fitted without its labels.
     weights : ndarray of shape (H,)
     """
 
@@ -70,7 +70,7 @@ class World:
     weights: np.ndarray
 
     def blends(self) -> list[Linear]:
-        """The blend of the heads that saw all labels, then those of each fold."""
+        """The blend of the heads fitted to all labels, then those of each fold."""
         return [_sum(self.weights, heads) for heads in (self.heads, *self.folds)]
 
 
@@ -88,35 +88,35 @@ def fit_dual_linear(
     n_folds: int = 5,
     neighbors: int = 5,
 ) -> DualLinearFit:
-    """Fit to labeled embeddings, of which there may be none, and to a pool.
+    """Fit to a pool and to labeled embeddings; there may be no labels yet.
 
     Parameters
     ----------
     X_labeled : ndarray of shape (n, D)
-        Scaled to length 1 here.
+        Labeled embeddings; they are scaled to length 1 here.
     target : ndarray of int, shape (n,)
-        0 to C - 1; classes may be missing.
+        Classes, 0 to C - 1; some may be missing.
     n_classes : int
-        C, at least 2.
+        Number C of classes, at least 2.
     pool : ndarray of shape (N, D), optional
-        Unlabeled embeddings; may hold the labeled ones too, and may lie in a file.  No more than ``max_pool`` rows
-        of it are read.  If it has more, which ones stand for it depends on their order.
+        Unlabeled embeddings; they may include the labeled ones and may be mapped from a file.  At most ``max_pool``
+        rows are read; if there are more, the choice depends on their order.
     text : ndarray of shape (C, D), optional
-        Text embeddings of length 1 times the logit scale.  Without it, nothing is known before labels.
+        Text embeddings of length 1 times the logit scale.  Without it, the fit needs labels.
     heads : sequence of (`Head`, float), default=()
         Further heads, each with the prior weight of its logits; those of the other heads sum to 0.6.  They are
         cross-fitted like the others, with the text's heads if there is text.
     rank : int, default=256
-        Principal axes that are kept at most.
+        Largest number of principal axes to keep.
     label_weight : float, default=4.0
-        Unlabeled rows that a labeled one counts in mixtures at most.  It counts less, but no less than one, where
-        the pool is so small that class means would be those of a few labeled pictures.
+        Largest weight of a labeled row in the mixtures, in unlabeled rows.  The weight is smaller, but at least 1, if
+        the pool is so small that a few labeled pictures would decide the class means.
     max_pool : int, optional
-        Rows of the pool that are used at most; max(3,000, 20 C) by default.
+        Largest number of rows of the pool to use; max(3,000, 20 C) by default.
     n_folds : int, default=5
-        Parts of the labeled samples in cross-fitting.
+        Number of folds of the labeled samples in cross-fitting.
     neighbors : int, default=5
-        Nearest rows whose opinion counts in P(correct); 0 keeps none.
+        Number of nearest rows that enter P(correct); with 0, no rows are kept.
 
     Raises
     ------
@@ -163,7 +163,7 @@ def fit_dual_linear(
 def _check(
     labeled: np.ndarray, target: np.ndarray, n_classes: int, pool: np.ndarray | None, text: np.ndarray | None
 ) -> None:
-    """Refuse shapes that do not match, and the case in which there is nothing to learn from."""
+    """Refuse shapes that do not match, and data without anything to learn from."""
     width = labeled.shape[1]
     if len(target) != len(labeled):
         raise ValueError(f"target has {len(target)} labels, X_labeled {len(labeled)} rows; expected as many")
@@ -178,7 +178,7 @@ def _check(
 
 
 def _label_weight(label_weight: float, n_pool: int, n_labels: int, n_classes: int) -> float:
-    """What a labeled row counts.
+    """Return the weight of a labeled row.
 
     The error of a class mean that m labels draw by a share a is a^2 / m of a picture's variance: the share may grow
     as the square root of the labels per class.
@@ -190,7 +190,7 @@ def _label_weight(label_weight: float, n_pool: int, n_labels: int, n_classes: in
 
 
 def _held_out(material: Material, target: np.ndarray, n_folds: int) -> list[np.ndarray]:
-    """The rows of each fold; of one fold only, where fitting all heads to each would take long."""
+    """Return the rows of each fold; only one fold if fitting all heads to each would take long."""
     if len(target) < FEWEST:
         return []
     n_folds = min(n_folds, len(target))
@@ -200,14 +200,14 @@ def _held_out(material: Material, target: np.ndarray, n_folds: int) -> list[np.n
 
 
 def _scaled(head: Linear, width: float, sample: np.ndarray) -> Linear:
-    """A head whose logits are as decided as the text's."""
+    """Return the head, scaled to the spread of the text's logits."""
     A, c = head
     factor = np.float32(width / (spread(sample @ A + c) or width or 1.0))
     return A * factor, c * factor
 
 
 def _sum(weights: Sequence[float] | np.ndarray, heads: Sequence[Linear]) -> Linear:
-    """The head whose logits are a weighted sum of heads' logits."""
+    """Return the head whose logits are a weighted sum of heads' logits."""
     A = sum((np.float32(weight) * A for weight, (A, _) in zip(weights, heads)), np.float32(0))
     return A, sum((np.float32(weight) * c for weight, (_, c) in zip(weights, heads)), np.float32(0))
 
@@ -215,7 +215,7 @@ def _sum(weights: Sequence[float] | np.ndarray, heads: Sequence[Linear]) -> Line
 def _fit_heads(
     heads: Sequence[Head], width: float, material: Material, target: np.ndarray, held_out: list[np.ndarray]
 ) -> tuple[list[Linear], list[list[Linear]]]:
-    """Heads fitted to all labels, and for each fold to the labels of the others, with logits of one width."""
+    """Fit heads to all labels, and for each fold to the labels of the others, with logits of the same spread."""
     sample, every = some_rows(material), np.arange(len(target))
     seen = [every, *(np.setdiff1d(every, out) for out in held_out)]
     fitted, *folds = [[_scaled(head.fit(target, rows), width, sample) for head in heads] for rows in seen]
@@ -225,7 +225,7 @@ def _fit_heads(
 def _weigh(
     folds: list[list[Linear]], prior: np.ndarray, material: Material, target: np.ndarray, held_out: list[np.ndarray]
 ) -> np.ndarray:
-    """The heads' weights by the held-out labels; the prior ones where labels are too few."""
+    """Return the heads' weights by the held-out labels, or the prior weights if labels are too few."""
     if not held_out:
         return prior
     logits = [_held_out_logits(by_fold, material, held_out) for by_fold in zip(*folds)]
@@ -233,7 +233,7 @@ def _weigh(
 
 
 def _held_out_logits(by_fold: Sequence[Linear], material: Material, held_out: list[np.ndarray]) -> np.ndarray:
-    """Logits of the held-out rows, fold after fold, by what has not seen their labels."""
+    """Return logits of the held-out rows, fold after fold, by heads fitted without their labels."""
     return np.concatenate([material.labeled[out] @ A + c for out, (A, c) in zip(held_out, by_fold)])
 
 
@@ -244,7 +244,7 @@ def _text_world(
     label_weight: float,
     others: Sequence[tuple[Head, float]],
 ) -> tuple[World, float, float]:
-    """The heads that the text holds; the gain of the mixtures' clusters, and how far the mixtures agree."""
+    """Return the heads with text, the gain of the mixtures' clusters, and the agreement of the mixtures."""
     assert material.text is not None
     heads: list[Head] = [TextHead(material)]
     if len(material.pool):
@@ -266,7 +266,7 @@ def _text_world(
 
 
 def _gain(material: Material, mixtures: Sequence[Linear]) -> float:
-    """How much more of the pool's variance the mixtures' classes explain than the zero-shot classes, as a ratio."""
+    """Return the variance that the mixtures' classes explain, divided by that of the zero-shot classes."""
     zero_shot = material.pool_text.argmax(1)
     ratios = []
     for (power, beta, _), (A, c) in zip(MIXTURES, mixtures):
@@ -284,7 +284,7 @@ def _free_world(
     label_weight: float,
     others: Sequence[tuple[Head, float]],
 ) -> World:
-    """The heads that know nothing of the text."""
+    """Return the heads without text."""
     heads: list[Head] = []
     if len(material.pool):
         heads += [MixtureHead(material, power, 0, label_weight=label_weight) for power in FREE_MIXTURES]
@@ -299,7 +299,7 @@ def _free_world(
 def _belief(
     worlds: list[World], material: Material, target: np.ndarray, held_out: list[np.ndarray]
 ) -> tuple[float, float]:
-    """How far the heads with text are believed, and the evidence for the names.
+    """Return the share of the heads with text, and the evidence for the names.
 
     The odds are those of the held-out labels' likelihoods, times a prior: names that explain the labels better than
     chance (at the best temperature, so that boldness does not count against them) are preferred; others are not.
@@ -311,7 +311,7 @@ def _belief(
         return 1.0, evidence
     order = np.concatenate(held_out)
     y = target[order]
-    # Of a class that the other folds lack, heads without text know nothing; all classes are then alike.
+    # Heads without text cannot know a class that the other folds lack; then all classes count alike.
     unseen = [~np.isin(target[out], np.delete(target, out)) for out in held_out]
     doubts = (0.02, float(np.clip(np.concatenate(unseen).mean(), 0.02, 1)))
     likelihood = []
@@ -324,7 +324,7 @@ def _belief(
 
 
 def names_evidence(text_logits: np.ndarray, target: np.ndarray) -> float:
-    """Nats by which text logits (n, C), at the best temperature of at least theirs, beat chance on labels."""
+    """Return the nats by which text logits (n, C) beat chance on labels, at the best temperature >= theirs."""
     if not len(target):
         return 0.0
     rows = np.arange(len(target))
@@ -342,12 +342,12 @@ def names_evidence(text_logits: np.ndarray, target: np.ndarray) -> float:
 def _neighborhood(
     material: Material, A: np.ndarray, c: np.ndarray, target: np.ndarray, neighbors: int
 ) -> dict[str, np.ndarray]:
-    """Where neighbors are looked for, all rows there, and their probabilities."""
+    """Return the space in which neighbors are searched, all rows in it, and their probabilities."""
     scale = material.whitening.scales[POWER]
     projection = material.whitening.axes * scale
     offset = -(material.whitening.mean @ projection)
     rows = np.concatenate([material.pool_coordinates, material.labeled_coordinates]) * scale
-    # Without a pool the only neighbors are labeled rows, too far away to say anything.
+    # Without a pool the only neighbors are labeled rows, which are too far away to be useful.
     store = unit_rows(rows) if neighbors and len(material.pool) else rows[:0]
     probabilities = _probabilities(material, A, c, target, np.arange(len(target)))
     return {
@@ -361,7 +361,7 @@ def _neighborhood(
 def _probabilities(
     material: Material, A: np.ndarray, c: np.ndarray, target: np.ndarray, known: np.ndarray
 ) -> np.ndarray:
-    """Class probabilities, float16, of the pool and the labeled rows; certain where labels are known."""
+    """Return class probabilities, float16, of the pool and the labeled rows; known labels have probability 1."""
     n_pool = len(material.pool)
     probabilities = np.empty((n_pool + len(material.labeled), material.n_classes), dtype=np.float16)
     for rows in blocks(n_pool, ROWS):
@@ -375,10 +375,10 @@ def _probabilities(
 def _calibrated(
     fitted: DualLinearFit, material: Material, target: np.ndarray, held_out: list[np.ndarray], by_fold: list[Linear]
 ) -> DualLinearFit:
-    """Weigh log-odds and neighbors by the held-out predictions that are right.
+    """Calibrate log-odds and neighbors on the held-out predictions that are right.
 
-    While labels are few, two things say how often predictions are right at most: with text, how far the mixtures
-    agree on the pool; without, how many of the classes were seen.
+    While labels are few, an upper bound says how often predictions are right: with text, the agreement of the
+    mixtures on the pool; without, the share of the classes that have a label.
     """
     sample = some_rows(material)
     logits = fitted.logits(sample)
@@ -398,10 +398,10 @@ def _calibrated(
 def _held_out_table(
     fitted: DualLinearFit, material: Material, target: np.ndarray, held_out: list[np.ndarray], by_fold: list[Linear]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Own log-odds, neighbors' log-odds and 1 of held-out predictions, (n, 3), and which of them are right.
+    """Return own log-odds, neighbors' log-odds and 1 of held-out predictions, (n, 3), and which of them are right.
 
-    A class of which the other folds have no label is one that heads without text could not know, but the fit to all
-    labels does: unless the text is believed, its rows say nothing.
+    Heads without text cannot know a class that has no label in the other folds, but the fit to all labels does.
+    So unless the text has a share, rows of such a class are not used.
     """
     features, right = [], []
     for out, (A, c) in zip(held_out, by_fold):
@@ -422,6 +422,6 @@ def _held_out_table(
 
 
 def _of_predicted(values: np.ndarray, logits: np.ndarray) -> np.ndarray:
-    """Each row's value of the class that its logits predict."""
+    """Return each row's value for the class that its logits predict."""
     chosen: np.ndarray = values[np.arange(len(logits)), logits.argmax(1)]
     return chosen

@@ -1,4 +1,4 @@
-"""What a fit of dual-linear leaves."""
+"""The result of a fit of dual-linear."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ._correctness import log_odds
 from ._mixture import softmax
 from ._neighbors import nearest, neighbor_shares
 
-ROWS = 4096  # that are scored at a time
+ROWS = 4096  # rows that are scored at a time
 
 
 @dataclass(frozen=True)
 class DualLinearFit:
-    """What a fit leaves, as plain arrays.
+    """The result of a fit, as plain arrays.
 
     Attributes
     ----------
@@ -33,9 +33,9 @@ class DualLinearFit:
         Factor of the own log-odds and constant, for use without neighbors.
     head_names : ndarray of str, shape (H,)
     head_weights : ndarray of shape (H,)
-        The weights with which ``coef`` blends the heads' logits, each head's scaled to the same spread before.
+        Weights with which ``coef`` blends the heads' logits, after scaling each to the same spread.
     text_share : float
-        How far the blend of heads with text is believed, 0 to 1.
+        Share of the heads with text in the blend, 0 to 1.
     evidence : float
         Nats by which the zero-shot text explains the labels better than chance; 0 if not at all.
     gain : float
@@ -44,10 +44,10 @@ class DualLinearFit:
         The share of the pool on which all mixtures agree; 1 without a pool or text.
     n_neighbors : int
     projection : ndarray of shape (D, r), float32
-        Into the space in which neighbors are looked for.
+        Projection into the space in which neighbors are searched.
     projection_offset : ndarray of shape (r,), float32
     store : ndarray of shape (M, r), float32
-        Projected rows of the pool and of the labeled, of length 1; M is 0 without neighbors.
+        Projected rows of the pool and of the labeled samples, of length 1; M is 0 without neighbors.
     store_probabilities : ndarray of shape (M, C), float16
         Their class probabilities.
     """
@@ -69,12 +69,12 @@ class DualLinearFit:
     store_probabilities: np.ndarray
 
     def logits(self, X: np.ndarray) -> np.ndarray:
-        """Logits (n, C) of embeddings of length 1."""
+        """Return logits (n, C) of embeddings of length 1."""
         logits: np.ndarray = X @ self.coef.T + self.intercept
         return logits
 
     def correctness_logits(self, X: np.ndarray) -> np.ndarray:
-        """Log-odds (n, C), float32, that each class is the right one, against the rest."""
+        """Return log-odds (n, C), float32, that each class is the right one."""
         odds = np.empty((len(X), len(self.coef)), dtype=np.float32)
         for rows in blocks(len(X), ROWS):
             logits = self.logits(X[rows])
@@ -89,17 +89,17 @@ class DualLinearFit:
         return odds
 
     def correct_proba(self, X: np.ndarray) -> np.ndarray:
-        """P(correct) of the predicted class of each row, (n,)."""
+        """Return P(correct) (n,) of the predicted class of each row."""
         odds, predicted = self.correctness_logits(X), self.logits(X).argmax(1)
         proba: np.ndarray = expit(odds[np.arange(len(odds)), predicted])
         return proba
 
     def project(self, X: np.ndarray) -> np.ndarray:
-        """Embeddings as rows of length 1 in the space in which neighbors are looked for."""
+        """Project embeddings to rows of length 1 in the space in which neighbors are searched."""
         return unit_rows(X @ self.projection + self.projection_offset)
 
     def to_arrays(self, neighbors: bool = True) -> dict[str, np.ndarray]:
-        """Every field as an array; the neighbors may be left out, which makes P(correct) that of the logits alone."""
+        """Return every field as an array; without ``neighbors``, P(correct) uses the logits alone."""
         arrays = {field.name: np.asarray(getattr(self, field.name)) for field in fields(self)}
         if not neighbors:
             for name in ("store", "store_probabilities"):
@@ -108,7 +108,7 @@ class DualLinearFit:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> DualLinearFit:
-        """The fit that `to_arrays` was called on."""
+        """Return the fit whose arrays `to_arrays` returned."""
         values: dict[str, Any] = {field.name: np.asarray(arrays[field.name]) for field in fields(cls)}
         for name in ("text_share", "evidence", "gain", "agreement"):
             values[name] = float(values[name])

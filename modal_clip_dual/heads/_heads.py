@@ -12,12 +12,12 @@ from ..utils.whitening import Whitening
 from ._logistic import TEXT_MEAN, fit_logistic
 from ._mixture import LABEL_WEIGHT, ROUNDS, fit_mixture
 
-DROP = 2.0  # spreads by which a class without any example is below the mean of the others
+DROP = 2.0  # spreads by which a class without examples is put below the mean of the others
 
 
 @dataclass(frozen=True)
 class Material:
-    """What heads learn from, all but the labels.
+    """The data that heads learn from, except the labels.
 
     Attributes
     ----------
@@ -64,7 +64,7 @@ class Material:
 
 
 class TextHead:
-    """Zero-shot: learns nothing."""
+    """The zero-shot head, which learns nothing."""
 
     name = "text"
 
@@ -78,9 +78,9 @@ class TextHead:
 
 
 class MixtureHead:
-    """A mixture in the space of a whitening power, held by the text with strength ``beta``; 0 is without text.
+    """A mixture in the space of a whitening power, with a text prior of strength ``beta``; 0 is without text.
 
-    Labeled rows that it is not shown the labels of are part of its pool.
+    Labeled rows whose labels are held out are part of its pool.
     """
 
     def __init__(
@@ -163,12 +163,12 @@ class LogisticHead:
 
 
 def spread(logits: np.ndarray) -> float:
-    """The standard deviation within the rows of logits (n, C): how decided they are."""
+    """Return the standard deviation within the rows of logits (n, C), a measure of how decided they are."""
     return float(np.sqrt(np.mean(np.var(logits, axis=1, dtype=np.float64)))) if logits.size else 0.0
 
 
 def some_rows(material: Material) -> np.ndarray:
-    """At most 1,000 rows, spread over the pool and the labeled, on which heads are scaled."""
+    """Return at most 1,000 rows, spread over the pool and the labeled samples, for scaling heads."""
     n_pool, n = len(material.pool), len(material.pool) + len(material.labeled)
     rows = np.unique(np.arange(1000) * n // 1000)
     inside = rows < n_pool
@@ -176,7 +176,7 @@ def some_rows(material: Material) -> np.ndarray:
 
 
 def explained(z: np.ndarray, cluster: np.ndarray) -> float:
-    """The share of the variance of rows (N, r) that their clusters' means explain."""
+    """Return the share of the variance of rows (N, r) that their clusters' means explain."""
     z = z - z.mean(0)
     order = np.argsort(cluster, kind="stable")
     first = np.flatnonzero(np.diff(cluster[order], prepend=-1))
@@ -187,7 +187,7 @@ def explained(z: np.ndarray, cluster: np.ndarray) -> float:
 
 
 def agreement(X: np.ndarray, heads: Sequence[tuple[np.ndarray, np.ndarray]]) -> float:
-    """The share of rows for which all heads predict the same class."""
+    """Return the share of rows for which all heads predict the same class."""
     predicted = [(X @ A + c).argmax(1) for A, c in heads]
     same = np.logical_and.reduce([other == predicted[0] for other in predicted[1:]])
     return float(np.mean(same))
@@ -196,7 +196,7 @@ def agreement(X: np.ndarray, heads: Sequence[tuple[np.ndarray, np.ndarray]]) -> 
 def _lower(
     A: np.ndarray, c: np.ndarray, known: np.ndarray, material: Material
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Put classes of which nothing is known below the mean of the others."""
+    """Put classes without text and labels below the mean of the others."""
     A, c = A.copy(), c.copy()
     width = spread(some_rows(material) @ A[:, known] + c[known])
     A[:, ~known] = A[:, known].mean(1, keepdims=True)

@@ -23,10 +23,10 @@ class Logistic:
 def objective(
     parameters: np.ndarray, features: np.ndarray, text: np.ndarray | None, target: np.ndarray, penalties: np.ndarray
 ) -> tuple[float, np.ndarray]:
-    """The penalized loss and its gradient.
+    """Return the penalized loss and its gradient.
 
     ``parameters`` holds the weights (r, C), row by row, the offsets (C,), and, with text, its factor.
-    ``penalties`` (r,) are those of the rows of the weights.
+    ``penalties`` (r,) belong to the rows of the weights.
     """
     n, n_features = features.shape
     rows = parameters[: len(parameters) - (text is not None)].reshape(n_features + 1, -1)
@@ -73,15 +73,15 @@ def fit_logistic(
     ----------
     features : ndarray of shape (n, r)
     text : ndarray of shape (n, C) or None
-        Logits of which a multiple a enters.
+        Logits that are added with a learned factor a.
     target : ndarray of int, shape (n,)
     penalty : float
     tolerance : float
-        Fitting ends where no derivative is larger than ``tolerance * sqrt(n)``.
+        Fitting ends when no derivative is larger than ``tolerance * sqrt(n)``.
     """
     n = len(features)
-    # In the axes of the features, most of which n < r rows leave empty, the problem is smaller and, once each
-    # axis is scaled by its curvature, close to round: an iteration in place of ten.
+    # In the principal axes of the features, of which n < r rows leave most empty, the problem is smaller; with each
+    # axis scaled by its curvature it is well conditioned: it takes a tenth of the iterations.
     gram = features.T @ features if n >= features.shape[1] else features @ features.T
     values, vectors = np.linalg.eigh(gram.astype(np.float64))
     some = values > 1e-7 * values[-1]

@@ -8,7 +8,7 @@ import numpy as np
 
 ROUNDS = 15
 TOLERANCE = 0.005  # largest change of a probability at which rounds end
-LABEL_WEIGHT = 4.0  # unlabeled rows that a labeled one counts
+LABEL_WEIGHT = 4.0  # weight of a labeled row, in unlabeled rows
 BLOCK = 2**22  # class probabilities that are computed at a time
 
 
@@ -16,7 +16,7 @@ BLOCK = 2**22  # class probabilities that are computed at a time
 class Mixture:
     """Class means (C, r) and the variance per dimension that all classes share.
 
-    ``known`` (C,) tells which classes have a mean; the others got neither text nor labels.
+    ``known`` (C,) tells which classes have a mean; the others have neither text nor labels.
     """
 
     means: np.ndarray
@@ -25,13 +25,13 @@ class Mixture:
     rounds: int = 0
 
     def linear(self) -> tuple[np.ndarray, np.ndarray]:
-        """Logits as weights (r, C) and offsets (C,): the Gaussians' log-densities without what all share."""
+        """Return weights (r, C) and offsets (C,) of the logits: log-densities without their common terms."""
         weights = self.means.T / self.means.dtype.type(self.variance)
         return weights, -0.5 * np.einsum("kr,kr->k", self.means, self.means) / self.variance
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Softmax over the last axis; overwrites its argument."""
+    """Compute the softmax over the last axis; overwrites its argument."""
     logits -= logits.max(-1, keepdims=True)
     np.exp(logits, out=logits)
     logits /= logits.sum(-1, keepdims=True)
@@ -46,7 +46,7 @@ def maximize(
     squares: float,
     before: Mixture,
 ) -> Mixture:
-    """The M step: weighted means, and the mean squared residual per dimension.
+    """Do the M step: weighted means, and the mean squared residual per dimension.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def maximize(
     squares : float
         Sum of all rows' weights times squared lengths.
     before : Mixture
-        A class without any weight keeps its mean.
+        Mixture of the round before; a class without any weight keeps its mean.
     """
     mass = q.sum(0, dtype=np.float64) + labeled_mass
     some = mass > 1e-8 * mass.sum()
@@ -69,13 +69,13 @@ def maximize(
     between = mass[some] @ np.einsum("kr,kr->k", means[some], means[some], dtype=np.float64)
     mean_square = squares / (mass.sum() * z.shape[1])
     residual = mean_square - between / (mass.sum() * z.shape[1])
-    # Below float32's precision of the difference; rows that are all the same leave none.
+    # The floor is below float32's precision of the difference; identical rows have no variance at all.
     variance = max(residual, 1e-6 * mean_square, 1e-12)
     return Mixture(means, float(variance), before.known, before.rounds + 1)
 
 
 def expect(z: np.ndarray, text: np.ndarray | None, beta: float, mixture: Mixture, q: np.ndarray) -> float:
-    """The E step: class probabilities into ``q``; returns by how much one has changed at most."""
+    """Do the E step: write class probabilities into ``q``; return the largest change of one."""
     weights, offset = mixture.linear()
     offset = np.where(mixture.known, offset, -np.inf).astype(z.dtype)
     change = 0.0
@@ -117,11 +117,11 @@ def fit_mixture(
         Text logits, a prior of each row's class.  With None, classes start from their labeled rows' means, and
         those without labels stay empty.
     beta : float
-        How much of the text enters.
+        Strength of the text prior.
     z_labeled : ndarray of shape (n, r)
     target : ndarray of int, shape (n,)
     label_weight : float
-        How many unlabeled rows a labeled one counts.
+        Weight of a labeled row, in unlabeled rows.
     """
     labeled_mass = label_weight * np.bincount(target, minlength=n_classes)
     labeled_sums = np.zeros((n_classes, z.shape[1]))

@@ -1,18 +1,18 @@
-"""What the nearest rows of the pool are; exact, block by block."""
+"""Exact search of the nearest rows of the pool, block by block."""
 
 from __future__ import annotations
 
 import numpy as np
 
-BLOCK = 2**24  # similarities that are held at a time: 64 MB
-SAME = 1e-5  # rows whose cosine is that near to 1 are the same picture
+BLOCK = 2**24  # similarities in memory at a time: 64 MB
+SAME = 1e-5  # rows whose cosine is this close to 1 are the same picture
 
 
 def nearest(query: np.ndarray, store: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k rows of ``store`` of largest cosine with each row of ``query``, and whether each counts.
+    """Find the k rows of ``store`` of largest cosine with each row of ``query``, and whether each counts.
 
-    A row is not its own neighbor: rows with a cosine of 1, within rounding, do not count, nor do those that are
-    missing where the store is small.
+    A row is not its own neighbor: rows with a cosine of 1, within rounding, do not count, nor do missing
+    rows of a small store.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def nearest(query: np.ndarray, store: np.ndarray, k: int) -> tuple[np.ndarray, n
         cosines = query[part] @ store.T
         cosines[cosines > 1 - SAME] = -2
         index = np.arange(len(cosines))
-        for column in range(k):  # for few neighbors, several times as fast as a partial sort
+        for column in range(k):  # for few neighbors this is several times as fast as a partial sort
             found = cosines.argmax(1)
             rows[part, column] = found
             counts[part, column] = cosines[index, found] > -2
@@ -48,16 +48,16 @@ def nearest(query: np.ndarray, store: np.ndarray, k: int) -> tuple[np.ndarray, n
 def neighbor_shares(
     neighbors: tuple[np.ndarray, np.ndarray], probabilities: np.ndarray, missing: np.ndarray | None = None
 ) -> np.ndarray:
-    """The mean class probabilities (n, C) of each row's neighbors.
+    """Return the mean class probabilities (n, C) of each row's neighbors.
 
     Parameters
     ----------
     neighbors : tuple
-        What `nearest` returns.
+        Result of `nearest`.
     probabilities : ndarray of shape (N, C)
-        Of the rows of the store.
+        Class probabilities of the rows of the store.
     missing : ndarray of shape (n, C), optional
-        What stands for the share of a row without neighbors; zeros otherwise.
+        Shares for rows without neighbors; zeros by default.
     """
     rows, counts = neighbors
     shares = np.zeros((len(rows), probabilities.shape[1]), dtype=np.float32)

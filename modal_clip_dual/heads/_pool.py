@@ -1,4 +1,4 @@
-"""Which rows of a large pool stand for it, and which of them are labeled."""
+"""The rows that represent a large pool, and the rows of it that are not labeled."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ GOLDEN = (5**0.5 - 1) / 2
 
 
 def spread_rows(n: int, at_most: int) -> np.ndarray:
-    """All n rows, or ``at_most`` of them evenly spread, ascending.
+    """Return all n rows, or ``at_most`` of them evenly spread, ascending.
 
-    Each of equally long stretches gives a row, at a place within it that differs from stretch to stretch, so that
-    rows that come in turns (class after class, camera after camera) are not met in step.
+    Each of equally long stretches gives one row, at a position that differs from stretch to stretch, so that the
+    choice does not follow a periodic order of the rows (class after class, camera after camera).
     """
     if n <= at_most:
         return np.arange(n)
@@ -20,9 +20,9 @@ def spread_rows(n: int, at_most: int) -> np.ndarray:
 
 
 def unmatched(pool: np.ndarray, labeled: np.ndarray) -> np.ndarray:
-    """The rows of the pool (N, D) that are not among the labeled (n, D), bit by bit.
+    """Return the rows of the pool (N, D) that equal none of the labeled ones (n, D), bit by bit.
 
-    Each labeled row takes one such row of the pool away; of several copies the others stay.
+    Each labeled row removes one equal row of the pool; further copies stay.
     """
     as_bytes = np.dtype((np.void, pool.dtype.itemsize * pool.shape[1]))
     every = np.ascontiguousarray(np.concatenate([labeled, pool])).view(as_bytes).ravel()

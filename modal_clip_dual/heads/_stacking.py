@@ -8,11 +8,11 @@ from typing import Protocol
 import numpy as np
 from scipy.optimize import minimize
 
-DEVIATION = 0.1  # how far weights may go from their prior before it costs half a nat
+DEVIATION = 0.1  # distance of weights from their prior that costs half a nat
 
 
 class Head(Protocol):
-    """What can be one of the stack: something that labels make a linear classifier of.
+    """One head of the stack: a model that learns a linear classifier from labels.
 
     Attributes
     ----------
@@ -22,7 +22,7 @@ class Head(Protocol):
     name: str
 
     def fit(self, target: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Learn from some labeled rows, whose labels are ``target[rows]``, and never look at other labels.
+        """Learn from some labeled rows, whose labels are ``target[rows]``, without the other labels.
 
         Returns
         -------
@@ -32,9 +32,9 @@ class Head(Protocol):
 
 
 def deal_folds(X: np.ndarray, target: np.ndarray, n_folds: int) -> np.ndarray:
-    """A fold for each row: rows sorted by label are dealt in turn.
+    """Return the fold of each row: rows sorted by label are dealt in turn.
 
-    Rows of one label are sorted by their values, so that the order in which they come does not matter.
+    Rows of one label are sorted by their values, so that the order of the samples does not matter.
     """
     order = np.lexsort((*X.T[:8][::-1], target))
     folds = np.empty(len(target), dtype=np.intp)
@@ -45,7 +45,7 @@ def deal_folds(X: np.ndarray, target: np.ndarray, n_folds: int) -> np.ndarray:
 def stacking_loss(
     weights: np.ndarray, logits: np.ndarray, target: np.ndarray, prior: np.ndarray, deviation: float
 ) -> tuple[float, np.ndarray]:
-    """Cross-entropy of blended logits + |w - prior|^2 / (2 deviation^2), and its gradient.
+    """Return cross-entropy of blended logits + |w - prior|^2 / (2 deviation^2), and its gradient.
 
     ``logits`` are (n, H, C).
     """
@@ -65,7 +65,7 @@ def stacking_loss(
 def stack_weights(
     logits: Sequence[np.ndarray], target: np.ndarray, prior: np.ndarray, deviation: float = DEVIATION
 ) -> np.ndarray:
-    """The weights w >= 0 of heads' logits, each (n, C), that minimize `stacking_loss`; convex."""
+    """Return the weights w >= 0 of heads' logits, each (n, C), that minimize the convex `stacking_loss`."""
     stacked = np.stack(logits, axis=1).astype(np.float64)
     found = minimize(
         stacking_loss,

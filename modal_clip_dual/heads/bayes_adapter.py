@@ -1,4 +1,4 @@
-"""BayesAdapter: a linear head around the text embeddings, and how sure it is of its own weights."""
+"""BayesAdapter: a linear head around the text embeddings, with a posterior over its weights."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Posterior:
     seed: int  # of the draws that predict
 
     def weights(self, n_samples: int) -> Iterator[torch.Tensor]:
-        """Weights (C, D) of unit length times the logit scale: of the mean (0), or draws, the same each time."""
+        """Yield weights (C, D) of unit length times the logit scale: the mean (0), or draws, the same each time."""
         for draw in range(n_samples or 1):
             weights = self.mean
             if n_samples:
@@ -48,13 +48,13 @@ class Posterior:
             yield as_tensor(unit_rows(weights) * np.float32(self.logit_scale))
 
     def log_proba(self, embeddings: np.ndarray, n_samples: int) -> Iterator[torch.Tensor]:
-        """Logarithms (n, C) of the class probabilities of unit embeddings, draw by draw."""
+        """Yield the logarithms (n, C) of the class probabilities of unit embeddings, draw by draw."""
         for weights in self.weights(n_samples):
             yield (as_tensor(embeddings) @ weights.T).log_softmax(dim=1)
 
 
 def penalty(mean: torch.Tensor, log_ratio: torch.Tensor, text: torch.Tensor, prior_scale: float) -> torch.Tensor:
-    """Twice the divergence of the posterior from the prior N(text, prior_scale^2), plus the number of weights.
+    """Return twice the divergence of the posterior from the prior N(text, prior_scale^2), plus the number of weights.
 
     ``prior_scale`` is in units of length here.  ``log_ratio`` (C,) are the logarithms of the posterior's standard
     deviations over the prior's.
@@ -65,7 +65,7 @@ def penalty(mean: torch.Tensor, log_ratio: torch.Tensor, text: torch.Tensor, pri
 
 
 def cross_entropy(embeddings: torch.Tensor, target: torch.Tensor, weights: torch.Tensor, logit_scale: float) -> Any:
-    """Mean cross-entropy of unit embeddings over all draws of the weights (S, C, D), of any length."""
+    """Return the mean cross-entropy of unit embeddings over all draws of the weights (S, C, D), of any length."""
     from torch.nn import functional as F
 
     logits = logit_scale * embeddings @ F.normalize(weights, dim=2).transpose(1, 2)
@@ -122,17 +122,17 @@ def fit_posterior(
 
 
 class BayesAdapterClassifier(CLIPClassifier):
-    """Learn weights around the text embeddings, and a Gaussian that says how sure they are.
+    """Learn weights around the text embeddings, with a Gaussian posterior that says how sure they are.
 
     The logits are ``<v, w_k> / (tau |w_k|)``: the text embedding of each class is replaced by a vector w_k that
-    starts there and is held there by a Gaussian prior.  What is learned is not one w_k but a Gaussian of them, with
+    starts there and is kept near it by a Gaussian prior.  The fit learns not one w_k but a Gaussian of them, with
     one standard deviation per class, and the class probabilities are the mean over draws from it ([1]_).  The draws
-    say, too, how far the labels so far leave each prediction open: `sample_proba`, on which `bald_sampling` rests.
+    also show how far the labels so far leave each prediction open; `bald_sampling` uses them through `sample_proba`.
 
     Parameters
     ----------
     class_names : list of str or dict of {label: str}, default=None
-        What the classes are called in a prompt; see `DualPromptClassifier`.
+        Names of the classes in a prompt; see `DualPromptClassifier`.
     model_name : str, default="ViT-B-16"
         open_clip's name of the model.
     pretrained : str or None, default="openai"
@@ -141,13 +141,13 @@ class BayesAdapterClassifier(CLIPClassifier):
         How far the prior lets logits be from those of zero-shot CLIP: the standard deviation of a logit by those of
         the weights, before their length is divided out.
     kl_weight : float or "authors", default=0.05
-        How much the prior counts.  1 is Bayes' rule (the evidence lower bound, exactly), less trusts the labels
+        Weight of the prior.  1 is Bayes' rule (the evidence lower bound, exactly), smaller values trust the labels
         more, 0 ignores the prior.  ``"authors"`` is the weight of the authors' code, 2 n / (1000 C D) for n labels.
     n_train_samples : int, default=3
-        Draws of the weights in each step of training.
+        Number of draws of the weights in each step of training.
     n_samples : int, default=10
-        Draws of the weights that predict.  0 trains and predicts with one vector per class: a linear probe that
-        starts at the text, with a quadratic penalty that holds it there.
+        Number of draws of the weights for predictions.  0 trains and predicts with one vector per class: a linear
+        probe that starts at the text, with a quadratic penalty that keeps it near.
     lr : float, default=0.1
         Learning rate at the start; it falls to 0 along a cosine.
     max_epochs : int, default=300
@@ -166,16 +166,16 @@ class BayesAdapterClassifier(CLIPClassifier):
     cache : {"memory", "disk"}, path-like or None, default="memory"
         Cache for embeddings; see `CLIPImageEncoder`.
     device : str, default="auto"
-        A torch device for the CLIP; ``"auto"`` takes CUDA where there is one.  The weights are trained on the CPU.
+        A torch device for the CLIP; ``"auto"`` takes CUDA if available.  The weights are trained on the CPU.
     precision : str, default="auto"
         open_clip's name of the towers' precision.
     verbose : int, default=1
-        1 shows a progress bar when encoding images takes more than a few seconds, 0 shows none.
+        Amount of output: 0 is silent, 1 shows a progress bar when encoding images takes more than a few seconds.
 
     Attributes
     ----------
     classes_ : ndarray of shape (C,)
-        All labels, sorted, also those of which no sample was seen.
+        All labels, sorted, including those without a training sample.
     coef_ : ndarray of shape (C, D), float32
         Weights of the mean: without draws the class probabilities are the softmax of ``transform(X) @ coef_.T``.
     scale_ : ndarray of shape (C,), float32
@@ -185,12 +185,12 @@ class BayesAdapterClassifier(CLIPClassifier):
     feature_names_in_ : ndarray of shape (D,)
         Column names, if ``fit`` was given a DataFrame of embeddings.
     saved_with_ : dict of {str: str}
-        After `load`: the versions of Python and of packages that wrote the file.
+        After `load`, the versions of Python and of the packages that wrote the file.
 
     See Also
     --------
-    DualLinearClassifier : Learns from the unlabeled pool, too.
-    bald_sampling : Queries where the draws contradict each other.
+    DualLinearClassifier : Learn from the unlabeled pool, too.
+    bald_sampling : Query samples whose draws contradict each other.
 
     Notes
     -----
@@ -199,7 +199,7 @@ class BayesAdapterClassifier(CLIPClassifier):
 
     The authors' settings are ``prior_scale=0.1`` and ``kl_weight="authors"``, for text embeddings as long as those
     of OpenAI's models; here all lengths are relative to the text's and to the logit scale, so that the result does
-    not depend on them.  So narrow a prior makes of the draws little more than noise.  The defaults are this
+    not depend on them.  With such a narrow prior the draws are little more than noise.  The defaults are this
     package's own, chosen on the digits and on CIFAR-10: there they were as accurate at 16 labels per class and 3
     to 5 points more accurate at one, where the calibration error was 5 and 7 points in place of 13 and 37; on the
     digits, from 7 labels per class on, the authors' settings were the better calibrated ones by up to a point.
@@ -299,7 +299,7 @@ class BayesAdapterClassifier(CLIPClassifier):
         )
 
     def _logits(self, embeddings: np.ndarray) -> np.ndarray:
-        """Logarithms of the mean probabilities: their softmax is that mean, whatever is asked."""
+        """Return logarithms of the mean probabilities, whose softmax is that mean."""
         total: Any = None
         for part in self._head.log_proba(embeddings, self.n_samples):
             total = part if total is None else total.logaddexp(part)
@@ -314,18 +314,18 @@ class BayesAdapterClassifier(CLIPClassifier):
         X : array-like
             Embeddings (n, D), images (n, H, W[, 3]) of uint8, or n file paths.
         n_samples : int or None, default=None
-            Draws S; None is the parameter ``n_samples``, and their mean is `predict_proba`.  More draws start with
-            the same ones.
+            Number S of draws; None is the parameter ``n_samples``, whose mean is `predict_proba`.  More draws start
+            with the same ones.
 
         Returns
         -------
         proba : ndarray of shape (S, n, C), float32
-            One draw, by the means of the weights, if the parameter ``n_samples`` is 0.
+            Probabilities by draw; one draw, by the means of the weights, if the parameter ``n_samples`` is 0.
 
         Raises
         ------
         NotFittedError, ValueError
-            As `predict`; and if ``n_samples`` is less than 1.
+            As for `predict`; and if ``n_samples`` is less than 1.
         """
         check_is_fitted(self, "classes_")
         if n_samples is not None:

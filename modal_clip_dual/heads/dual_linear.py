@@ -28,68 +28,67 @@ if TYPE_CHECKING:
     from ..clip.inputs import Template
 
 COUNT = [Interval(Integral, 1, None, closed="left")]
-SCALE = 100.0  # of the logits of OpenAI's models, and of most that came after
+SCALE = 100.0  # scale of the logits of OpenAI's models, and of most later ones
 
 
 class DualLinearClassifier(CLIPClassifier):
     """Learn a linear classifier from the whole unlabeled pool, the class names and a few labels.
 
-    Where embeddings are frozen, this is the classifier to take: it starts from the clusters of the pool, which are
-    worth more than the first labels, follows the labels as they come, and needs a second or two per fit, no
+    For frozen embeddings this is the recommended classifier: it starts from the clusters of the pool, which are
+    worth more than the first labels, and then follows the labels.  A fit takes a second or two and needs no
     learning rate and no random seed.  The same input gives the same result.
 
-    A positive part classifies: the text, four Gaussian mixtures that the text names, two logistic regressions that
-    the text holds, and the same without text are blended in their logits, with weights that are learned from
-    predictions for labeled samples that the parts have not seen.  A negative part says how much speaks against the
-    label: the other classes, and the nearest samples of the pool.
+    A positive part classifies.  It blends the logits of the text, of four Gaussian mixtures with a text prior, of two
+    logistic regressions that are penalized toward the text, and of the same models without text; the weights are
+    learned from predictions for held-out labeled samples.  A negative part measures the evidence against the
+    label, from the other classes and the nearest samples of the pool.
 
     Parameters
     ----------
     class_names : list of str or dict of {label: str}, default=None
-        What the classes are called in a prompt; see `DualPromptClassifier`.
+        Names of the classes in a prompt; see `DualPromptClassifier`.
     model_name : str, default="ViT-B-16"
         open_clip's name of the model.
     pretrained : str, path-like or None, default="openai"
         open_clip's tag of the weights, or a checkpoint file.
     text_embeddings : array-like of shape (C, D), False or None, default=None
-        Text embeddings by the encoder that X was embedded with, in the order of ``class_names``, for encoders
-        outside of open_clip: then X has to be embeddings, and no CLIP is loaded.  False is for names that mean
-        nothing to the CLIP ("class 1"), and for encoders without a text tower: nothing is known before the first
-        labels then.  None takes the CLIP's text tower.
+        Text embeddings from the encoder of X, in the order of ``class_names``, for encoders outside of open_clip:
+        then X must be embeddings, and no CLIP is loaded.  False is for names that mean nothing to the CLIP
+        ("class 1"), and for encoders without a text tower: then there are no predictions before the first
+        labels.  None takes the CLIP's text tower.
     logit_scale : float or None, default=None
-        1 over the temperature of ``text_embeddings``; None is 100.
+        Inverse temperature of ``text_embeddings``; None is 100.
     rank : int, default=256
-        Principal axes of the embeddings that are used at most.
+        Largest number of principal axes of the embeddings to use.
     label_weight : float, default=4.0
-        Number of unlabeled samples that a labeled one counts as in the mixtures, at most: less, but no less than
-        one, where the pool is so small that class means would be those of a few labeled samples.
+        Largest weight of a labeled sample in the mixtures, in unlabeled samples.  The weight is smaller, but at
+        least 1, if the pool is so small that a few labeled samples would decide the class means.
     max_pool : int or None, default=None
-        Rows of the pool that are used at most, evenly spread; None is 3,000, or 20 per class if that is more.  It
-        bounds memory and time, whatever the size of the pool.
+        Largest number of rows of the pool to use, evenly spread; None is 3,000, or 20 per class if that is more.
+        It bounds memory and time, whatever the size of the pool.
     n_folds : int, default=5
-        Parts into which the labeled samples are divided, so that weights are learned from predictions that have
-        not seen them.
+        Number of folds of the labeled samples; weights are learned from predictions for held-out folds.
     n_neighbors : int, default=5
-        Nearest samples of the pool that P(correct) asks; 0 asks and keeps none.
+        Number of nearest samples of the pool that enter P(correct); with 0, neighbors are neither used nor kept.
     template : str, callable, list of these, or dict of {str: list of str}, default="a photo of a {}."
-        Hand-written prompt; with several, their embeddings are averaged.
+        Hand-written prompt, or several, whose embeddings are averaged.
     encode_batch_size : int, default=256
-        Images per forward pass of the image tower.
+        Number of images per forward pass of the image tower.
     n_jobs : int, "auto" or None, default="auto"
-        Worker processes that read and decode files; see `CLIPImageEncoder`.
+        Number of worker processes that read and decode files; see `CLIPImageEncoder`.
     cache : {"memory", "disk"}, path-like or None, default="memory"
         Cache for embeddings; see `CLIPImageEncoder`.
     device : str, default="auto"
-        A torch device; ``"auto"`` takes CUDA where there is one.
+        A torch device; ``"auto"`` takes CUDA if available.
     precision : str, default="auto"
         open_clip's name of the towers' precision.
     verbose : int, default=1
-        1 shows a progress bar when encoding images takes more than a few seconds, 0 shows none.
+        Amount of output: 0 is silent, 1 shows a progress bar when encoding images takes more than a few seconds.
 
     Attributes
     ----------
     classes_ : ndarray of shape (C,)
-        All labels, sorted, also those of which no sample was seen.
+        All labels, sorted, including those without a training sample.
     coef_ : ndarray of shape (C, D), float32
         Weights: the class probabilities are the softmax of ``transform(X) @ coef_.T + intercept_``.
     intercept_ : ndarray of shape (C,), float32
@@ -97,23 +96,24 @@ class DualLinearClassifier(CLIPClassifier):
     head_weights_ : dict of {str: float}
         Weight of every part in the blend.
     text_share_ : float
-        How far the names are believed, 0 to 1: near 0 they explain the labels no better than chance.
+        Share of the heads with text in the blend, 0 to 1: near 0 if the names explain the labels no better than
+        chance.
     n_features_in_ : int
         Width D of the embeddings, if ``fit`` was given embeddings.
     feature_names_in_ : ndarray of shape (D,)
         Column names, if ``fit`` was given a DataFrame of embeddings.
     saved_with_ : dict of {str: str}
-        After `load`: the versions of Python and of packages that wrote the file.
+        After `load`, the versions of Python and of the packages that wrote the file.
 
     See Also
     --------
-    DualPromptClassifier : The literal method of the paper; it can adapt the image tower, too.
-    auto_sampling : The query strategy that goes with it.
+    DualPromptClassifier : The paper's own method, which can also adapt the image tower.
+    auto_sampling : The recommended query strategy for it.
 
     Notes
     -----
     The method is this package's own.  Its parts come from TransCLIP (mixtures with a text prior), TaskRes and CLAP
-    (penalties that hold a linear head near the text), stacked generalization and Platt scaling.
+    (penalties that keep a linear head near the text), stacked generalization and Platt scaling.
 
     Examples
     --------
@@ -142,7 +142,7 @@ class DualLinearClassifier(CLIPClassifier):
     _Head = DualLinearFit
 
     _head: DualLinearFit
-    _pool: np.ndarray  # the rows of the last pool that are used, unit embeddings
+    _pool: np.ndarray  # the used rows of the last pool, unit embeddings
 
     def __init__(
         self,
@@ -190,17 +190,17 @@ class DualLinearClassifier(CLIPClassifier):
     def fit(self, X: Any, y: Any, *, X_pool: Any = None) -> DualLinearClassifier:
         """Learn from labeled samples and the pool.
 
-        modAL passes the pool on: ``learner.teach(X, y, X_pool=...)``; `DualPromptLearner` does it by itself.
+        modAL passes the pool on: ``learner.teach(X, y, X_pool=...)``; `DualPromptLearner` does so by itself.
 
         Parameters
         ----------
         X : array-like
             Embeddings (n, D), images (n, H, W[, 3]) of uint8, or n file paths.
         y : array-like of shape (n,)
-            Labels.  Not every class needs one.
+            Labels.  A class may have no sample.
         X_pool : array-like, default=None
-            Samples without labels, of any of the three forms; labeled ones may be among them.  It is remembered until
-            another one is given; clones start without.  Only ``max_pool`` rows of it are read.
+            Samples without labels, in any of the three forms; they may include the labeled ones.  The pool is
+            remembered until another one is given; clones start without one.  Only ``max_pool`` rows of it are read.
 
         Returns
         -------
@@ -209,15 +209,14 @@ class DualLinearClassifier(CLIPClassifier):
         Raises
         ------
         ValueError
-            If a parameter or an argument does not fit, before any work; an estimator that was fitted
-            before stays as it was.
+            If a parameter or an argument does not fit, before any work; an earlier fit is kept.
         FileNotFoundError
             If X names a file that does not exist.
 
         Warns
         -----
         UserWarning
-            If there is no pool: then the text and the logistic regressions are all there is.
+            If there is no pool: then it learns from the text and the labels alone.
         """
         self._check_params()
         return self._learn(X, check_labels(y), X_pool)
@@ -228,8 +227,8 @@ class DualLinearClassifier(CLIPClassifier):
         Parameters
         ----------
         X_pool : array-like
-            Embeddings (n, D), images (n, H, W[, 3]) of uint8, or n file paths; remembered until another
-            one is given.
+            Embeddings (n, D), images (n, H, W[, 3]) of uint8, or n file paths; the pool is remembered
+            until another one is given.
 
         Returns
         -------
@@ -239,7 +238,7 @@ class DualLinearClassifier(CLIPClassifier):
         Raises
         ------
         ValueError
-            If ``class_names`` is None or ``text_embeddings`` is False, or as `fit`.
+            If ``class_names`` is None or ``text_embeddings`` is False, or as for `fit`.
         """
         self._check_params()
         if self.class_names is None:
@@ -307,7 +306,7 @@ class DualLinearClassifier(CLIPClassifier):
         return self
 
     def _embedded_pool(self, array: Any, backbone: Backbone, n_classes: int) -> np.ndarray:
-        """The rows of a checked pool that are used, as unit embeddings; no others are read."""
+        """Return the used rows of a checked pool as unit embeddings; no other rows are read."""
         rows = spread_rows(len(array), self.max_pool or max(POOL, 20 * n_classes))
         return unit_rows(self._encode(array[rows], backbone))
 
@@ -327,7 +326,7 @@ class DualLinearClassifier(CLIPClassifier):
             )
 
     def _scaled_text(self, backbone: Any, names: list[str]) -> np.ndarray | None:
-        """Text embeddings (C, D) times the logit scale; None where the names mean nothing."""
+        """Return text embeddings (C, D) times the logit scale; None if ``text_embeddings`` is False."""
         if self.text_embeddings is False:
             return None
         scaled: np.ndarray = self._text(backbone, names) * np.float32(backbone.logit_scale)
@@ -347,7 +346,7 @@ class DualLinearClassifier(CLIPClassifier):
         if self.text_embeddings is None:
             return super()._backbone_for(array)
         embeddings = kind_of(array) == "embeddings"
-        if self.text_embeddings is False:  # images need the CLIP, embeddings may be another encoder's
+        if self.text_embeddings is False:  # images need the CLIP; embeddings may come from another encoder
             return self._external(array.shape[1]) if embeddings else super()._backbone_for(array)
         width = np.asarray(self.text_embeddings).shape[1]
         if not embeddings:
@@ -358,7 +357,7 @@ class DualLinearClassifier(CLIPClassifier):
         return self._external(width)
 
     def _load_backbone(self, model_name: str, pretrained: str | os.PathLike[str] | None) -> Any:
-        if not model_name:  # of a fit with an encoder outside of open_clip
+        if not model_name:  # the fit used an encoder outside of open_clip
             return self._external(self._head.coef.shape[1])
         return super()._load_backbone(model_name, pretrained)
 
@@ -403,7 +402,7 @@ class DualLinearClassifier(CLIPClassifier):
 
     @property
     def text_share_(self) -> float:
-        """How far the names are believed, 0 to 1."""
+        """Share of the heads with text in the blend, 0 to 1."""
         return self._fitted_head("text_share_").text_share
 
     # ---------------------------------------------------------------- state
@@ -411,26 +410,26 @@ class DualLinearClassifier(CLIPClassifier):
     def save(self, path: str | os.PathLike[str], *, neighbors: bool = True) -> None:
         """Write the fitted estimator to a file that holds no code and no weights of the CLIP.
 
-        The pool is not in the file, but the neighbors that P(correct) asks: up to ``max_pool`` rows of 256 numbers.
+        The file does not hold the pool, only the neighbors for P(correct): up to ``max_pool`` rows of 256 numbers.
 
         Parameters
         ----------
         path : str or path-like
-            File to write; taken as it is, whatever its suffix.
+            File to write; the name is used as it is, whatever its suffix.
         neighbors : bool, default=True
-            False leaves the neighbors out: the file is small, predictions are the same, and P(correct) rests on
-            the class probabilities alone, with a calibration of its own.
+            Whether to save the neighbors.  With False the file is small, predictions are the same, and P(correct)
+            uses the class probabilities alone, with a separate calibration.
 
         Raises
         ------
         NotFittedError
             If the estimator was never fitted.
         ValueError
-            If a parameter has become invalid since the fit, or there is no such folder.
+            If a parameter has become invalid since the fit, or the folder does not exist.
 
         See Also
         --------
-        load : Reads the file.
+        load : Read the file.
         """
         without = copy.copy(self)
         if not neighbors and "_head" in self.__dict__:

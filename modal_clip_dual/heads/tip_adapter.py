@@ -1,4 +1,4 @@
-"""Tip-Adapter: labeled samples as a cache that votes beside the text."""
+"""Tip-Adapter: votes of labeled samples, added to the logits of the text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Cache:
-    """What Tip-Adapter keeps of a fit."""
+    """The arrays that Tip-Adapter keeps from a fit."""
 
     keys: np.ndarray  # (n, D) unit embeddings of the labeled samples
     values: np.ndarray  # (n, C) one-hot labels
@@ -36,44 +36,44 @@ class TipAdapterClassifier(CLIPClassifier):
     Parameters
     ----------
     class_names : list of str or dict of {label: str}, default=None
-        What the classes are called in a prompt; see `DualPromptClassifier`.
+        Names of the classes in a prompt; see `DualPromptClassifier`.
     model_name : str, default="ViT-B-16"
         open_clip's name of the model.
     pretrained : str, path-like or None, default="openai"
         open_clip's tag of the weights, or a checkpoint file.
     alpha : float, default=1.0
-        Weight of the votes beside the text; 0 is zero-shot CLIP.
+        Weight of the votes relative to the text; 0 is zero-shot CLIP.
     beta : float, default=5.5
         Sharpness of the votes: the larger, the more the nearest samples count.
     template : str, callable, list of these, or dict of {str: list of str}, default="a photo of a {}."
-        Hand-written prompt; with several, their embeddings are averaged.
+        Hand-written prompt, or several, whose embeddings are averaged.
     encode_batch_size : int, default=256
-        Images per forward pass of the image tower.
+        Number of images per forward pass of the image tower.
     n_jobs : int, "auto" or None, default="auto"
-        Worker processes that read and decode files; see `CLIPImageEncoder`.
+        Number of worker processes that read and decode files; see `CLIPImageEncoder`.
     cache : {"memory", "disk"}, path-like or None, default="memory"
         Cache for embeddings; see `CLIPImageEncoder`.
     device : str, default="auto"
-        A torch device; ``"auto"`` takes CUDA where there is one.
+        A torch device; ``"auto"`` takes CUDA if available.
     precision : str, default="auto"
         open_clip's name of the towers' precision.
     verbose : int, default=1
-        1 shows a progress bar when encoding images takes more than a few seconds, 0 shows none.
+        Amount of output: 0 is silent, 1 shows a progress bar when encoding images takes more than a few seconds.
 
     Attributes
     ----------
     classes_ : ndarray of shape (C,)
-        All labels, sorted, also those of which no sample was seen.
+        All labels, sorted, including those without a training sample.
     n_features_in_ : int
         Width D of the embeddings, if ``fit`` was given embeddings.
     feature_names_in_ : ndarray of shape (D,)
         Column names, if ``fit`` was given a DataFrame of embeddings.
     saved_with_ : dict of {str: str}
-        After `load`: the versions of Python and of packages that wrote the file.
+        After `load`, the versions of Python and of the packages that wrote the file.
 
     See Also
     --------
-    DualPromptClassifier : Trains prompts.
+    DualPromptClassifier : Train prompts.
 
     References
     ----------

@@ -1,1 +1,1 @@
-"""The torch side: frozen backbone, learnable prompts, losses."""
+"""The torch side: learnable prompts, their losses and their training."""

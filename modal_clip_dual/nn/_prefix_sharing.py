@@ -8,7 +8,7 @@ from open_clip.transformer import ResidualAttentionBlock
 
 
 def heads(block: ResidualAttentionBlock, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Queries, keys and values (..., heads, length, head width) of x (..., length, width)."""
+    """Return queries, keys and values (..., heads, length, head width) of x (..., length, width)."""
     attention = block.attn
     qkv = F.linear(block.ln_1(x), attention.in_proj_weight, attention.in_proj_bias)
     qkv = qkv.unflatten(-1, (3, attention.num_heads, attention.head_dim))
@@ -16,7 +16,7 @@ def heads(block: ResidualAttentionBlock, x: torch.Tensor) -> tuple[torch.Tensor,
 
 
 def finish(block: ResidualAttentionBlock, x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
-    """The rest of a residual block, from the heads' output on."""
+    """Compute the rest of a residual block, from the heads' output on."""
     attended = attended.transpose(-3, -2).flatten(-2)
     x = x + block.ls_1(block.attn.out_proj(attended))
     finished: torch.Tensor = x + block.ls_2(block.mlp(block.ln_2(x)))
@@ -26,16 +26,16 @@ def finish(block: ResidualAttentionBlock, x: torch.Tensor, attended: torch.Tenso
 def block_behind_prefix(
     block: ResidualAttentionBlock, name: torch.Tensor, key_p: torch.Tensor, value_p: torch.Tensor
 ) -> torch.Tensor:
-    """One block over names (P, C, L, width) behind a prefix with keys and values (P, H, Lp, d).
+    """Apply one block to names (P, C, L, width) behind a prefix with keys and values (P, H, Lp, d).
 
-    Equal to what the block over the C concatenated sequences under a causal mask gives for the
-    names.
+    The result equals the block's output for the names in the C concatenated sequences under a
+    causal mask.
     """
     query, key, value = heads(block, name)  # (P, C, H, L, d)
     n_classes, length, n_prefix = name.shape[1], name.shape[2], key_p.shape[2]
     scale = block.attn.head_dim**-0.5
 
-    # All names look at the same prefix: their queries line up as one long sequence.
+    # All names attend to the same prefix, so their queries form one long sequence.
     aligned = query.transpose(1, 2).flatten(2, 3)  # (P, H, C * L, d)
     to_prefix = (aligned @ key_p.transpose(-1, -2)).unflatten(2, (n_classes, length))
     to_prefix = to_prefix.transpose(1, 2)  # (P, C, H, L, Lp)

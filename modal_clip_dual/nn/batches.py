@@ -1,4 +1,4 @@
-"""Batches of a training, as skorch iterators."""
+"""The batches of training, as skorch iterators."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..utils.arrays import as_tensor
 class Batches:
     """Batches of embeddings cut by slicing, or of images as they are read.
 
-    What a DataLoader does, without its work per row.  Has the constructor that skorch
+    It replaces a DataLoader, without the work per row.  Its constructor is the one that skorch
     expects of an iterator.  Shuffling, and the augmentation of images that goes with it,
     draw from ``generator`` alone.
     """
@@ -71,15 +71,15 @@ class PairedBatches:
     Parameters
     ----------
     dataset : skorch Dataset
-        The labeled samples first.
+        Data set with the labeled samples first.
     batch_size : int
-        Labelled samples per step.
+        Number of labeled samples per step.
     n_labeled : int
-        How many samples of the data set are labeled.
+        Number of labeled samples in the data set.
     pseudo_batch_size : int
-        Pseudo-labeled samples per step.
+        Number of pseudo-labeled samples per step.
     generator : torch.Generator
-        Decides order, cycles and augmentation.
+        Random generator for order, cycles and augmentation.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class PairedBatches:
             yield X, (self.y[rows], weight.to(device, non_blocking=True))
 
     def _cycled(self, rows: torch.Tensor, size: int) -> list[torch.Tensor]:
-        """As many batches as the epoch has, from one shuffled pass after the other."""
+        """Return as many batches as the epoch has, from one shuffled pass after the other."""
         batches: list[torch.Tensor] = []
         while len(batches) < len(self):
             order = torch.randperm(len(rows), generator=self.generator)
@@ -125,9 +125,9 @@ class PairedBatches:
 
 
 def _unwrapped(dataset: Any) -> tuple[Any, Any, np.ndarray]:
-    """Samples and labels of a data set or a part of it, and their rows in the whole."""
+    """Return samples and labels of a data set or a part of it, and their rows in the whole."""
     rows = None
-    while hasattr(dataset, "indices"):  # what skorch's train_split makes of a data set
+    while hasattr(dataset, "indices"):  # skorch's train_split turns a data set into these
         rows = np.asarray(dataset.indices) if rows is None else np.asarray(dataset.indices)[rows]
         dataset = dataset.dataset
     if rows is None:

@@ -1,4 +1,4 @@
-"""What happens at every step of a training, as skorch callbacks."""
+"""The skorch callbacks that act at every step of training."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class ClipEachGradient(Callback):
     """Clip the norm of each parameter's gradient on its own.
 
-    skorch's GradientNormClipping clips them together, by which the negative prompt's
-    gradient would reach into the positive prompt's steps.
+    skorch's GradientNormClipping clips them together, so that the negative prompt's
+    gradient would change the positive prompt's steps.
     """
 
     def __init__(self, gradient_clip_value: float):
@@ -35,15 +35,15 @@ class ClipEachGradient(Callback):
 
 
 class StopIfNotFinite(Callback):
-    """End training at the first step whose loss is infinite or no number.
+    """End training at the first step whose loss is infinite or nan.
 
-    skorch fetches the loss of every step for its history, so looking at it costs nothing.
+    skorch fetches the loss of every step for its history, so this check costs nothing.
     """
 
     def on_batch_end(
         self, net: NeuralNet, batch: Any = None, training: bool = False, **kwargs: Any
     ) -> None:
-        """Look at the loss of a training step."""
+        """Check the loss of a training step."""
         if not training:
             return
         loss = net.history[-1]["batches"][-1]["train_loss"]
@@ -52,11 +52,11 @@ class StopIfNotFinite(Callback):
 
 
 def diverged(net: NeuralNet, what: str) -> FloatingPointError:
-    """The error of a training that met numbers that are not finite, with the place and advice."""
+    """Return the error for training that met non-finite numbers, with the place and advice."""
     epochs = net.history
     epoch, step = len(epochs), len(epochs[-1]["batches"])
     advice = f"try a smaller lr than {net.lr:g}, or a gradient_clip_value"
-    if epoch == step == 1:  # nothing has moved yet
+    if epoch == step == 1:  # no step has been taken yet
         precision = module_of(net).text_encoder.backbone.precision
         advice = (
             "no prompt had been moved yet, so the towers, augment or a callback gave it; the towers "

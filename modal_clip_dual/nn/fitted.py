@@ -1,4 +1,4 @@
-"""What a fit leaves: the prompts, and the settings that their module is built with."""
+"""The result of a fit: the prompts, and the settings that their module is built with."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class FittedPrompts:
     prompts : mapping of {str: ndarray}
         State dict of the module.
     complement : str
-        Which wrong labels the negative prompt was trained on.
+        Wrong labels that the negative prompt was trained on.
     visual : mapping
         ``visual_prompts``, ``n_visual_tokens`` and ``prompt_depth``.
     module : DualPromptModule or None, default=None
-        The module itself, where it is there already.
+        The module itself, if it is built already.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class FittedPrompts:
 
     @classmethod
     def of(cls, module: DualPromptModule, complement: str, visual: Mapping[str, Any]) -> FittedPrompts:
-        """Return what a trained module holds."""
+        """Return the fitted prompts of a trained module."""
         return cls({}, complement, visual, module)
 
     @property
@@ -64,7 +64,7 @@ class FittedPrompts:
         backbone : Backbone
             The CLIP that the prompts were trained with.
         names : list of str
-            What the classes are called.
+            Names of the classes.
         **settings
             Other arguments of `DualPromptModule`.
         """
@@ -82,7 +82,7 @@ class FittedPrompts:
 
     @property
     def is_built(self) -> bool:
-        """Whether the module is there."""
+        """Whether the module has been built."""
         return self._module is not None
 
     def to_state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -100,7 +100,7 @@ class FittedPrompts:
             If something is missing or has another shape.
         """
         if not all(arrays[name].ndim == 2 for name in CONTEXTS):
-            raise ValueError("contexts are no matrices")
+            raise ValueError("contexts are not matrices")
         visual = settings["visual"]
         if not set(VISUAL_SETTINGS) <= set(visual):
             raise ValueError("no settings of visual prompts")
@@ -111,6 +111,6 @@ class FittedPrompts:
 
 
 def _renamed(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Arrays of version 0.1.0, where MaPLe's deep contexts stood outside of the visual prompts."""
+    """Rename arrays of version 0.1.0, where MaPLe's deep contexts stood outside of the visual prompts."""
     deep = ("deep_positive", "deep_negative")
     return {f"visual.{name}" if name in deep else name: value for name, value in arrays.items()}

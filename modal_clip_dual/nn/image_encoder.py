@@ -1,7 +1,7 @@
-"""Images through open_clip's vision transformer with extra tokens.
+"""The image encoder: open_clip's vision transformer with extra tokens.
 
 The tokens stand behind [CLS] and the patches, take no position, and are left out of
-pooling.  ``tokens[i]`` enters block i in place of what block i - 1 made of its own.
+pooling.  ``tokens[i]`` replaces the output of block i - 1 for the extra tokens as input of block i.
 """
 
 from __future__ import annotations
@@ -66,19 +66,19 @@ class PromptedImageEncoder:
         tokens : torch.Tensor of shape (J, n_tokens, width)
             Row i enters block i.
         through_ln_pre : bool, default=False
-            Whether the first tokens pass the normalisation in front of the first block,
+            Whether the first tokens pass the normalization in front of the first block,
             as in MaPLe's code; VPT's are inputs of the block itself.
         """
         tower = self.backbone.model.visual
         tokens = tokens.to(tower.conv1.weight.dtype)
         first = tower.ln_pre(tokens[0]) if through_ln_pre else tokens[0]
-        # A second face of the same tower: every weight shared, only the walk through the
-        # blocks is ours.  Nothing of the shared model is touched, so threads may meet in it.
+        # A second view of the same tower: every weight is shared, only the pass through the
+        # blocks is ours.  The shared model is not changed, so several threads may use it.
         prompted = copy.copy(tower)
         walk = _PromptedTransformer(tower.transformer, [first, *tokens[1:]])
         prompted._modules = {**tower._modules, "transformer": walk}
         features = prompted(self.backbone.to_input(pixels))
-        if isinstance(features, tuple):  # CoCa's tower gives its tokens too
+        if isinstance(features, tuple):  # CoCa's tower returns its tokens too
             features = features[0]
         return F.normalize(features.float(), dim=-1)
 

@@ -1,4 +1,4 @@
-"""What trained prompts make of images: embeddings and logits, part by part."""
+"""Inference with trained prompts: embeddings and logits, computed block by block."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from ..utils.arrays import Rows
     from .module import DualPromptModule
 
-PREDICTION_BATCH = 4096  # rows, so few that they stay in the cache of a core
+PREDICTION_BATCH = 4096  # rows; they fit into the cache of a core
 
 
 def embed_images(module: DualPromptModule, batches: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
-    """Unit embeddings of batches of images as the trained prompts see them."""
+    """Yield the unit embeddings of batches of images, encoded with the trained prompts."""
     module.eval()
     for pixels in batches:
         with torch.no_grad():
@@ -34,10 +34,10 @@ def predict(
     reduce: Callable[..., Sequence[torch.Tensor]],
     negative: bool = True,
 ) -> list[np.ndarray]:
-    """What ``reduce`` makes of the logits of image embeddings (n, D), whatever their length.
+    """Apply ``reduce`` to the logits of image embeddings (n, D), whose length does not matter.
 
-    ``reduce`` takes s+ / tau and z, both (rows, C), of some rows, and returns tensors with a line
-    per row.  The logits of all rows are never held at once.  Without ``negative``, z is None.
+    ``reduce`` takes s+ / tau and z, both (rows, C), for a block of rows, and returns tensors with a line
+    per row.  The logits of all rows are never stored at once.  Without ``negative``, z is None.
     """
     advice = (
         f"try a smaller text_batch_size (now {module.text_encoder.batch_size!r}; it counts from the next "
@@ -61,7 +61,7 @@ def by_cosine(
     weights: torch.Tensor,
     reduce: Callable[[torch.Tensor], Sequence[torch.Tensor]],
 ) -> list[np.ndarray]:
-    """What ``reduce`` makes of <x, w> / |x|, part by part, on the device of the weights.
+    """Apply ``reduce`` to <x, w> / |x|, block by block, on the device of the weights.
 
     ``embeddings`` (n, D) are sliced, so that they may lie in a file; ``weights`` are (m, D).
     """
@@ -76,7 +76,7 @@ def by_cosine(
 
 
 def by_blocks(n: int, compute: Callable[[slice], Sequence[torch.Tensor]]) -> list[np.ndarray]:
-    """Arrays of n rows, filled block by block with what ``compute`` returns for a slice of rows."""
+    """Return arrays of n rows, filled block by block with the results of ``compute`` for slices of rows."""
     outputs: list[np.ndarray] = []
     for rows in blocks(n, PREDICTION_BATCH):
         parts = compute(rows)

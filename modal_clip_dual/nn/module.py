@@ -1,4 +1,4 @@
-"""The trainable module: two text prompts, and maybe prompts in the image tower."""
+"""The trainable module: two text prompts, optionally with prompts in the image tower."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Outputs(NamedTuple):
-    """What a step of training sees; all float32, and unit embeddings have length 1."""
+    """The outputs of a forward pass in training; all float32, and unit embeddings have length 1."""
 
     positive: torch.Tensor  # (n, C) logits s+ / tau of the class probabilities
     clean: torch.Tensor | None  # (n, C) z = (s+ - s-) / tau; None while training without a negative prompt
@@ -43,37 +43,37 @@ class DualPromptModule(nn.Module):
     ----------
     backbone : Backbone
     names : sequence of str, length C
-        What the classes are called.
+        Names of the classes.
     n_context : int, default=16
-        Context vectors per prompt.
+        Number of context vectors per prompt.
     negative : bool, default=True
-        Whether training needs the negative prompt; without, its context keeps the
-        values that it was drawn with.
+        Whether training uses the negative prompt; otherwise its context keeps its
+        initial values.
     detach_positive : bool, default=False
-        Send the gradient of L2 to the negative prompt alone.
+        Whether the gradient of L2 goes to the negative prompt alone.
     visual_prompts : str or None, default=None
         A name in `nn.prompts`; None takes frozen embeddings.
     n_visual_tokens : int, default=20
-        Tokens per block, where their number is free.
+        Number of tokens per block, for kinds of prompts that leave it free.
     prompt_depth : int or None, default=None
-        Blocks with prompts of their own, where that is free.
+        Number of blocks with their own prompts, for kinds of prompts that leave it free.
     text_encoding : {"auto", "prefix-sharing", "truncated", "full"}, default="auto"
         How prompts go through the text tower; see `PromptedTextEncoder`.
     text_batch_size : int, "auto" or None, default="auto"
-        Classes that go through the text tower at a time.
+        Number of classes that go through the text tower at a time.
     needs : collection of str, default=()
-        Which of the `Outputs` beyond the logits are computed.
+        Names of the `Outputs` to compute beside the logits.
     templates : list or dict, default=None
         Hand-written prompts behind ``frozen_text``, as `clip.inputs.check_template` returns them; None is
         ``["a photo of a {}."]``.
     seed : int, default=0
-        Seed of everything that is drawn: the two contexts from N(0, 0.02^2), then the visual
+        Seed of the random values: the two contexts from N(0, 0.02^2), then the visual
         prompts.
 
     Raises
     ------
     ValueError
-        If a tower does not allow what was asked for, or a prompt does not fit its window.
+        If a tower does not support an argument, or a prompt does not fit its window.
     """
 
     def __init__(
@@ -119,13 +119,13 @@ class DualPromptModule(nn.Module):
         return self.text_encoder.backbone
 
     def train(self, mode: bool = True) -> DualPromptModule:
-        """As `torch.nn.Module.train`; training moves the contexts and so ends what is kept of them."""
+        """Set the mode as `torch.nn.Module.train` does; training mode clears the kept embeddings."""
         if mode:
             self._text_embeddings = None
         return super().train(mode)
 
     def text_embeddings(self) -> torch.Tensor:
-        """Unit text embeddings (2, C, D), positive prompt first; kept while evaluating."""
+        """Return unit text embeddings (2, C, D), positive prompt first; kept while evaluating."""
         if self.training:
             return self._encode_text(self.negative)
         if self._text_embeddings is None:
@@ -141,14 +141,14 @@ class DualPromptModule(nn.Module):
         return self.text_encoder(torch.stack(contexts), deep)
 
     def image_embeddings(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Unit image embeddings (n, D), float32, of what `forward` takes."""
+        """Return unit image embeddings (n, D), float32, of inputs as `forward` takes them."""
         if self.visual is None:
             return F.normalize(inputs.float(), dim=-1)
         tokens = self.visual.visual_tokens(self.context_positive)
         return self.image_encoder(inputs, tokens, self.visual.through_ln_pre)
 
     def forward(self, inputs: torch.Tensor) -> Outputs:
-        """Return the logits and what else is needed.
+        """Return the logits and the other outputs in ``needs``.
 
         ``inputs`` are embeddings (n, D), or with visual prompts images as
         `Backbone.to_input` takes them.
@@ -178,6 +178,6 @@ class DualPromptModule(nn.Module):
 
 
 def module_of(net: NeuralNet) -> DualPromptModule:
-    """The module of a skorch net, which ``net_params={"compile": True}`` wraps."""
+    """Return the module of a skorch net, unwrapped if ``net_params={"compile": True}`` compiled it."""
     module: DualPromptModule = getattr(net.module_, "_orig_mod", net.module_)
     return module

@@ -1,18 +1,18 @@
-"""Class names behind learnable contexts, through a frozen text tower.
+"""The text encoder: class names behind learnable contexts, through a frozen text tower.
 
-Three exact ways to the same embeddings:
+There are three exact ways to compute the same embeddings:
 
 - ``"prefix-sharing"`` for causal towers.  [start, context] is the same for every class
-  and no later token can change it, so it is encoded once per prompt; only the tokens of
+  and later tokens cannot change it, so it is encoded once per prompt; only the tokens of
   the class names, up to the end of text, are encoded per class, attending to its keys
   and values.
-- ``"truncated"`` for causal towers with blocks of another make: the sequences are cut
+- ``"truncated"`` for causal towers with other kinds of blocks: the sequences are cut
   behind the longest end of text, since nothing that follows it can change it.
 - ``"full"`` for every other tower (SigLIP's has no causal mask, CoCa's an extra class
   token): open_clip's own forward at full length, with the contexts put in place of the
   embeddings of placeholder tokens.
 
-Of many classes, some are encoded at a time, and once more when gradients are computed, so
+If there are many classes, they are encoded in batches, and again when gradients are computed, so
 that memory does not grow with their number.
 """
 
@@ -34,7 +34,7 @@ from ..clip.templates import clean_name, tokenize
 from ._prefix_sharing import block_behind_prefix, finish, heads
 
 PLACEHOLDER = "x"
-CONTEXT_STD = 0.02  # of the values that contexts are drawn with
+CONTEXT_STD = 0.02  # of the initial contexts
 AUTO_BATCH = 256  # classes; some 2 GB of activations in the text tower of ViT-B/16
 
 
@@ -45,20 +45,20 @@ class PromptedTextEncoder:
     ----------
     backbone : Backbone
     names : sequence of str, length C
-        What the classes are called.
+        Names of the classes.
     n_context : int
         Number M of context vectors.
     path : {"auto", "prefix-sharing", "truncated", "full"}, default="auto"
         ``"auto"`` takes the first of the others that the tower allows.
     batch_size : int, "auto" or None, default="auto"
-        Classes that are encoded at a time.  If there are more, their activations are not kept
+        Number of classes that are encoded at a time.  With more classes, activations are not kept
         for the gradients but computed again.  ``"auto"`` is 256, None all at once.
 
     Raises
     ------
     ValueError
         If a prompt does not fit the context window (the class is named), or the tower
-        allows no learnable context, or not the path asked for.
+        does not allow learnable contexts or this path.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class PromptedTextEncoder:
                 )
 
     def _find_context(self) -> int:
-        """Position of the first placeholder: behind the start token, if there is one."""
+        """Return the position of the first placeholder: behind the start token, if there is one."""
         probes = self.backbone.tokenizer([PLACEHOLDER, "y"])
         start = int((probes[0] != probes[1]).int().argmax())
         window = self.tokens[:, start : start + self.n_context]
@@ -141,8 +141,8 @@ class PromptedTextEncoder:
     def __call__(self, contexts: torch.Tensor, deep: torch.Tensor | None = None) -> torch.Tensor:
         """Encode contexts (P, M, width) to unit embeddings (P, C, D), float32.
 
-        ``deep`` (P, J - 1, M, width): contexts that replace, in front of the second to the
-        J-th block, what the block before made of them (MaPLe).
+        ``deep`` (P, J - 1, M, width) are contexts that replace the previous block's outputs for them,
+        in front of the second to the J-th block (MaPLe).
         """
         if deep is None:
             deep = contexts[:, None][:, :0]
@@ -163,7 +163,7 @@ class PromptedTextEncoder:
         return torch.stack([encode(*pair, classes) for pair in zip(contexts, deep)])
 
     def _put(self, x: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
-        """Sequences x (C, length, width) with vectors (M, width) in place of the context."""
+        """Return sequences x (C, length, width) with vectors (M, width) in place of the context."""
         first, last = self.start, self.start + self.n_context
         vectors = vectors.to(x.dtype).expand(len(x), -1, -1)
         return torch.cat([x[:, :first], vectors, x[:, last:]], dim=1)
@@ -211,7 +211,7 @@ class PromptedTextEncoder:
     def _encode_prefix(
         self, contexts: torch.Tensor, deep: torch.Tensor
     ) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Keys and values (P, H, Lp, d) of [start, context] in every block."""
+        """Return keys and values (P, H, Lp, d) of [start, context] in every block."""
         start = self._embed_tokens(self.tokens[0, : self.start]).expand(len(contexts), -1, -1)
         prefix = torch.cat([start, contexts.to(start.dtype)], dim=1)
         prefix = prefix + self._positions[: prefix.shape[1]].to(prefix.dtype)
@@ -223,7 +223,7 @@ class PromptedTextEncoder:
                 prefix = torch.cat([prefix[:, : self.start], vectors], dim=1)
             query, key, value = heads(block, prefix)
             keys_values.append((key, value))
-            if i + 1 < len(blocks):  # nothing reads what the last block makes of it
+            if i + 1 < len(blocks):  # nothing reads the last block's output
                 attended = F.scaled_dot_product_attention(query, key, value, is_causal=True)
                 prefix = finish(block, prefix, attended)
         return keys_values
@@ -231,7 +231,7 @@ class PromptedTextEncoder:
     def _encode_names(
         self, keys_values: list[tuple[torch.Tensor, torch.Tensor]], classes: torch.Tensor
     ) -> torch.Tensor:
-        """Embeddings (P, C, D), not yet of unit length, of some classes behind the prefix."""
+        """Return embeddings (P, C, D), not yet of unit length, of some classes behind the prefix."""
         first = self.start + self.n_context
         name = self._embed_tokens(self.tokens[classes, first : self._length])
         name = name + self._positions[first : self._length].to(name.dtype)
@@ -275,7 +275,7 @@ class PromptedTextEncoder:
 
 
 def _paths(model: nn.Module) -> tuple[str, ...]:
-    """The exact ways to encode prompts that the text tower allows, the fastest first."""
+    """Return the exact ways to encode prompts that the text tower allows, the fastest first."""
     tower: Any = getattr(model, "text", model)
     pool_type = getattr(model, "text_pool_type", None) or getattr(tower, "pool_type", None)
     is_causal = (

@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from ..utils.arrays import Rows
     from .criteria import PromptCriterion
 
-# Arguments of the net that have an argument of their own in the classifier, or that the
+# Arguments of the net for which the classifier has its own argument, or that the
 # method fixes.
 OWN_PARAMS = (
     "lr", "max_epochs", "batch_size", "device", "verbose", "classes", "predict_nonlinearity", "module",
     "criterion", "criterion__negative_weight", "criterion__complement", "criterion__seed",
 )  # fmt: skip
 _COUNT = [Interval(Integral, 1, None, closed="left")]
-# What net_params may say of the module, the batches and SGD.
+# Arguments of the module, the batches and SGD that net_params may set.
 PART_CONSTRAINTS: dict[str, Any] = {
     "module__detach_positive": ["boolean"],
     "module__n_visual_tokens": _COUNT,
@@ -53,11 +53,11 @@ SGD = {"optimizer__momentum": 0.9, "optimizer__weight_decay": 5e-4}
 class PromptNet(NeuralNetClassifier):
     """A `skorch.NeuralNetClassifier` whose forward passes outside of training give the two logits alone.
 
-    What else a criterion reads may be missing, and skorch moves all that a forward pass gives.
+    Other outputs may be None, and skorch moves every output of a forward pass to the CPU.
     """
 
     def evaluation_step(self, batch: Any, training: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return s+ / tau and z, both (n, C), of a batch."""
+        """Return s+ / tau and z, both (n, C), for a batch."""
         positive, clean = super().evaluation_step(batch, training=training)[:2]
         return positive, clean
 
@@ -67,7 +67,7 @@ def check_net_params(
     criterion: str | type[PromptCriterion] = "dual",
     with_pseudo: bool = False,
 ) -> None:
-    """Refuse arguments of the net that have another place, that the method fixes, or that do not fit."""
+    """Refuse arguments of the net that belong elsewhere, that the method fixes, or that do not fit."""
     net_params = net_params or {}
     ours = {name for name in PART_CONSTRAINTS if name not in SGD or "optimizer" not in net_params}
     settings = {name: value for name, value in net_params.items() if name in ours}
@@ -103,7 +103,7 @@ def check_net_params(
 
 
 def module_settings(net_params: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What ``net_params`` say of the module, by the names that `DualPromptModule` has for it."""
+    """Return the arguments of `DualPromptModule` that ``net_params`` sets."""
     pairs = (name.split("__", 1) for name in net_params or {} if name.startswith("module__"))
     return {name: (net_params or {})[f"{part}__{name}"] for part, name in pairs}
 
@@ -128,7 +128,7 @@ def make_net(
     net_params: Mapping[str, Any] | None = None,
     verbose: int = 0,
 ) -> NeuralNetClassifier:
-    """Build a skorch net with initialized modules, to be trained on labeled samples.
+    """Build a skorch net with initialized modules, ready for training on labeled samples.
 
     ``n_pseudo`` pseudo-labeled samples follow the ``n_labeled`` labeled ones.
 
@@ -202,14 +202,14 @@ def _callbacks(n_steps: int, gradient_clip_value: float | None) -> list[tuple[st
 def train(net: NeuralNetClassifier, inputs: np.ndarray | Rows | ImageSource, target: np.ndarray) -> None:
     """Train a net on embeddings or an `ImageSource` and the positions of the labels.
 
-    Unlike in ``net.fit`` an interruption is an interruption.
+    Unlike ``net.fit``, it lets KeyboardInterrupt through.
 
     Raises
     ------
     FloatingPointError
-        At the first step whose loss is not finite.
+        If the loss of a step is not finite.
     torch.cuda.OutOfMemoryError
-        With advice.
+        If the device has no memory left; the message says what to change.
     """
     params = net.get_params(deep=False)
     sizes = {"batch_size": net.batch_size}
@@ -239,7 +239,7 @@ def _train(net: NeuralNetClassifier, inputs: Any, target: np.ndarray) -> None:
 
 
 def _is_early_stopping(error: BaseException) -> bool:
-    """Whether skorch's EarlyStopping ended training; like Ctrl-C it raises KeyboardInterrupt."""
+    """Return whether skorch's EarlyStopping ended training; like Ctrl-C it raises KeyboardInterrupt."""
     innermost: Any = error.__traceback__
     while innermost.tb_next is not None:
         innermost = innermost.tb_next

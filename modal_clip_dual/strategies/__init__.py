@@ -2,6 +2,6 @@
 
 import lazy_loader
 
-# Resolved on first use: the list of strategies (`registry`) is to be had without importing
+# Names are resolved on first use, so that `registry` can list the strategies without importing
 # scikit-learn.
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,4 +1,4 @@
-"""Draws of class probabilities by models that know how sure they are, and by the members of Committees."""
+"""Draws of class probabilities, by models with a posterior and by the members of Committees."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Reduce = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def sources_of(members: list[Inside], check_has: Callable[[Inside, str], None]) -> list[Inside]:
-    """What draws for each member: its ``sample_proba``, or ``predict_proba`` where there is none."""
+    """Return the source of each member's draws: ``sample_proba``, or else ``predict_proba``."""
     sources = []
     for member in members:
         inside = member.find("sample_proba")
@@ -27,12 +27,12 @@ def sources_of(members: list[Inside], check_has: Callable[[Inside, str], None]) 
 
 
 def reduce_draws(sources: list[Inside], reduce: Reduce) -> np.ndarray:
-    """What ``reduce`` makes of the draws (S, rows, C) and their weights (S,); of large tables part by part."""
+    """Apply ``reduce`` to the draws (S, rows, C) and their weights (S,), for large tables in parts."""
     return np.concatenate([reduce(*_draws(sources, samples)) for samples in _parts([s.X for s in sources])])
 
 
 def _draws(sources: list[Inside], samples: list[Any]) -> tuple[np.ndarray, np.ndarray]:
-    """The draws of all sources side by side, and weights by which each source counts the same."""
+    """Return the draws of all sources side by side, and weights by which each source counts the same."""
     each = []
     for source, X in zip(sources, samples):
         sampled = source.has("sample_proba")
@@ -42,8 +42,8 @@ def _draws(sources: list[Inside], samples: list[Any]) -> tuple[np.ndarray, np.nd
 
 
 def _parts(views: list[Any]) -> Iterator[list[Any]]:
-    """The samples as each source sees them, in parts if all are tables and large."""
-    size = max(1, _ranking.POOL_ROWS // 8)  # draws are many times as much as one answer
+    """Yield the samples as each source sees them, in parts if all are large tables."""
+    size = max(1, _ranking.POOL_ROWS // 8)  # draws take many times the memory of one answer
     tables = all(isinstance(X, (np.ndarray, Rows)) and X.ndim == 2 for X in views)
     if not tables or len(views[0]) <= size:
         yield views

@@ -1,9 +1,8 @@
 """Equal samples of a pool, so that they get equal scores.
 
-A matrix product rounds a row by where it stands: within a block or at its end, in one thread's
-share or in another's, and otherwise on another processor.  So equal samples differ in the last
-bit of what is computed of them, and that bit would rank them.  All of them get what the first of
-them got.
+A matrix product may round the same row differently, depending on its place in a block, on the
+thread and on the processor.  So the results of equal samples may differ in the last bit, and that
+bit would rank them.  Here all equal samples get the result of the first of them.
 """
 
 from __future__ import annotations
@@ -16,14 +15,14 @@ import numpy as np
 from ..utils.arrays import Rows, as_array, blocks
 
 ROWS = 8192  # that are hashed or compared at a time
-LOOK = 32  # bytes of each sample that are hashed first: few samples that differ have them in common
+LOOK = 32  # bytes of each sample that are hashed first: few different samples share them
 
 
 def first_equal(X: Any, keys: np.ndarray | None = None) -> np.ndarray | None:
-    """The row (n,) of the first sample that equals each one bit by bit; None if all differ.
+    """Return the row (n,) of the first sample that equals each one bit by bit; None if all differ.
 
-    X is an array or tensor of numbers, or what `numpy.asarray` makes one, or holds paths; samples
-    of any other kind count as different.  ``keys`` are the `keys_of` X, where these are known.
+    X is an array or tensor of numbers, something that `numpy.asarray` converts to one, or paths; samples
+    of any other kind count as different.  ``keys`` are the `keys_of` X, if they are known.
     """
     X = _comparable(X)
     if X is None:
@@ -56,9 +55,9 @@ def also_equal(first: np.ndarray | None, values: Any) -> np.ndarray | None:
 
 
 def alike(values: Any, first: np.ndarray | None) -> Any:
-    """The values (n, ...), an array or a tensor, where equal samples have those of the first.
+    """Return the values (n, ...), an array or a tensor, with those of the first for all equal samples.
 
-    ``first`` is what `first_equal` returned.  The values given are not written to.
+    ``first`` is the result of `first_equal`.  The values passed are not changed.
     """
     if first is None:
         return values
@@ -100,7 +99,7 @@ def _comparable(X: Any) -> Any:
         return None
     try:
         array = X if isinstance(X, np.ndarray) else np.asarray(X)
-    except ValueError:  # things of different shapes
+    except ValueError:  # objects of different shapes
         return None
     if array.dtype.kind in "biuf" and array.ndim > 1 and array.size:
         return array
@@ -112,7 +111,7 @@ def _comparable(X: Any) -> Any:
 
 
 def _words(X: Any, rows: Any, most: int | None = None) -> np.ndarray:
-    """Some rows of X as 64-bit words; ``most``: at most so many bytes of each, from its middle."""
+    """Some rows of X as 64-bit words; ``most``: at most that many bytes of each, from its middle."""
     part = X[rows]
     part = part.reshape(len(part), -1)
     if most is not None:

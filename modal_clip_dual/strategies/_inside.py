@@ -1,4 +1,4 @@
-"""The objects inside a classifier, and the samples as each of them sees them."""
+"""The objects inside a classifier, each with the samples as it sees them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 
 class Samples:
-    """Samples that are made when they are first looked at, and once."""
+    """Samples that are computed once, when they are first needed."""
 
     def __init__(self, make: Callable[[], Any]):
         self._make = make
@@ -24,9 +24,9 @@ class Samples:
 class Inside:
     """An object inside a classifier, and the samples as that object sees them.
 
-    modAL's learners and fitted searches hand X on, a Pipeline transforms it: when the object behind
-    its steps is first asked about X, and once.  scikit-learn's other meta-estimators hold a template
-    of the estimators that they fit, which is looked into last.
+    modAL's learners and fitted searches pass X on unchanged.  A Pipeline transforms it once, when the
+    object behind its steps is first asked about X.  scikit-learn's other meta-estimators hold a template
+    of the estimators that they fit; templates are searched last.
     """
 
     def __init__(self, inner: Any, samples: Samples):
@@ -40,7 +40,7 @@ class Inside:
 
     @cached_property
     def behind(self) -> Inside | None:
-        """What this object hands on to; None if it is the innermost one."""
+        """The object that this one passes X on to; None if it is the innermost one."""
         inner, samples = self.object, self._samples
         if _is_learner(inner) or self.is_template_holder:
             return Inside(inner.estimator, samples)
@@ -48,22 +48,22 @@ class Inside:
             return Inside(inner.best_estimator_, samples)
         if hasattr(inner, "steps"):
             if len(inner.steps) > 1:
-                # Refers to no Inside, which refers to it: so they go as soon as the query is over.
+                # This must not refer to an Inside, which refers to it: a cycle would outlive the query.
                 samples = Samples(partial(_transformed, inner, samples))
             return Inside(inner.steps[-1][1], samples)
         return None
 
     @property
     def is_template_holder(self) -> bool:
-        """Whether what is behind it is an estimator that it has copied, not the one that it uses."""
+        """Whether the estimator behind it is a template that it copies, not the one that it uses."""
         hands_on = any(hasattr(self.object, name) for name in ("best_estimator_", "steps", "cv_results_"))
         return hasattr(self.object, "estimator") and not hands_on and not _is_learner(self.object)
 
     def hands_on(self, method: str) -> bool:
-        """Whether asking what is behind it is the same as asking it.
+        """Whether the object behind it gives the same answers.
 
-        modAL's learners have methods that their estimator may lack; a Pipeline or a search of
-        somebody's own may have a method that does more than scikit-learn's.
+        modAL's learners have methods that their estimator may lack; a subclass of Pipeline or
+        of a search may have a method that does more than scikit-learn's.
         """
         if _is_learner(self.object):
             return True
@@ -86,13 +86,13 @@ class Inside:
         return hasattr(self.object, method)
 
     def ask(self, method: str) -> np.ndarray:
-        """What the method says of the samples."""
+        """Return the answer of the method for the samples."""
         answer: np.ndarray = getattr(self.object, method)(self.X)
         return answer
 
 
 def _transformed(pipeline: Any, samples: Samples) -> Any:
-    """What reaches a Pipeline's last step."""
+    """The samples as they reach a Pipeline's last step."""
     return pipeline[:-1].transform(samples.X)
 
 

@@ -1,6 +1,6 @@
 """Squared distances between embeddings, in torch on the device where they are.
 
-No n x n matrix is ever held: everything goes block by block.
+No n x n matrix is ever stored: distances are computed block by block.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ BLOCK = 1 << 23  # numbers in a block of distances: 32 MiB
 # |x|^2 - 2 <x, y> + |y|^2 loses digits where all points lie far off in one direction: beyond
 # this ratio of squared mean to variance, differences are taken instead.
 CANCELLATION = 100.0
-# It loses them between two points that lie close together, too: below this ratio of squared distance
+# The same happens between two points that lie close together: below this ratio of squared distance
 # to |x|^2, differences are taken for a nearest point, so that an equal one is at distance 0.
 CLOSE = 1e-3
 ROUNDING = 8 * torch.finfo(torch.float32).eps  # of the three terms and their sum, relative to |x|^2
@@ -30,7 +30,7 @@ class Points:
     Raises
     ------
     ValueError
-        If an embedding is not finite, or the device does not exist; names the argument.
+        If an embedding is not finite, or the device does not exist; the message names the argument.
     """
 
     def __init__(self, embeddings: Any, device: str | torch.device | None = None, name: str = "X_pool"):
@@ -45,7 +45,7 @@ class Points:
         mean = self.x.mean(dim=0).square().sum()
         variance = self.norms.mean() - mean
         self.cancels = bool(mean > CANCELLATION * variance)
-        # Squared distances that differ by less may be equal ones, rounded in two blocks of other shapes.
+        # Squared distances that differ by less may be equal ones, rounded in two blocks of different shapes.
         self.resolution = 0.0 if self.cancels else ROUNDING * float(self.norms.max())
 
     def __len__(self) -> int:
@@ -55,7 +55,7 @@ class Points:
         return max(1, BLOCK // max(width, self.x.shape[1]))
 
     def alike(self, values: torch.Tensor) -> torch.Tensor:
-        """The values (n, ...) where equal embeddings have those of the first."""
+        """Return the values (n, ...), with those of the first for all equal embeddings."""
         same: torch.Tensor = alike(values, self.first)
         return same
 
@@ -66,7 +66,7 @@ class Points:
     def blocks(self, others: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:
         """Squared distances to other points (m, D): slices of rows with their (rows, m).
 
-        As they are computed: what is made of them has to be made `alike`.
+        These are not made equal for equal embeddings yet: pass the result through `alike`.
         """
         step = self._rows(len(others))
         for start in range(0, len(self), step):

@@ -1,4 +1,4 @@
-"""Which label a classifier predicts for each sample, and how sure that is."""
+"""The predicted label of each sample, and how sure the classifier is of it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ POOL_ROWS = 1 << 16  # of embeddings whose logits are held at a time
 
 
 class Ranking(NamedTuple):
-    """What is known of each sample of a pool."""
+    """The prediction for each sample of a pool, with its confidence."""
 
     predicted: np.ndarray  # (n,) position of the predicted label in the classes
     confidence: np.ndarray  # (n,) in it, free of saturation where the score is one of logits
@@ -27,7 +27,7 @@ class Ranking(NamedTuple):
     def least_confident(
         self, n: int, class_balanced: bool, remainder: str, ties: np.random.Generator | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The n rows of lowest confidence, of each predicted class or of all, and their uncertainty."""
+        """Return the n rows of lowest confidence, per predicted class or overall, and their uncertainty."""
         if class_balanced:
             rows = select_per_class(self.confidence, self.predicted, n, self.n_classes, remainder, ties)
         else:
@@ -36,13 +36,13 @@ class Ranking(NamedTuple):
 
 
 def rank_by_blocks(inside: Inside, entry: Score, samples: Any) -> Ranking:
-    """Rank by one estimator that has all that is needed; of a large table the logits are never all held.
+    """Rank by one estimator with all required methods; logits of a large table are computed in blocks.
 
-    Equal ones of ``samples``, which it may see transformed, get equal values.
+    Equal ones of ``samples`` get equal values, even if the estimator sees them transformed.
     """
     X = inside.X
     table = isinstance(X, (np.ndarray, Rows)) and X.ndim == 2 and len(X) > POOL_ROWS
-    # Keys are made while a part is in memory: a file is read once.
+    # Keys are computed while a part is in memory, so that a file is read once.
     keyed = X is samples and table and X.dtype.kind == "f"
     parts, keys, n_classes = [], [], 0
     for part in (X[rows] for rows in blocks(len(X), POOL_ROWS)) if table else (X,):
@@ -56,7 +56,7 @@ def rank_by_blocks(inside: Inside, entry: Score, samples: Any) -> Ranking:
 
 
 def of_answer(entry: Score, answer: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Confidence and uncertainty, both (n,), by what the score's method gave."""
+    """Return confidence and uncertainty, both (n,), from the output of the score's method."""
     if entry.of_logits is not None:
         return entry.of_logits(answer, predicted)
     right = np.asarray(answer, dtype=np.float64)
@@ -64,7 +64,7 @@ def of_answer(entry: Score, answer: np.ndarray, predicted: np.ndarray) -> tuple[
 
 
 def _answers(estimator: Any, X: Any, entry: Score) -> tuple[np.ndarray, int, np.ndarray]:
-    """Predicted columns, how many there are, and what the score's method gives; in one pass if there is one."""
+    """Return predicted columns, their number of classes, and the output of the score's method."""
     if entry.of_logits is None and hasattr(estimator, "classes_") and hasattr(estimator, "predict"):
         both = getattr(estimator, "predict_with_confidence", None)
         labels, right = both(X) if both else (estimator.predict(X), getattr(estimator, entry.method)(X))

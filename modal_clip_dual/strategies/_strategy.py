@@ -1,4 +1,4 @@
-"""What every query strategy does before and after its mathematics."""
+"""The decorator of query strategies: checks before the mathematics, and the return form after it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ P = ParamSpec("P")
 
 
 def query_strategy(**constraints: Any) -> Callable[[Callable[P, Any]], Callable[P, Any]]:
-    """Make a query strategy of a function that holds its mathematics alone.
+    """Turn a function with the mathematics alone into a query strategy.
 
-    The function is declared, and documented, as users call it: ``strategy(classifier, X_pool,
-    n_instances=1, random_tie_break=False, *, ..., random_state=None)``.  Before it runs everything is
-    checked, and what it gets is resolved:
+    The function has the signature and the docstring of the strategy: ``strategy(classifier, X_pool,
+    n_instances=1, random_tie_break=False, *, ..., random_state=None)``.  Before it runs, all arguments are
+    checked and resolved:
 
     - ``classifier`` is a `View` of the classifier and X_pool;
     - ``n_instances`` is an int, 1 to the number of samples;
@@ -30,12 +30,12 @@ def query_strategy(**constraints: Any) -> Callable[[Callable[P, Any]], Callable[
     - ``random_tie_break`` is the same generator where ties are to be broken at random, else None;
     - ``device``, if it has this parameter, exists.
 
-    It returns rows of the pool and their metrics; users get what the installed modAL expects.
+    The function returns rows of the pool and their metrics; the strategy returns what the installed modAL expects.
 
     Parameters
     ----------
     **constraints
-        What the other parameters may be, by name, as in scikit-learn's `_parameter_constraints`.
+        Allowed values of the other parameters, by name, as in scikit-learn's `_parameter_constraints`.
     """
 
     def decorate(function: Callable[P, Any]) -> Callable[P, Any]:
@@ -55,7 +55,7 @@ def query_strategy(**constraints: Any) -> Callable[[Callable[P, Any]], Callable[
 
 
 def query_utility(**constraints: Any) -> Callable[[Callable[P, Any]], Callable[P, Any]]:
-    """Make a utility, ``utility(classifier, X, ...)``, as `query_strategy` makes a strategy.
+    """Turn a function into a utility, ``utility(classifier, X, ...)``; see `query_strategy`.
 
     The function gets a `View` as ``classifier``, and a generator as ``random_state``; it returns a
     value per sample.
@@ -76,7 +76,7 @@ def query_utility(**constraints: Any) -> Callable[[Callable[P, Any]], Callable[P
 
 
 def _resolve(bound: BoundArguments, name: str) -> BoundArguments:
-    """Check the arguments that all have in common, and replace them by what functions work with."""
+    """Check the arguments that all strategies share, and replace them by their resolved forms."""
     bound.apply_defaults()
     given = bound.arguments
     X = given[name]
@@ -94,7 +94,7 @@ def _resolve(bound: BoundArguments, name: str) -> BoundArguments:
 
 
 def _view_of(classifier: Any, X: Any, name: str) -> View:
-    """The view that was passed as the classifier, if it is one of these samples; else a new one."""
+    """Return the view that was passed as the classifier, if it is of these samples; else a new one."""
     if not isinstance(classifier, View):
         return View(classifier, X, name)
     return classifier if classifier.X is X else View(classifier.classifier, X, name)

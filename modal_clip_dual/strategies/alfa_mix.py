@@ -10,7 +10,7 @@ from sklearn.utils._param_validation import Interval
 
 from ..utils.arrays import as_array, as_tensor
 from ..utils.selection import fill_up
-from ._clustering import nearest_to_centres
+from ._clustering import nearest_to_centers
 from ._strategy import query_strategy
 from .view import LinearHead, View
 
@@ -29,35 +29,35 @@ def alfa_mix_sampling(
     random_state: Any = None,
     device: str | None = None,
 ) -> Any:
-    """Query among samples whose prediction changes when labelled features are mixed in.
+    """Query among samples whose prediction changes when labeled features are mixed in.
 
-    An anchor is the mean embedding of a class's labelled samples.  A sample is a candidate if
+    An anchor is the mean embedding of a class's labeled samples.  A sample is a candidate if
     mixing an anchor into its embedding, a share of each feature that has a bounded norm and
     most increases the loss of the predicted label, changes the prediction ([1]_, Eq. 5).  The
     bound grows in steps of ``eps`` to 1 until there are more candidates than are wanted; k-means
-    over the candidates makes n_instances clusters, and the sample nearest to each centre is
-    queried.  Where candidates are missing, and before the first labels, random samples take their
-    place.
+    over the candidates makes n_instances clusters, and the sample nearest to each center is
+    queried.  If there are too few candidates, and before the first labels, random samples fill up the
+    query.
 
     Parameters
     ----------
     classifier : modAL learner
         Its estimator must be linear in its embeddings, with the attribute ``coef_``, as
-        `DualPromptClassifier` and `sklearn.linear_model.LogisticRegression` are, maybe at the end
-        of a Pipeline.  The learner's ``X_training`` and ``y_training`` make the anchors.
+        `DualPromptClassifier` and `sklearn.linear_model.LogisticRegression` are; it may be the last
+        step of a Pipeline.  The learner's ``X_training`` and ``y_training`` make the anchors.
     X_pool : array-like of n_pool samples
-        The unlabelled pool.
+        The unlabeled pool.
     n_instances : int, default=1
-        Samples to query, 1 to n_pool.
+        Number of samples to query, 1 to n_pool.
     random_tie_break : bool, default=False
-        Not used: nothing is ranked that could tie.
+        Not used: the strategy ranks nothing that could tie.
     eps : float, default=0.2
-        First bound, and step of its growth, of the norm of the shares, relative to that of a
-        share of 1 of every feature.
+        First value and step of the bound on the norm of the shares, relative to the norm of a share of 1
+        for every feature.
     random_state : int, Generator, RandomState or None, default=None
-        Controls k-means and the random samples that fill up.
+        Controls k-means and the random samples that fill up the query.
     device : str or None, default=None
-        Torch device of the computation, k-means aside; None is where the embeddings are.
+        Torch device of the computation, k-means aside; None is the device of the embeddings.
 
     Returns
     -------
@@ -69,9 +69,9 @@ def alfa_mix_sampling(
     Raises
     ------
     TypeError
-        If n_instances is no integer, or the classifier is not linear in its embeddings.
+        If n_instances is not an integer, or the classifier is not linear in its embeddings.
     ValueError
-        If the classifier is no modAL learner, the pool is empty, or an argument is out of its range.
+        If the classifier is not a modAL learner, the pool is empty, or an argument is out of its range.
     NotFittedError
         If the classifier was never fitted.
 
@@ -81,7 +81,7 @@ def alfa_mix_sampling(
     |anchor - v|`` along the gradient of the loss, so that the anchor decides the length of the
     step alone.  The prediction of a linear classifier changes at one point of that ray, which is
     computed at once for the farthest anchor, in place of C predictions for every bound; tests
-    compare with the mixing itself.  A class without labels has the mean of all labelled samples
+    compare with the mixing itself.  A class without labels has the mean of all labeled samples
     as its anchor, as in the authors' code.  Time n_pool C D, memory n_pool C.
 
     References
@@ -107,7 +107,7 @@ def alfa_mix_sampling(
     if known is None:
         return fill_up([], n_instances, classifier.n_samples, random_state), np.zeros(n_instances)
     head: LinearHead = classifier.linear_head
-    if known.shape[1] != head.embeddings.shape[1]:  # embedded otherwise than the linear head wants
+    if known.shape[1] != head.embeddings.shape[1]:  # these are not the embeddings that the linear head takes
         learner = classifier.classifier
         known = as_array(View(learner, learner.X_training, "X_training").linear_head.embeddings)
     anchors = _anchors(known, y, classifier.classes)
@@ -120,14 +120,14 @@ def alfa_mix_sampling(
             break
     rows = _unit(as_array(head.embeddings)[candidates])
     if len(rows):
-        candidates = candidates[np.sort(nearest_to_centres(rows, n_instances, random_state))]
+        candidates = candidates[np.sort(nearest_to_centers(rows, n_instances, random_state))]
     candidates = candidates[np.argsort(smallest[candidates], kind="stable")]
     rows = fill_up(candidates, n_instances, len(smallest), random_state)
     return rows, -smallest[rows]
 
 
 def _anchors(embeddings: np.ndarray, y: Any, classes: np.ndarray) -> np.ndarray:
-    """Mean labelled embedding of each class; of all, if the class has none."""
+    """Mean labeled embedding of each class, or of all classes for a class without labels."""
     means = [embeddings[y == label] for label in classes]
     return np.stack([part.mean(axis=0) if len(part) else embeddings.mean(axis=0) for part in means])
 
@@ -145,7 +145,7 @@ def _smallest_change(
     anchors: np.ndarray | torch.Tensor,
     device: str | None,
 ) -> np.ndarray:
-    """Smallest bound (n,) at which mixing in an anchor changes the prediction; maybe infinite."""
+    """Smallest bound (n,) at which mixing in an anchor changes the prediction; infinite if no bound does."""
     import torch
 
     from ._points import Points

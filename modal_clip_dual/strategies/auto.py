@@ -11,7 +11,7 @@ from sklearn.utils._param_validation import Interval
 from ..utils.arrays import as_array
 from ..utils.selection import ascending_order
 from ..utils.whitening import fit_whitening
-from ._clustering import nearest_to_centres
+from ._clustering import nearest_to_centers
 from ._strategy import query_strategy
 from .typiclust import typiclust_sampling
 from .view import call_strategy
@@ -31,24 +31,24 @@ def auto_sampling(
 
     The mean of P(correct) over the pool estimates the classifier's accuracy.  Below ``threshold`` the samples
     are those of `typiclust_sampling`, which looks at no prediction.  From there on k-means makes as many clusters
-    as samples are wanted, each sample weighted by 1 - P(correct), and the sample nearest to each centre is
-    chosen: doubt says where to look, and clusters keep the choice from being the same doubt many times.
+    as samples are wanted, each sample weighted by 1 - P(correct), and the sample nearest to each center is
+    chosen: doubt says where to look, and the clusters keep the chosen samples different.
 
     Parameters
     ----------
     classifier : modAL learner, Committee, Pipeline or estimator
-        Must lead to an estimator with ``predict_correct_proba``, such as `DualLinearClassifier`; embeds by its
-        ``transform``, if it has one.  One that was never fitted answers from its ``zero_shot_proba``.
+        Must lead to an estimator with ``predict_correct_proba``, such as `DualLinearClassifier`; its ``transform``,
+        if it has one, embeds the samples.  One that was never fitted answers from its ``zero_shot_proba``.
     X_pool : array-like of n_pool samples
         The unlabeled pool.
     n_instances : int, default=1
-        Samples to query, 1 to n_pool.
+        Number of samples to query, 1 to n_pool.
     random_tie_break : bool, default=False
         Shuffle samples of equal doubt instead of keeping their order in the pool.
     threshold : float, default=0.5
-        Estimated accuracy from which on doubt counts; 0 always asks doubtful samples, 1 typical ones.
+        Estimated accuracy from which on doubtful samples are chosen; 0 always chooses those, 1 typical ones.
     random_state : int, Generator, RandomState or None, default=None
-        Seed of k-means and of ties.
+        Controls k-means and tie breaking.
 
     Returns
     -------
@@ -60,7 +60,7 @@ def auto_sampling(
     Raises
     ------
     TypeError
-        If n_instances is no integer, or the classifier lacks a required method.
+        If n_instances is not an integer, or the classifier lacks a required method.
     ValueError
         If the pool is empty, n_instances does not fit it, or ``threshold`` is out of its range.
     NotFittedError
@@ -68,7 +68,7 @@ def auto_sampling(
 
     See Also
     --------
-    typiclust_sampling : What it does below the threshold.
+    typiclust_sampling : The strategy below the threshold.
     correctness_sampling : Ranks by P(correct) alone.
 
     Notes
@@ -100,11 +100,11 @@ def auto_sampling(
         rows, typicality = call_strategy(
             typiclust_sampling, classifier, classifier.X, n_instances, random_state, random_tie_break=ties
         )
-        return rows, np.zeros(len(rows)) if typicality is None else typicality  # where modAL knows none
+        return rows, np.zeros(len(rows)) if typicality is None else typicality  # None: old modAL
     pool = as_array(classifier.embeddings).astype(np.float32, copy=False)
     whitening = fit_whitening(pool, rank=pool.shape[1], powers=(0.5,))
     half_white = classifier.alike(whitening.coordinates(pool) * whitening.scales[0.5])
-    # Weights that are all zero would leave k-means nothing to weigh.
-    rows = np.sort(nearest_to_centres(half_white, n_instances, random_state, doubt + 1e-6))
+    # k-means needs at least one weight above zero.
+    rows = np.sort(nearest_to_centers(half_white, n_instances, random_state, doubt + 1e-6))
     rows = rows[ascending_order(-doubt[rows], random_tie_break)]
     return rows, doubt[rows]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @query_utility()
 def badge_gradient_norm(classifier: Any, X: Any, *, device: str | None = None) -> np.ndarray:
-    """Norm of each sample's gradient embedding, had the predicted label been the true one.
+    """Norm of each sample's gradient embedding, as if the predicted label were the true one.
 
     A utility for modAL's `make_linear_combination` and `make_query_strategy`: large where the
     prediction is unsure.
@@ -35,12 +35,12 @@ def badge_gradient_norm(classifier: Any, X: Any, *, device: str | None = None) -
     Returns
     -------
     norm : ndarray of shape (n,), float32
-        At least 0.
+        Euclidean norm, 0 or more.
 
     Raises
     ------
     TypeError, ValueError, NotFittedError
-        As `badge_sampling`.
+        As for `badge_sampling`.
 
     Examples
     --------
@@ -69,26 +69,26 @@ def badge_sampling(
     """Query samples whose last-layer gradients are large and differ from each other.
 
     The gradient embedding of a sample is the outer product of (one-hot prediction minus class
-    probabilities) and its image embedding.  The first sample is the one with the largest, each
-    next one is drawn with a probability proportional to the squared distance to the nearest
+    probabilities) and its image embedding.  The first sample is the one with the largest norm; each next
+    one is drawn with a probability proportional to the squared distance to the nearest
     chosen one: the seeding of k-means++ ([1]_, Algorithm 1).
 
     Parameters
     ----------
     classifier : modAL learner, Committee, Pipeline or estimator
-        Needs ``predict_proba``; one that was never fitted needs ``zero_shot_proba``.  Embeds by
-        its ``transform``; if it has none, X_pool itself is taken as it reaches the estimator.
+        Needs ``predict_proba``; one that was never fitted needs ``zero_shot_proba``.  Its ``transform``
+        embeds the samples; without one, X_pool itself is taken as it reaches the estimator.
         The probabilities of a Committee's members are averaged.
     X_pool : array-like of n_pool samples
-        The unlabelled pool.
+        The unlabeled pool.
     n_instances : int, default=1
-        Samples to query, 1 to n_pool.
+        Number of samples to query, 1 to n_pool.
     random_tie_break : bool, default=False
         Choose the first sample at random among equally large gradients.
     random_state : int, Generator, RandomState or None, default=None
         Controls the draws.
     device : str or None, default=None
-        Torch device of the computation; None is where the embeddings are, for arrays the CPU.
+        Torch device of the computation; None is the device of the embeddings, for arrays the CPU.
 
     Returns
     -------
@@ -100,7 +100,7 @@ def badge_sampling(
     Raises
     ------
     TypeError
-        If n_instances is no integer, or the classifier lacks a required method.
+        If n_instances is not an integer, or the classifier lacks a required method.
     ValueError
         If the pool is empty, n_instances does not fit it, an embedding is not finite, or the
         device does not exist.
@@ -110,7 +110,7 @@ def badge_sampling(
     Notes
     -----
     Squared distances factor over the outer product, ``|a|^2 |v|^2 + |b|^2 |w|^2 - 2 <a, b>
-    <v, w>``, so that no (n_pool, C D) matrix is made: time n_pool n_instances (C + D), memory
+    <v, w>``, so that no (n_pool, C D) matrix is needed: time n_pool n_instances (C + D), memory
     n_pool C beyond the embeddings.
 
     References
@@ -136,7 +136,7 @@ def badge_sampling(
 
 
 class _Gradients:
-    """Gradient embeddings g_i = a_i (x) v_i, never multiplied out."""
+    """Gradient embeddings g_i = a_i (x) v_i, stored as their factors."""
 
     def __init__(self, proba: np.ndarray, points: Points):
         from ..utils.arrays import as_tensor
@@ -151,7 +151,7 @@ class _Gradients:
         self.squared_norms = alike(self.a.square().sum(dim=1) * points.norms, self.first)
 
     def to(self, row: int) -> torch.Tensor:
-        """Squared distances (n,) to one of them."""
+        """Squared distances (n,) of all gradient embeddings to one of them."""
         inner = (self.a @ self.a[row]).mul_(self.points.x @ self.points.x[row])
         both = self.squared_norms + self.squared_norms[row]
         squared: torch.Tensor = alike(both.sub_(inner, alpha=2).clamp_(min=0), self.first)
@@ -177,7 +177,7 @@ def _k_means_plus_plus(
     for _ in range(1, n):
         squared[rows] = 0.0
         row = _draw(squared, rng)
-        if row is None:  # all others equal chosen ones
+        if row is None:  # all other samples equal chosen ones
             left = np.setdiff1d(np.arange(len(squared)), rows)
             row = int(left[rng.integers(len(left))])
         rows.append(row)

@@ -13,7 +13,7 @@ from ._strategy import query_strategy, query_utility
 
 
 def _information(draws: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Entropy of the mean less the mean entropy; the entropy itself where there is one draw."""
+    """Return the entropy of the mean minus the mean entropy; for one draw, its entropy."""
     entropy = _entropy(draws, weights)
     if len(draws) == 1:  # nothing contradicts it
         return entropy
@@ -27,7 +27,7 @@ def _entropy(draws: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def _variation_ratio(draws: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Weight of the draws whose likeliest class is not that of most."""
+    """Return the weight of the draws whose likeliest class is not that of most."""
     best = draws.argmax(axis=2)
     votes = np.stack([weights @ (best == k) for k in range(draws.shape[2])])
     ratio: np.ndarray = 1 - votes.max(axis=0)
@@ -40,7 +40,7 @@ CONSTRAINTS = {"score": [StrOptions(set(SCORES))]}
 
 @query_utility(**CONSTRAINTS)
 def bald_uncertainty(classifier: Any, X: Any, *, score: str = "information") -> np.ndarray:
-    """How far draws of the model contradict each other about each sample.
+    """Measure how far draws of the model contradict each other about each sample.
 
     A utility for modAL's `make_linear_combination` and `make_query_strategy`.
 
@@ -51,17 +51,17 @@ def bald_uncertainty(classifier: Any, X: Any, *, score: str = "information") -> 
     X : array-like of n samples
         Embeddings, images or paths.
     score : {"information", "entropy", "variation-ratio"}, default="information"
-        See `bald_sampling`.
+        Score of the samples; see `bald_sampling`.
 
     Returns
     -------
     uncertainty : ndarray of shape (n,), float64
-        In nats, 0 to log C; of ``"variation-ratio"`` a share, 0 to 1.
+        Score in nats, 0 to log C; for ``"variation-ratio"`` a share, 0 to 1.
 
     Raises
     ------
     TypeError, ValueError, NotFittedError
-        As `bald_sampling`.
+        As for `bald_sampling`.
 
     Examples
     --------
@@ -90,25 +90,25 @@ def bald_sampling(
 
     A model that knows how sure it is of its own weights can draw many models, all of which agree with the labels
     so far.  Where each of them is sure, but of different labels, a label tells most about which is right: the
-    mutual information of label and model is the entropy of the mean of their probabilities less the mean of their
-    entropies ([1]_).  Samples about which all are equally in doubt are left alone.
+    mutual information of label and model is the entropy of the mean of their probabilities minus the mean of their
+    entropies ([1]_).  Samples about which all draws are equally in doubt score low.
 
     Parameters
     ----------
     classifier : modAL learner, Committee, Pipeline or estimator
-        Leads to an estimator with ``sample_proba(X)``, draws of class probabilities (S, n, C), such as
+        Must lead to an estimator with ``sample_proba(X)``, draws of class probabilities (S, n, C), such as
         `BayesAdapterClassifier`, or is a Committee: its members count the same, and one that has none is a draw
-        itself, by its ``predict_proba``.  **Of any other classifier** there is one draw, which nothing
-        contradicts, and ``"information"`` ranks its entropy; that of ``zero_shot_proba`` if it was never fitted.
+        itself, by its ``predict_proba``.  **Any other classifier** gives one draw, which nothing
+        contradicts; then ``"information"`` ranks its entropy, or that of ``zero_shot_proba`` if it was never fitted.
     X_pool : array-like of n_pool samples
         The unlabeled pool.
     n_instances : int, default=1
-        Samples to query, 1 to n_pool.
+        Number of samples to query, 1 to n_pool.
     random_tie_break : bool, default=False
         Shuffle samples of equal score instead of keeping their order in the pool.
     score : {"information", "entropy", "variation-ratio"}, default="information"
-        ``"entropy"`` is that of the mean alone.  ``"variation-ratio"`` is the share of draws whose likeliest
-        class is another one than that of most.
+        ``"information"`` is the mutual information above.  ``"entropy"`` is the entropy of the mean.
+        ``"variation-ratio"`` is the share of draws whose likeliest class is not that of most draws.
     random_state : int, Generator, RandomState or None, default=None
         Controls ``random_tie_break``.
 
@@ -117,12 +117,12 @@ def bald_sampling(
     indices : ndarray of int, shape (n_instances,)
         Distinct rows of X_pool, highest score first.
     metrics : ndarray of shape (n_instances,)
-        Their score, in nats but for ``"variation-ratio"``; returned with modAL 0.4.2 or later.
+        Their score, in nats except for ``"variation-ratio"``; returned with modAL 0.4.2 or later.
 
     Raises
     ------
     TypeError
-        If n_instances is no integer, or the classifier lacks a required method.
+        If n_instances is not an integer, or the classifier lacks a required method.
     ValueError
         If the pool is empty, n_instances does not fit it, score is unknown, or the members of a
         Committee do not know the same classes.
@@ -131,11 +131,11 @@ def bald_sampling(
 
     See Also
     --------
-    class_balanced_entropy_sampling : Needs no draws.
+    class_balanced_entropy_sampling : Query by entropy, without draws.
 
     Notes
     -----
-    Time S n C beyond the predictions; of a large table the draws are held part by part.
+    The time is S n C beyond the predictions; draws of a large table are held in parts.
 
     References
     ----------

@@ -12,7 +12,7 @@ from sklearn.utils._param_validation import Interval
 
 from ..utils.arrays import as_array
 from ..utils.selection import ascending_order, subsample
-from ._clustering import nearest_to_centres
+from ._clustering import nearest_to_centers
 from ._equal import alike, also_equal, first_equal
 from ._strategy import query_strategy, query_utility
 from .view import View
@@ -34,7 +34,7 @@ def cec_uncertainty(
     max_samples: int = 10_000,
     random_state: Any = None,
 ) -> np.ndarray:
-    """Calibrated entropy of each sample plus that of its neighbours.
+    """Calibrated entropy of each sample plus that of its neighbors.
 
     A utility for modAL's `make_linear_combination` and `make_query_strategy`.
 
@@ -45,23 +45,23 @@ def cec_uncertainty(
     X : array-like of n samples
         Embeddings, images or paths.
     n_prior : int or None, default=None
-        Most probable samples of a class whose mean probability is its prior; see `cec_sampling`.
+        Number of samples that estimate a class's prior; see `cec_sampling`.
     n_neighbors : int, default=10
-        Neighbours whose entropy counts.
+        Number of neighbors whose entropy counts.
     max_samples : int, default=10_000
-        At most this many random samples are searched for neighbours.
+        At most this many random samples are searched for neighbors.
     random_state : int, Generator, RandomState or None, default=None
-        Controls that draw.
+        Controls the draw of these samples.
 
     Returns
     -------
     uncertainty : ndarray of shape (n,), float32
-        In nats, 0 to 2 log C.
+        Uncertainty in nats, 0 to 2 log C.
 
     Raises
     ------
     TypeError, ValueError, NotFittedError
-        As `cec_sampling`.
+        As for `cec_sampling`.
 
     Examples
     --------
@@ -89,32 +89,32 @@ def cec_sampling(
     max_samples: int = 10_000,
     random_state: Any = None,
 ) -> Any:
-    """Query from clusters of samples that are uncertain, as their neighbours are.
+    """Query from clusters of samples that are uncertain and have uncertain neighbors.
 
-    Class probabilities are divided by how probable the model finds each class at its best, and
-    normalised again; a sample's uncertainty is their entropy plus the mean entropy of its
-    nearest neighbours, weighted by distance.  k-means with these weights makes n_instances
-    clusters, and the sample nearest to each centre is queried ([1]_, Sec. 3).
+    Each class probability is divided by the class's prior, its mean over the samples where it is highest,
+    and the results are normalized again; a sample's uncertainty is their entropy plus the mean entropy of its
+    nearest neighbors, weighted by distance.  k-means with these weights makes n_instances
+    clusters, and the sample nearest to each center is queried ([1]_, Sec. 3).
 
     Parameters
     ----------
     classifier : modAL learner, Committee, Pipeline or estimator
-        Needs ``predict_proba``; one that was never fitted needs ``zero_shot_proba``.  Embeds by
-        its ``transform``; if it has none, X_pool itself is taken as it reaches the estimator.
+        Needs ``predict_proba``; one that was never fitted needs ``zero_shot_proba``.  Its ``transform``
+        embeds the samples; without one, X_pool itself is taken as it reaches the estimator.
         The probabilities of a Committee's members are averaged.
     X_pool : array-like of n_pool samples
-        The unlabelled pool.
+        The unlabeled pool.
     n_instances : int, default=1
-        Samples to query, 1 to n_pool.
+        Number of samples to query, 1 to n_pool.
     random_tie_break : bool, default=False
         Shuffle samples of equal uncertainty in the order of the result.
     n_prior : int or None, default=None
-        Samples per class, its most probable ones, whose mean probability is the prior; None is
+        Number of samples that estimate a class's prior: the mean probability of its most probable ones.  None is
         n_pool / C, the share of each class in a balanced pool.
     n_neighbors : int, default=10
-        Nearest neighbours, weighted by exp(-distance).
+        Number of nearest neighbors, weighted by exp(-distance).
     max_samples : int, default=10_000
-        At most this many random samples of the pool are searched for neighbours.
+        At most this many random samples of the pool are searched for neighbors.
     random_state : int, Generator, RandomState or None, default=None
         Controls k-means, tie breaking and subsampling.
 
@@ -128,7 +128,7 @@ def cec_sampling(
     Raises
     ------
     TypeError
-        If an argument is no integer, or the classifier lacks a required method.
+        If an argument is not an integer, or the classifier lacks a required method.
     ValueError
         If the pool is empty, or an argument is out of its range.
     NotFittedError
@@ -136,8 +136,8 @@ def cec_sampling(
 
     Notes
     -----
-    Where the value of ``n_prior`` and ``n_neighbors`` and the shape of the weights come from:
-    they are our choices.  Time n_pool min(n_pool, max_samples) D for the neighbours, which also
+    The values of ``n_prior`` and ``n_neighbors`` and the shape of the weights are our choices.
+    Time n_pool min(n_pool, max_samples) D for the neighbors, which also
     bounds it for k-means; memory n_pool (C + D).
 
     References
@@ -161,9 +161,9 @@ def cec_sampling(
     uncertainty = _uncertainty(
         classifier.proba, embeddings, n_prior, n_neighbors, max_samples, random_state
     )
-    # Weights that are all zero would leave k-means nothing to weigh.
+    # k-means needs at least one weight above zero.
     weights = uncertainty + np.float32(1e-6)
-    rows = np.sort(nearest_to_centres(embeddings, n_instances, random_state, weights))
+    rows = np.sort(nearest_to_centers(embeddings, n_instances, random_state, weights))
     rows = rows[ascending_order(-uncertainty[rows], random_tie_break)]
     return rows, uncertainty[rows]
 
@@ -189,24 +189,24 @@ def _uncertainty(
     entropy: np.ndarray = entr(calibrated).sum(axis=1).astype(np.float32)
     if n == 1:
         return entropy
-    distances, neighbours = _neighbours(embeddings, n_neighbors, max_samples, rng)
+    distances, neighbors = _neighbors(embeddings, n_neighbors, max_samples, rng)
     weights = np.exp(-distances)
     weights /= weights.sum(axis=1, keepdims=True)
-    uncertainty = entropy + (weights * entropy[neighbours]).sum(axis=1, dtype=np.float32)
+    uncertainty = entropy + (weights * entropy[neighbors]).sum(axis=1, dtype=np.float32)
     tied: np.ndarray = alike(uncertainty, also_equal(first_equal(embeddings), proba))
     return tied
 
 
-def _neighbours(
+def _neighbors(
     embeddings: np.ndarray, n_neighbors: int, max_samples: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Distances and rows, both (n, k), of each sample's nearest neighbours, itself left out."""
+    """Distances and rows, both (n, k), of each sample's nearest neighbors, itself left out."""
     reference = subsample(len(embeddings), max_samples, rng)
     k = min(n_neighbors, len(reference) - 1)
     search = NearestNeighbors(algorithm="brute").fit(embeddings[reference])
     distances, found = search.kneighbors(embeddings, n_neighbors=k + 1)
     rows = reference[found]
-    # One of the k + 1 goes: the sample itself where it is there, else the farthest.
+    # One of the k + 1 is dropped: the sample itself if it is among them, else the farthest.
     itself = rows == np.arange(len(rows))[:, None]
     itself[~itself.any(axis=1), -1] = True
     return distances[~itself].reshape(-1, k), rows[~itself].reshape(-1, k)

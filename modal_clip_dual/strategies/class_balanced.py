@@ -28,8 +28,8 @@ def class_balanced_entropy_sampling(
 ) -> Any:
     """Query, per predicted class, the samples of highest entropy.
 
-    modAL's `entropy_sampling` with the selection rule of `negative_prompt_sampling`, so that the
-    worth of its score and that of its rule can be told apart.  The utility is
+    This is modAL's `entropy_sampling` with the selection rule of `negative_prompt_sampling`, to tell the
+    effect of its score from that of its rule.  The utility is
     `modAL.uncertainty.classifier_entropy`.
 
     Parameters
@@ -38,9 +38,9 @@ def class_balanced_entropy_sampling(
         Needs ``predict_proba``; one that was never fitted needs ``zero_shot_proba``.  The
         probabilities of a Committee's members are averaged.
     X_pool : array-like of n_pool samples
-        The unlabelled pool.
+        The unlabeled pool.
     n_instances : int, default=1
-        Samples to query, 1 to n_pool.
+        Number of samples to query, 1 to n_pool.
     random_tie_break : bool, default=False
         Shuffle samples of equal entropy instead of keeping their order in the pool.
     remainder : {"per-class", "global"}, default="per-class"
@@ -58,7 +58,7 @@ def class_balanced_entropy_sampling(
     Raises
     ------
     TypeError
-        If n_instances is no integer, or the classifier has no ``predict_proba``.
+        If n_instances is not an integer, or the classifier has no ``predict_proba``.
     ValueError
         If the pool is empty, n_instances does not fit it, or remainder is unknown.
     NotFittedError
@@ -66,7 +66,7 @@ def class_balanced_entropy_sampling(
 
     See Also
     --------
-    class_balanced_margin_sampling : The same with the margin.
+    class_balanced_margin_sampling : The same rule with the margin.
 
     References
     ----------
@@ -100,7 +100,7 @@ def class_balanced_margin_sampling(
 ) -> Any:
     """Query, per predicted class, the samples whose two likeliest classes are closest.
 
-    modAL's `margin_sampling` with the selection rule of `negative_prompt_sampling`.  The utility
+    This is modAL's `margin_sampling` with the selection rule of `negative_prompt_sampling`.  The utility
     is `modAL.uncertainty.classifier_margin`.
 
     Parameters
@@ -108,9 +108,9 @@ def class_balanced_margin_sampling(
     classifier : modAL learner, Committee, Pipeline or estimator
         As for `class_balanced_entropy_sampling`.
     X_pool : array-like of n_pool samples
-        The unlabelled pool.
+        The unlabeled pool.
     n_instances : int, default=1
-        Samples to query, 1 to n_pool.
+        Number of samples to query, 1 to n_pool.
     random_tie_break : bool, default=False
         Shuffle samples of equal margin instead of keeping their order in the pool.
     remainder : {"per-class", "global"}, default="per-class"
@@ -128,7 +128,7 @@ def class_balanced_margin_sampling(
     Raises
     ------
     TypeError, ValueError, NotFittedError
-        As `class_balanced_entropy_sampling`.
+        As for `class_balanced_entropy_sampling`.
 
     References
     ----------

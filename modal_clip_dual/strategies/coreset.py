@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 
     from ._points import Points
 
-AHEAD = 32  # centres whose distances are computed in one pass over the pool
+AHEAD = 32  # centers whose distances are computed in one pass over the pool
 
 
 @query_utility()
 def coreset_distance(classifier: Any, X: Any, *, device: str | None = None) -> np.ndarray:
-    """Distance from each sample to the nearest labelled one.
+    """Distance from each sample to the nearest labeled one.
 
     A utility for modAL's `make_linear_combination` and `make_query_strategy`.
 
     Parameters
     ----------
     classifier : modAL learner or Committee
-        Embeds as in `coreset_sampling`.
+        Gives embeddings as in `coreset_sampling`.
     X : array-like of n samples
         Embeddings, images or paths.
     device : str or None, default=None
@@ -36,12 +36,12 @@ def coreset_distance(classifier: Any, X: Any, *, device: str | None = None) -> n
     Returns
     -------
     distance : ndarray of shape (n,), float32
-        Euclidean, between embeddings; infinite if nothing is labelled.
+        Euclidean distance between embeddings; infinite if nothing is labeled.
 
     Raises
     ------
     TypeError, ValueError
-        As `coreset_sampling`.
+        As for `coreset_sampling`.
 
     Examples
     --------
@@ -56,7 +56,7 @@ def coreset_distance(classifier: Any, X: Any, *, device: str | None = None) -> n
     from ._points import Points
 
     points = Points(classifier.embeddings, device, classifier.name)
-    return _nearest_labelled(classifier, points).sqrt().cpu().numpy()
+    return _nearest_labeled(classifier, points).sqrt().cpu().numpy()
 
 
 @query_strategy()
@@ -69,46 +69,46 @@ def coreset_sampling(
     random_state: Any = None,
     device: str | None = None,
 ) -> Any:
-    """Query the samples farthest from all that is labelled or chosen, one after the other.
+    """Query, one after the other, the sample farthest from all labeled and chosen ones.
 
-    Greedy k-center over embeddings, a 2-approximation of the smallest radius with which the
-    labelled samples cover the pool ([1]_, Algorithm 1).  Looks at no prediction.
+    This is greedy k-center over embeddings, a 2-approximation of the smallest radius with which the labeled
+    samples cover the pool ([1]_, Algorithm 1).  It does not use predictions.
 
     Parameters
     ----------
     classifier : modAL learner, Committee, Pipeline or estimator
-        Embeds by its ``transform``; if it has none, X_pool itself is taken as it reaches the
-        estimator.  The learner's ``X_training`` is the labelled set.
+        Its ``transform`` embeds the samples; without one, X_pool itself is taken as it reaches the
+        estimator.  The learner's ``X_training`` is the labeled set.
     X_pool : array-like of n_pool samples
-        The unlabelled pool.
+        The unlabeled pool.
     n_instances : int, default=1
-        Samples to query, 1 to n_pool.
+        Number of samples to query, 1 to n_pool.
     random_tie_break : bool, default=False
         Choose among equally far samples at random instead of taking the first.
     random_state : int, Generator, RandomState or None, default=None
-        Controls tie breaking, and the first sample if nothing is labelled.
+        Controls tie breaking, and the first sample if nothing is labeled.
     device : str or None, default=None
-        Torch device of the computation; None is where the embeddings are, for arrays the CPU.
+        Torch device of the computation; None is the device of the embeddings, for arrays the CPU.
 
     Returns
     -------
     indices : ndarray of int, shape (n_instances,)
         Distinct rows of X_pool, in the order of choice: farthest first.
     metrics : ndarray of shape (n_instances,)
-        Their distance to the nearest labelled or chosen sample at that moment; returned with
+        Their distance to the nearest labeled or chosen sample at that moment; returned with
         modAL 0.4.2 or later.
 
     Raises
     ------
     TypeError
-        If n_instances is no integer, or there are no embeddings.
+        If n_instances is not an integer, or there are no embeddings.
     ValueError
         If the pool is empty, n_instances does not fit it, an embedding is not finite, or the
         device does not exist.
 
     Notes
     -----
-    Time n_pool (n_labelled + n_instances) D, memory 32 n_pool beyond the embeddings.
+    Time n_pool (n_labeled + n_instances) D, memory 32 n_pool beyond the embeddings.
 
     References
     ----------
@@ -131,7 +131,7 @@ def coreset_sampling(
     from ._points import Points
 
     points = Points(classifier.embeddings, device)
-    nearest = _nearest_labelled(classifier, points)
+    nearest = _nearest_labeled(classifier, points)
     return greedy_k_center(points, nearest, n_instances, random_state, random_tie_break)
 
 
@@ -142,23 +142,23 @@ def greedy_k_center(
     rng: np.random.Generator,
     ties: np.random.Generator | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The n rows that are chosen one by one as farthest, and their distances then.
+    """Return the n rows that are chosen one by one as farthest, and their distances at that moment.
 
-    Among equally far ones the first is taken, or with ``ties`` any.  ``nearest`` holds each point's
-    squared distance to its nearest centre, infinite if there is none yet; it is changed.
+    Among equally far ones the first is chosen, or with ``ties`` a random one.  ``nearest`` holds each point's
+    squared distance to its nearest center, infinite before the first one; it is changed in place.
     """
     from ._points import highest
 
     rows, distances = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.float64)
     to_likely: dict[int, torch.Tensor] = {}  # squared distances (n,) to rows that are likely to be chosen soon
     for k in range(n):
-        without_centre = k == 0 and bool(nearest.isinf().all())
-        row = int(rng.integers(len(points))) if without_centre else highest(nearest, ties)
+        without_center = k == 0 and bool(nearest.isinf().all())
+        row = int(rng.integers(len(points))) if without_center else highest(nearest, ties)
         rows[k], distances[k] = row, float(nearest[row]) ** 0.5
         if row not in to_likely:
-            # One pass over the points serves many centres: the next ones are mostly among
+            # One pass over the points serves many centers, because the next ones are mostly among
             # those that are far now.
-            likely = nearest.topk(1 if without_centre else min(AHEAD, n - k)).indices.tolist()
+            likely = nearest.topk(1 if without_center else min(AHEAD, n - k)).indices.tolist()
             likely = [row, *(other for other in likely if other != row)]
             to_likely = dict(zip(likely, points.to_each(points.x[likely])))
         nearest = nearest.minimum(to_likely[row])
@@ -167,8 +167,8 @@ def greedy_k_center(
     return rows, distances
 
 
-def _nearest_labelled(view: View, points: Points) -> torch.Tensor:
-    """Squared distance (n,) of each point to the nearest labelled sample."""
+def _nearest_labeled(view: View, points: Points) -> torch.Tensor:
+    """Squared distance (n,) of each point to the nearest labeled sample."""
     import torch
 
     from ._points import Points

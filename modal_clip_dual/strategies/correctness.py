@@ -1,4 +1,4 @@
-"""Correctness sampling: whatever tells whether a label is right, with the rule of arXiv 2602.04340."""
+"""Correctness sampling: rank by P(correct), select by the rule of arXiv 2602.04340."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ def correctness_sampling(
     remainder: str = "per-class",
     random_state: Any = None,
 ) -> Any:
-    """Query the samples whose predicted label is least likely to be right, as the classifier says.
+    """Query the samples whose predicted label the classifier finds least likely to be right.
 
-    It asks the classifier's ``predict_correct_proba``, whatever model that has for it, and selects as
-    `negative_prompt_sampling` does: the lowest of each predicted class, in equal shares.  Of a
-    `DualPromptClassifier` it is the same strategy, but for probabilities that float32 rounds to one
-    number.
+    The strategy calls the classifier's ``predict_correct_proba``, whatever model is behind it, and selects as
+    `negative_prompt_sampling` does: the lowest of each predicted class, in equal shares.  For a
+    `DualPromptClassifier` both strategies are the same, except among probabilities that float32 rounds to
+    the same number.
 
     Parameters
     ----------
     classifier : modAL learner, Committee, Pipeline or estimator
         Must lead to an estimator with ``predict_correct_proba``, and ``predict_proba`` or
-        ``predict``.  One that was never fitted answers from its ``zero_shot_proba``.  In a Committee
-        a member that predicts another label than all together shares out its doubt among the other
-        labels by its ``predict_proba``, and the means are ranked.
+        ``predict``.  One that was never fitted answers from its ``zero_shot_proba``.  A
+        Committee's members are averaged; a member that predicts another label than the Committee
+        shares its doubt among its other labels by its ``predict_proba``.
     X_pool : array-like of n_pool samples
-        The unlabelled pool.
+        The unlabeled pool.
     n_instances : int, default=1
-        Samples to query, 1 to n_pool.
+        Number of samples to query, 1 to n_pool.
     random_tie_break : bool, default=False
         Shuffle samples of equal probability instead of keeping their order in the pool.
     class_balanced : bool, default=True
-        False ranks the whole pool at once.
+        Whether each predicted class is ranked on its own; False ranks the whole pool at once.
     remainder : {"per-class", "global"}, default="per-class"
-        Where the samples come from that do not divide evenly among the classes; see
+        Source of the samples that do not divide evenly among the classes; see
         `negative_prompt_sampling`.
     random_state : int, Generator, RandomState or None, default=None
         Controls ``random_tie_break``.
@@ -60,7 +60,7 @@ def correctness_sampling(
     Raises
     ------
     TypeError
-        If n_instances is no integer, or the classifier lacks a required method.
+        If n_instances is not an integer, or the classifier lacks a required method.
     ValueError
         If the pool is empty, n_instances does not fit it, or an option is unknown.
     NotFittedError
@@ -68,7 +68,7 @@ def correctness_sampling(
 
     See Also
     --------
-    negative_prompt_sampling : Ranks by the clean logit of a negative prompt.
+    negative_prompt_sampling : Rank by the clean logit of a negative prompt.
 
     References
     ----------

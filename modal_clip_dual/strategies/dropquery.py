@@ -11,7 +11,7 @@ from sklearn.utils._param_validation import Interval
 
 from ..utils.arrays import as_array, as_tensor
 from ..utils.selection import ascending_order
-from ._clustering import nearest_to_centres
+from ._clustering import nearest_to_centers
 from ._strategy import query_strategy, query_utility
 from .view import View
 
@@ -35,7 +35,7 @@ def dropquery_disagreement(
     random_state: Any = None,
     device: str | None = None,
 ) -> np.ndarray:
-    """Share of dropouts of its features that change each sample's prediction.
+    """Share of feature dropouts that change each sample's prediction.
 
     A utility for modAL's `make_linear_combination` and `make_query_strategy`.
 
@@ -46,9 +46,9 @@ def dropquery_disagreement(
     X : array-like of n samples
         Embeddings, images or paths.
     n_dropouts : int, default=3
-        Dropouts per sample.
+        Number of dropouts per sample.
     dropout : float, default=0.75
-        Share of the features that each of them sets to zero.
+        Share of the features that each dropout sets to zero.
     random_state : int, Generator, RandomState or None, default=None
         Controls the dropouts.
     device : str or None, default=None
@@ -57,12 +57,12 @@ def dropquery_disagreement(
     Returns
     -------
     disagreement : ndarray of shape (n,), float64
-        0 to 1, in steps of 1 / n_dropouts.
+        Share from 0 to 1, in steps of 1 / n_dropouts.
 
     Raises
     ------
     TypeError, ValueError, NotFittedError
-        As `dropquery_sampling`.
+        As for `dropquery_sampling`.
 
     Examples
     --------
@@ -93,31 +93,31 @@ def dropquery_sampling(
 
     Features of each embedding are dropped at random, ``n_dropouts`` times; samples whose
     prediction changes in more than half of them are candidates.  k-means over the candidates
-    makes n_instances clusters, and the sample nearest to each centre is queried ([1]_, Sec. 4).
-    If there are fewer candidates, samples with the next highest disagreement join them.
+    makes n_instances clusters, and the sample nearest to each center is queried ([1]_, Sec. 4).
+    If there are too few candidates, samples with the next highest disagreement join them.
 
     Parameters
     ----------
     classifier : modAL learner, Pipeline or estimator
-        Fitted.  Either linear in its embeddings (attribute ``coef_``, as `DualPromptClassifier`
-        has it), or any with ``predict`` that has no ``transform`` of its own, so that X_pool, as
-        it reaches the estimator, is the embedding.
+        Must be fitted.  It is either linear in its embeddings, with the attribute ``coef_`` as in
+        `DualPromptClassifier`, or has ``predict`` but no ``transform`` of its own: then X_pool, as it
+        reaches the estimator, holds the embeddings.
     X_pool : array-like of n_pool samples
-        The unlabelled pool.
+        The unlabeled pool.
     n_instances : int, default=1
-        Samples to query, 1 to n_pool.
+        Number of samples to query, 1 to n_pool.
     random_tie_break : bool, default=False
-        Choose among samples of equal disagreement at random where the candidates are filled up.
+        Choose among samples of equal disagreement at random when candidates are too few.
     n_dropouts : int, default=3
-        Dropouts per sample (M).
+        Number of dropouts per sample (M).
     dropout : float, default=0.75
         Probability with which a feature is set to zero; the others are scaled by 1 / (1 -
         dropout).
     random_state : int, Generator, RandomState or None, default=None
         Controls dropout, k-means and tie breaking.
     device : str or None, default=None
-        Torch device of dropout; None is where the embeddings are.  The draws of different kinds
-        of devices differ.
+        Torch device of dropout; None is the device of the embeddings.  Different kinds of devices draw
+        differently.
 
     Returns
     -------
@@ -129,7 +129,7 @@ def dropquery_sampling(
     Raises
     ------
     TypeError
-        If n_instances is no integer, or the classifier is of neither kind.
+        If n_instances is not an integer, or the classifier is of neither of these kinds.
     ValueError
         If the pool is empty, or an argument is out of its range.
     NotFittedError
@@ -162,8 +162,8 @@ def dropquery_sampling(
     disagreement, embeddings = _disagreement(classifier, n_dropouts, dropout, random_state, device)
     order = ascending_order(-disagreement, random_tie_break)
     candidates = order[: max(n_instances, int((disagreement > 0.5).sum()))]
-    centres = nearest_to_centres(as_array(embeddings)[candidates], n_instances, random_state)
-    chosen = np.sort(candidates[centres])
+    centers = nearest_to_centers(as_array(embeddings)[candidates], n_instances, random_state)
+    chosen = np.sort(candidates[centers])
     rows = chosen[ascending_order(-disagreement[chosen], random_tie_break)]
     return rows, disagreement[rows]
 

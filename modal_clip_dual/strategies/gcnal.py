@@ -1,4 +1,4 @@
-"""GCNAL: a graph network tells labelled from unlabelled samples (Caramalau et al., CVPR 2021)."""
+"""GCNAL: a graph network tells labeled from unlabeled samples (Caramalau et al., CVPR 2021)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     n_epochs=[Interval(Integral, 1, None, closed="left")],
     lr=[Interval(Real, 0, None, closed="neither")],
     weight_decay=[Interval(Real, 0, None, closed="left")],
-    unlabelled_weight=[Interval(Real, 0, None, closed="neither")],
+    unlabeled_weight=[Interval(Real, 0, None, closed="neither")],
     margin=[Interval(Real, 0, 1, closed="both")],
     max_samples=[Interval(Integral, 1, None, closed="left")],
 )
@@ -40,32 +40,33 @@ def gcnal_sampling(
     n_epochs: int = 200,
     lr: float = 1e-3,
     weight_decay: float = 5e-4,
-    unlabelled_weight: float = 1.2,
+    unlabeled_weight: float = 1.2,
     margin: float = 0.1,
     max_samples: int = 10_000,
     random_state: Any = None,
     device: str | None = None,
 ) -> Any:
-    """Query samples that a graph network finds unlike, or hard to tell from, labelled ones.
+    """Query samples that a graph network finds unlike labeled ones, or hard to tell from them.
 
     Samples are the nodes of a graph whose edges are the cosines of their embeddings.  A graph
-    network of two layers learns which nodes are labelled.  ``"core"`` (CoreGCN) then takes the
+    network of two layers learns which nodes are labeled.  ``"core"`` (CoreGCN) then takes the
     greedy k-center of its hidden representation, ``"uncertain"`` (UncertainGCN) the samples
-    whose score is nearest to ``margin`` ([1]_, Sec. 3).  Looks at no prediction of the
-    classifier.  Before the first labels the samples are drawn at random.
+    whose score is nearest to ``margin`` ([1]_, Sec. 3).  It does not use the classifier's
+    predictions.  Before the first labels the samples are drawn at random.
 
     Parameters
     ----------
     classifier : modAL learner or Committee
-        Embeds by its ``transform``; if it has none, X_pool itself is taken as it reaches the
-        estimator.  The learner's ``X_training`` is the labelled set.
+        Its ``transform`` embeds the samples; without one, X_pool itself is taken as it reaches the
+        estimator.  The learner's ``X_training`` is the labeled set.
     X_pool : array-like of n_pool samples
-        The unlabelled pool.
+        The unlabeled pool.
     n_instances : int, default=1
-        Samples to query, 1 to n_pool.
+        Number of samples to query, 1 to n_pool.
     random_tie_break : bool, default=False
         Choose among equals at random instead of taking the first.
     selection : {"core", "uncertain"}, default="core"
+        Rule that selects samples: CoreGCN or UncertainGCN.
     n_hidden : int, default=128
         Width of the hidden layer.
     dropout : float, default=0.3
@@ -74,23 +75,23 @@ def gcnal_sampling(
         Steps of Adam, each on the whole graph.
     lr, weight_decay : float, default=1e-3, 5e-4
         Settings of Adam.
-    unlabelled_weight : float, default=1.2
-        Weight of the unlabelled nodes' loss (lambda).
+    unlabeled_weight : float, default=1.2
+        Weight of the unlabeled nodes' loss (lambda).
     margin : float, default=0.1
-        Score around which ``"uncertain"`` chooses; labelled nodes score 1, unlabelled ones 0.
+        Score around which ``"uncertain"`` chooses; labeled nodes score 1, unlabeled ones 0.
     max_samples : int, default=10_000
         At most this many random samples represent the pool, as in [1]_ (M).
     random_state : int, Generator, RandomState or None, default=None
         Controls the network, tie breaking and subsampling.
     device : str or None, default=None
-        Torch device of the network; None is where the embeddings are, for arrays the CPU.
+        Torch device of the network; None is the device of the embeddings, for arrays the CPU.
 
     Returns
     -------
     indices : ndarray of int, shape (n_instances,)
         Distinct rows of X_pool, most informative first.
     metrics : ndarray of shape (n_instances,)
-        ``"core"``: distance to the nearest labelled or chosen node; ``"uncertain"``: minus the
+        ``"core"``: the distance to the nearest labeled or chosen node; ``"uncertain"``: minus the
         distance of the score to ``margin``.  Returned with modAL 0.4.2 or later.
 
     Raises
@@ -98,15 +99,15 @@ def gcnal_sampling(
     TypeError
         If an argument is of the wrong type, or there are no embeddings.
     ValueError
-        If the classifier is no modAL learner, the pool is empty, or an argument is out of its range.
+        If the classifier is not a modAL learner, the pool is empty, or an argument is out of its range.
 
     Notes
     -----
     With S the cosines, the adjacency matrix is ``(S - I) D^-1 + I``, D the column sums of S - I,
-    as in the authors' code.  S is never made: its product with a matrix H is ``V (V^T H)``, so
+    as in the authors' code.  S is never computed: its product with a matrix H is ``V (V^T H)``, so
     time is n_epochs m D n_hidden and memory m (D + n_hidden) for m = min(n_pool, max_samples).
-    Column sums below 1 count as 1: they can be negative where cosines are, which those of the
-    non-negative features of [1]_ are not.  The authors' published script takes the k-center of
+    Column sums below 1 count as 1: they can be negative where cosines are, while the features of [1]_ are
+    never negative.  The authors' published script takes the k-center of
     the network's hidden features too, since April 2021, with the logit as one more column; this leaves the logit out.
 
     References
@@ -140,7 +141,7 @@ def gcnal_sampling(
         embeddings = embeddings[sample]
     pool = Points(embeddings, device)
     nodes = _unit_nodes(pool.x, as_tensor(known).to(pool.x))
-    settings = (n_hidden, dropout, n_epochs, lr, weight_decay, unlabelled_weight)
+    settings = (n_hidden, dropout, n_epochs, lr, weight_decay, unlabeled_weight)
     scores, hidden = train_graph_network(nodes, len(sample), *settings, random_state)
     if selection == "core":
         points = Points(pool.alike(hidden[: len(sample)]))
@@ -173,18 +174,18 @@ def column_sums(nodes: torch.Tensor) -> torch.Tensor:
 
 def train_graph_network(
     nodes: torch.Tensor,
-    n_unlabelled: int,
+    n_unlabeled: int,
     n_hidden: int,
     dropout: float,
     n_epochs: int,
     lr: float,
     weight_decay: float,
-    unlabelled_weight: float,
+    unlabeled_weight: float,
     rng: np.random.Generator,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Scores (n,) and hidden representation (n, n_hidden) of the trained network.
 
-    The first ``n_unlabelled`` nodes are unlabelled, the others labelled.
+    The first ``n_unlabeled`` nodes are unlabeled, the others labeled.
     """
     import torch
     import torch.nn.functional as F
@@ -215,9 +216,9 @@ def train_graph_network(
     with torch.enable_grad():
         for _ in range(n_epochs):
             logits, _ = forward(training=True)
-            unlabelled, known = logits[:n_unlabelled], logits[n_unlabelled:]
+            unlabeled, known = logits[:n_unlabeled], logits[n_unlabeled:]
             # Cross-entropies of sigmoid scores, each mean on its own.
-            loss = F.softplus(-known).mean() + unlabelled_weight * F.softplus(unlabelled).mean()
+            loss = F.softplus(-known).mean() + unlabeled_weight * F.softplus(unlabeled).mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -29,9 +29,9 @@ def negative_prompt_uncertainty(classifier: Any, X: Any, score: str = "clean") -
         ``predict_correct_proba`` for ``score="correct"``; one that was never fitted needs
         ``zero_shot_proba``.  A Committee's members are averaged.
     X : array-like of n samples
-        Whatever that estimator takes.
+        Samples in a form that the estimator takes.
     score : {"clean", "normalized", "margin", "correct"}, default="clean"
-        What ranks.  From the clean logits z at the predicted class y^:
+        Score that ranks the samples.  With the clean logits z at the predicted class y^ it is
         ``sigmoid(log(C - 1) - z)``, which for uniform complements is 1 minus
         `DualPromptClassifier.predict_correct_proba`;
         ``1 - softmax(z)`` over the classes; or ``sigmoid(-margin)``, the margin being z
@@ -41,7 +41,7 @@ def negative_prompt_uncertainty(classifier: Any, X: Any, score: str = "clean") -
     Returns
     -------
     uncertainty : ndarray of shape (n,), float64
-        In [0, 1], higher is more informative.
+        Value in [0, 1]; higher is more informative.
 
     Raises
     ------
@@ -52,7 +52,7 @@ def negative_prompt_uncertainty(classifier: Any, X: Any, score: str = "clean") -
 
     See Also
     --------
-    negative_prompt_sampling : The strategy; it ranks by z itself.
+    negative_prompt_sampling : The query strategy, which ranks by z itself.
 
     References
     ----------
@@ -96,17 +96,17 @@ def negative_prompt_sampling(
         As for `negative_prompt_uncertainty`.  One that was never fitted answers from its
         zero-shot probabilities.
     X_pool : array-like of n_pool samples
-        The unlabelled pool.
+        The unlabeled pool.
     n_instances : int, default=1
-        Samples to query, 1 to n_pool.
+        Number of samples to query, 1 to n_pool.
     random_tie_break : bool, default=False
         Shuffle samples of equal score instead of keeping their order in the pool.
     class_balanced : bool, default=True
-        False ranks the whole pool at once.
+        Whether each predicted class is ranked on its own; False ranks the whole pool at once.
     score : {"clean", "normalized", "margin", "correct"}, default="clean"
-        What ranks; see `negative_prompt_uncertainty`.
+        Score that ranks the samples; see `negative_prompt_uncertainty`.
     remainder : {"per-class", "global"}, default="per-class"
-        Where the samples come from that do not divide evenly among the classes: at most
+        Source of the samples that do not divide evenly among the classes: at most
         one more from each class, or the lowest of the rest of the pool.
     random_state : int, Generator, RandomState or None, default=None
         Controls ``random_tie_break``.
@@ -121,13 +121,13 @@ def negative_prompt_sampling(
     Raises
     ------
     TypeError
-        If n_instances is no integer, or the classifier lacks a required method.
+        If n_instances is not an integer, or the classifier lacks a required method.
     ValueError
         If the pool is empty, n_instances does not fit it, or an option is unknown.
 
     See Also
     --------
-    correctness_sampling : The same of whatever says whether a label is right.
+    correctness_sampling : The same rule for any classifier with ``predict_correct_proba``.
     random_sampling : The baseline that every strategy has to beat.
 
     References

@@ -1,4 +1,4 @@
-"""PCB: balance the classes of what another strategy proposes (Bang et al., CVPR 2024)."""
+"""PCB: balance the classes of the samples that another strategy proposes (Bang et al., CVPR 2024)."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ def pcb_sampling(
     max_samples: int = 20_000,
     random_state: Any = None,
 ) -> Any:
-    """Query, among what a base strategy proposes, the classes with the fewest labels so far.
+    """Query from the classes with the fewest labels, among the samples that a base strategy proposes.
 
-    The base strategy proposes a share of the pool.  Then, one after the other, a random proposed
-    sample that is predicted as the class with the fewest labels, those of this query counted by
-    their predictions; if there is none, any proposed sample ([1]_, Algorithm 1).
+    The base strategy proposes a share of the pool.  From these, one after the other, a random sample is
+    chosen that is predicted as the class with the fewest labels, where samples of this query count by their
+    predictions; if the class has no proposed sample left, any of them is taken ([1]_, Algorithm 1).
 
     Parameters
     ----------
     classifier : modAL learner or Committee
-        Needs ``predict_proba`` (one that was never fitted ``zero_shot_proba``), and what the base
-        strategy needs.  The learner's ``y_training`` gives the labels so far, in a Committee
+        Needs ``predict_proba`` (or ``zero_shot_proba`` if it was never fitted), and the methods that the
+        base strategy needs.  The learner's ``y_training`` gives the labels so far, for a Committee
         their mean number over the members.
     X_pool : array-like of n_pool samples
-        The unlabelled pool.
+        The unlabeled pool.
     n_instances : int, default=1
-        Samples to query, 1 to n_pool.
+        Number of samples to query, 1 to n_pool.
     random_tie_break : bool, default=False
         Choose among classes with equally few labels at random instead of taking the first.
     base : callable or str, default=badge_sampling
-        A query strategy, modAL's own too, or a name of the registry; see `get_strategy`.
+        A query strategy, of modAL as well, or a registered name; see `get_strategy`.
     fraction : float, default=0.1
         Share of the pool that the base strategy proposes, but at least n_instances samples.
     max_samples : int, default=20_000
@@ -64,19 +64,19 @@ def pcb_sampling(
     indices : ndarray of int, shape (n_instances,)
         Distinct rows of X_pool, in the order of choice.
     metrics : ndarray of shape (n_instances,)
-        What the base strategy gave for them, zeros if it gave nothing; returned with modAL 0.4.2
+        Their metrics by the base strategy, zeros if it returns none; returned with modAL 0.4.2
         or later.
 
     Raises
     ------
     TypeError, ValueError, NotFittedError
-        If an argument does not fit, or as the base strategy does.
+        If an argument does not fit, or the base strategy raises it.
 
     Notes
     -----
-    As in the paper, a class without a proposed sample stays the one with the fewest labels: from
-    there on the query is a random choice of the proposals.  Beyond the base strategy time and
-    memory are min(n_pool, max_samples) C.
+    As in the paper, a class without a proposed sample stays the one with the fewest labels: from then on
+    the query is a random choice among the proposals.  In addition to the base strategy, time and memory are
+    min(n_pool, max_samples) C.
 
     References
     ----------
@@ -123,10 +123,10 @@ def balance(
     rng: np.random.Generator,
     ties: np.random.Generator | None = None,
 ) -> np.ndarray:
-    """n positions in ``predicted``, each of the class with the fewest labels if it has one left.
+    """Return n positions in ``predicted``, each of the class with the fewest labels if it has one left.
 
-    ``counts`` holds the labels per class so far, and goes up with each choice by what that is
-    predicted as.
+    ``counts`` holds the labels per class so far, and grows with each choice at its
+    predicted class.
     """
     counts = np.asarray(counts, dtype=float).copy()
     left = np.ones(len(predicted), dtype=bool)

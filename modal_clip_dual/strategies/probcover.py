@@ -42,42 +42,42 @@ def probcover_sampling(
     random_state: Any = None,
     device: str | None = None,
 ) -> Any:
-    """Query the samples whose balls of radius ``delta`` cover most that is not covered yet.
+    """Query the samples whose balls of radius ``delta`` cover most samples that are not covered yet.
 
-    Labelled samples cover their balls.  Then greedily, one after the other, the sample with the
-    most uncovered ones within ``delta`` ([1]_, Algorithm 1).  Looks at no prediction.
+    Labeled samples cover their balls.  Then the sample with the most uncovered ones within ``delta`` is
+    chosen, one after the other ([1]_, Algorithm 1).  It does not use predictions.
 
     Parameters
     ----------
     classifier : modAL learner, Committee, Pipeline or estimator
-        Embeds by its ``transform``; if it has none, X_pool itself is taken as it reaches the
-        estimator.  The learner's ``X_training`` is the labelled set.
+        Its ``transform`` embeds the samples; without one, X_pool itself is taken as it reaches the
+        estimator.  The learner's ``X_training`` is the labeled set.
     X_pool : array-like of n_pool samples
-        The unlabelled pool.
+        The unlabeled pool.
     n_instances : int, default=1
-        Samples to query, 1 to n_pool.
+        Number of samples to query, 1 to n_pool.
     random_tie_break : bool, default=False
         Choose among samples that cover equally many at random instead of taking the first.
     delta : float or None, default=None
-        Radius of the balls, Euclidean.  None: the largest one at which a share of ``purity`` of
+        Euclidean radius of the balls.  None takes the largest one at which a share of ``purity`` of
         the balls hold samples of one k-means cluster alone ([1]_, Sec. 3.3).
     purity : float, default=0.95
         Share of pure balls in the estimate of ``delta``.
     n_clusters : int or None, default=None
-        Clusters in the estimate of ``delta``; None is the number of classes that the classifier knows.
+        Number of clusters in the estimate of ``delta``; None is the number of classes that the classifier knows.
     max_samples : int, default=20_000
         At most this many random samples represent the pool: they are chosen from, and covered.
     random_state : int, Generator, RandomState or None, default=None
         Controls tie breaking, k-means and subsampling.
     device : str or None, default=None
-        Torch device of the distances; None is where the embeddings are, for arrays the CPU.
+        Torch device of the distances; None is the device of the embeddings, for arrays the CPU.
 
     Returns
     -------
     indices : ndarray of int, shape (n_instances,)
         Distinct rows of X_pool, in the order of choice: the largest gain first.
     metrics : ndarray of shape (n_instances,)
-        Samples that each covers and that were not covered yet; returned with modAL 0.4.2 or
+        Number of samples that each one newly covers; returned with modAL 0.4.2 or
         later.
 
     Raises
@@ -90,8 +90,8 @@ def probcover_sampling(
 
     Notes
     -----
-    The graph of all pairs is never stored.  A sample is covered once, and is then taken off the
-    counts of its neighbours; so time is m^2 D for m = min(n_pool, max_samples), twice that if
+    The graph of all pairs is never stored.  Each sample is covered once and then subtracted from the counts
+    of its neighbors, so the time is m^2 D for m = min(n_pool, max_samples), twice that if
     ``delta`` is estimated, and memory m.  Once everything is covered the counts are all 0, and
     ties decide.
 
@@ -124,7 +124,7 @@ def probcover_sampling(
     known, _ = classifier.labeled()
     points = Points(embeddings, device)
     if delta is None:
-        wanted: Any = n_clusters  # a number wherever delta is None
+        wanted: Any = n_clusters  # it is a number wherever delta is None
         clusters, _ = k_means(as_array(embeddings), min(wanted, len(sample)), random_state)
         delta = _purest_radius(points, clusters, purity)
     known = None if known is None else Points(known, str(points.x.device), "X_training").x
@@ -158,24 +158,24 @@ def _purest_radius(points: Points, clusters: np.ndarray, purity: float) -> float
         squared[cluster[rows, None] == cluster] = torch.inf
         parts.append(squared.min(dim=1).values)
     nearest = np.sort(torch.cat(parts).cpu().numpy())
-    # Balls whose nearest other sample is farther than the radius are pure: so many may not be.
+    # Balls whose nearest other sample is farther than the radius are pure; this many may be impure.
     impure = int(np.floor((1 - purity) * len(nearest) + 1e-9))
     limit = nearest[min(impure, len(nearest) - 1)]
     if np.isinf(limit):  # one cluster: every ball is pure
         return 2 * math.sqrt(float(points.norms.max()))
-    # Below the limit however it and the radius are rounded.
+    # The radius stays below the limit, however both are rounded.
     return math.sqrt(max(float(np.nextafter(limit, np.float32(0))) - 2 * points.resolution, 0.0))
 
 
 def _greedy_cover(
     points: Points, known: torch.Tensor | None, delta: float, n: int, ties: np.random.Generator | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The n rows that cover most, one by one, and what each adds.  Edges are never stored."""
+    """Return the n rows that cover most, one by one, and the gain of each.  Edges are never stored."""
     import torch
 
     from ._points import highest
 
-    radius = float(delta) ** 2 + points.resolution  # the last bit does not leave one out
+    radius = float(delta) ** 2 + points.resolution  # so that rounding of the last bit excludes none
     uncovered = torch.ones(len(points), dtype=torch.bool, device=points.x.device)
     if known is not None:
         uncovered &= points.nearest(known) > radius
@@ -186,7 +186,7 @@ def _greedy_cover(
         rows[k], gained[k] = row, int(gains[row])
         newly = uncovered & (points.to(points.x[row]) <= radius)
         itself = equal_to(row, points.first)
-        newly[itself] = uncovered[itself]  # rounding aside, a sample covers itself
+        newly[itself] = uncovered[itself]  # a sample covers itself, whatever the rounding
         uncovered &= ~newly
         gains -= _within(points, points.x[newly], radius)
         gains[row] = -1 - len(points)  # chosen
@@ -194,7 +194,7 @@ def _greedy_cover(
 
 
 def _within(points: Points, others: torch.Tensor, radius: float) -> torch.Tensor:
-    """How many of the others (m, D) lie within the radius of each point, (n,)."""
+    """Number (n,) of the others (m, D) that lie within the radius of each point."""
     import torch
 
     counts = torch.zeros(len(points), dtype=torch.int64, device=points.x.device)

@@ -25,13 +25,13 @@ def random_sampling(
     classifier : object
         Not used.
     X_pool : array-like of n_pool samples
-        The unlabelled pool.
+        The unlabeled pool.
     n_instances : int, default=1
-        Samples to query, 1 to n_pool.
+        Number of samples to query, 1 to n_pool.
     random_tie_break : bool, default=False
-        Not used: there is no score that could tie.
+        Not used: random sampling has no scores that could tie.
     random_state : int, Generator, RandomState or None, default=None
-        An integer draws the same rows at every call; pass a generator for a loop.
+        Controls the draw.  An integer gives the same rows at every call; pass a generator for a loop.
 
     Returns
     -------
@@ -43,7 +43,7 @@ def random_sampling(
     Raises
     ------
     TypeError
-        If n_instances is no integer.
+        If n_instances is not an integer.
     ValueError
         If the pool is empty or n_instances does not fit it.
 

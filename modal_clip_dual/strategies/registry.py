@@ -1,4 +1,4 @@
-"""Query strategies by name, for benchmarks and the command line."""
+"""The registry that finds query strategies by name, for benchmarks and the command line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 # A strategy `x_sampling` in the file x.py of this folder is found by its name, x with dashes.  These
-# are the others: where the function is, and arguments that make it what the name says.
+# are the other names, each with its function and the arguments to call it with.
 _ALIASES: dict[str, tuple[str, dict[str, Any]]] = {
     "class-balanced-entropy": (f"{__package__}.class_balanced:class_balanced_entropy_sampling", {}),
     "class-balanced-margin": (f"{__package__}.class_balanced:class_balanced_margin_sampling", {}),
@@ -23,7 +23,7 @@ _ALIASES: dict[str, tuple[str, dict[str, Any]]] = {
     "margin": ("modAL.uncertainty:margin_sampling", {}),
     "least-confidence": ("modAL.uncertainty:uncertainty_sampling", {}),
 }
-_REGISTERED: dict[str, Callable[..., Any]] = {}  # by the user, in this process
+_REGISTERED: dict[str, Callable[..., Any]] = {}  # registered by the user, in this process
 
 
 @cache
@@ -43,7 +43,7 @@ def _known() -> dict[str, tuple[str, dict[str, Any]]]:
 
 
 def available_strategies() -> list[str]:
-    """Names that `get_strategy` knows, the registered ones last.
+    """List the names that `get_strategy` knows, the registered ones last.
 
     Returns
     -------
@@ -69,25 +69,25 @@ def get_strategy(
         A name of `available_strategies`; ``"package.module:function"`` for any other function; or
         the function itself.
     name : str, default="strategy"
-        What errors call the argument.
+        Name of the argument in error messages.
     **params
-        Arguments that the strategy is to be called with, as by `functools.partial`.
+        Arguments to call the strategy with, as by `functools.partial`.
 
     Returns
     -------
     strategy : callable
-        As modAL's learners take it.
+        Query strategy in the form that modAL's learners take.
 
     Raises
     ------
     ValueError
-        If there is no such name, module or function, or it has no such parameter.
+        If the name, module or function does not exist, or the strategy lacks a parameter in ``params``.
     TypeError
-        If it is neither a name nor a function.
+        If ``strategy`` is neither a name nor a function.
 
     See Also
     --------
-    register_strategy : Give a function of your own a name.
+    register_strategy : Give your own function a name.
 
     Examples
     --------
@@ -110,7 +110,7 @@ def get_strategy(
         takes_any = any(p.kind is Parameter.VAR_KEYWORD for p in known.values())
         unknown = [key for key in params if key not in known and not takes_any]
         if unknown:
-            raise ValueError(f"{unknown[0]!r} is no parameter of {label}; it has {list(known)}")
+            raise ValueError(f"{unknown[0]!r} is not a parameter of {label}; it has {list(known)}")
         function = partial(function, **params)
     return function
 
@@ -121,17 +121,17 @@ def register_strategy(name: str, strategy: Callable[..., Any], *, replace: bool 
     Parameters
     ----------
     name : str
-        Without a colon.
+        Name without a colon.
     strategy : callable
         ``strategy(classifier, X_pool, n_instances=1, **kwargs)``; returns rows of X_pool, or rows
         and their scores.
     replace : bool, default=False
-        Take the place of a strategy of this name.
+        Whether to replace a strategy of this name.
 
     Raises
     ------
     TypeError
-        If the strategy cannot be called, or the name is no string.
+        If the strategy cannot be called, or the name is not a string.
     ValueError
         If the name is empty, has a colon, or is taken.
 

@@ -36,30 +36,30 @@ def typiclust_sampling(
 ) -> Any:
     """Query the most typical samples of large clusters that have no label yet.
 
-    k-means makes as many clusters of labelled and unlabelled samples as there will be labels.
+    k-means makes one cluster per label that there will be, of labeled and unlabeled samples together.
     Those with the fewest labels come first, larger ones before smaller ones; each gives its
-    sample of highest typicality, the inverse of the mean distance to its nearest neighbours in
-    the cluster ([1]_, Algorithm 1).  Looks at no prediction.
+    sample of highest typicality, the inverse of the mean distance to its nearest neighbors in
+    the cluster ([1]_, Algorithm 1).  It does not use predictions.
 
     Parameters
     ----------
     classifier : modAL learner, Committee, Pipeline or estimator
-        Embeds by its ``transform``; if it has none, X_pool itself is taken as it reaches the
-        estimator.  The learner's ``X_training`` is the labelled set.
+        Its ``transform`` embeds the samples; without one, X_pool itself is taken as it reaches the
+        estimator.  The learner's ``X_training`` is the labeled set.
     X_pool : array-like of n_pool samples
-        The unlabelled pool.
+        The unlabeled pool.
     n_instances : int, default=1
-        Samples to query, 1 to n_pool.
+        Number of samples to query, 1 to n_pool.
     random_tie_break : bool, default=False
         Choose among equally typical samples at random.
     n_neighbors : int, default=20
-        Neighbours that typicality looks at; at most half of the cluster.
+        Number of neighbors that define typicality, at most half of the cluster.
     max_clusters : int, default=500
-        Most clusters; if more labels are wanted, clusters give a second sample, and so on.
+        Largest number of clusters; if more labels are wanted, clusters give a second sample, and so on.
     min_cluster_size : int, default=5
         Clusters of at most this size give samples only when the others are used up.
     max_samples : int, default=20_000
-        At most this many random samples of a cluster are searched for neighbours.
+        At most this many random samples of a cluster are searched for neighbors.
     random_state : int, Generator, RandomState or None, default=None
         Controls k-means, tie breaking and subsampling.
 
@@ -73,15 +73,15 @@ def typiclust_sampling(
     Raises
     ------
     TypeError
-        If an argument is no integer, or there are no embeddings.
+        If an argument is not an integer, or there are no embeddings.
     ValueError
         If the pool is empty, or an argument is out of its range.
 
     Notes
     -----
-    Distances are as in the paper; the authors' code takes squared ones.  Time of k-means n_pool
-    (n_labelled + n_instances) D a pass, in mini-batches for large pools, and of neighbours (size
-    of the cluster)^2 D for each sample queried; memory n_pool D.
+    Distances are as in the paper; the authors' code takes squared ones.  The time is n_pool (n_labeled +
+    n_instances) D for a pass of k-means, in mini-batches for large pools, plus (size of the cluster)^2 D
+    for the neighbors of each queried sample; the memory is n_pool D.
 
     References
     ----------
@@ -102,9 +102,9 @@ def typiclust_sampling(
     """
     pool = as_array(classifier.embeddings).astype(np.float32, copy=False)
     known, _ = classifier.labeled()
-    n_labelled = 0 if known is None else len(known)
+    n_labeled = 0 if known is None else len(known)
     everything = pool if known is None else np.concatenate([pool, known.astype(np.float32)])
-    n_clusters = min(n_labelled + n_instances, max_clusters, len(everything))
+    n_clusters = min(n_labeled + n_instances, max_clusters, len(everything))
     clusters, _ = k_means(everything, n_clusters, random_state)
     sizes = np.bincount(clusters, minlength=n_clusters)
     n_known = np.bincount(clusters[len(pool) :], minlength=n_clusters)
@@ -131,11 +131,11 @@ def typiclust_sampling(
 
 
 def _typicality(members: np.ndarray, n_neighbors: int, max_samples: int, rng: np.random.Generator) -> np.ndarray:
-    """Inverse of the mean distance (n,) of a cluster's samples to their nearest neighbours."""
+    """Inverse of the mean distance (n,) of a cluster's samples to their nearest neighbors."""
     k = max(1, min(n_neighbors, len(members) // 2))
     reference = subsample(len(members), max_samples, rng)
     search = NearestNeighbors(algorithm="brute").fit(members[reference])
-    # One more than k, since the nearest is the sample itself, at distance 0.
+    # One more than k, because the nearest is the sample itself, at distance 0.
     distances, _ = search.kneighbors(members, n_neighbors=min(k + 1, len(reference)))
     itself = np.isin(np.arange(len(members)), reference)
     distances = np.where(itself[:, None], np.roll(distances, -1, axis=1), distances)[:, :k]

@@ -1,6 +1,6 @@
-"""How query strategies see a classifier: resolved once per query, beside the samples that they query.
+"""The classifier as query strategies see it, resolved once per query together with the samples.
 
-A classifier is whatever modAL calls one: a learner, a Committee of learners, a Pipeline, a fitted
+As in modAL, a classifier may be a learner, a Committee of learners, a Pipeline, a fitted
 search, or an estimator.
 """
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import torch
 
 class LinearHead(NamedTuple):
-    """A classifier that is linear in its embeddings."""
+    """The embeddings and coefficients of a classifier that is linear in its embeddings."""
 
     embeddings: np.ndarray | torch.Tensor  # (n, D)
     weights: np.ndarray  # (C, D)
@@ -34,18 +34,17 @@ class LinearHead(NamedTuple):
 
 
 class View:
-    """A classifier and samples; what the one says of the other is computed at most once.
+    """A classifier with samples, whose predictions and embeddings are computed at most once.
 
-    Strategies ask it for what they need.  Pipelines transform the samples once in its lifetime,
-    whatever it is asked for, and the answers of a Committee's members are joined here and nowhere
-    else.
+    Strategies get predictions, embeddings and labels from it.  Pipelines transform the samples once
+    per view, and the answers of a Committee's members are joined here and nowhere else.
 
     Parameters
     ----------
     classifier : modAL learner, Committee, Pipeline, search or estimator
     X : array-like of n samples
     name : str, default="X_pool"
-        What errors call X.
+        Name of X in error messages.
 
     Examples
     --------
@@ -78,31 +77,31 @@ class View:
         return first_equal(self.X)
 
     def alike(self, values: Any) -> Any:
-        """The values (n, ...), an array or a tensor, where equal samples have those of the first."""
+        """Return the values (n, ...), an array or a tensor, with those of the first for all equal samples."""
         return alike(values, self.first)
 
     @cached_property
     def n_samples(self) -> int:
-        """How many samples there are."""
+        """The number of samples."""
         n: int = _num_samples(self.X)
         return n
 
     def take(self, rows: np.ndarray) -> View:
-        """The same classifier's view of some rows of X."""
+        """Return the same classifier's view of some rows of X."""
         from modAL.utils.data import retrieve_rows
 
         return View(self.classifier, retrieve_rows(self.X, rows), self.name)
 
     def find(self, method: str, required: bool = True, through_templates: bool = True) -> Inside:
-        """The object inside that has the method, and X as that object sees it.
+        """Return the object inside that has the method, with X as that object sees it.
 
-        If none has it: the innermost object, or an error where the method is ``required``.  A
-        Committee is an object of its own here.
+        If no object has it, the innermost one is returned, or an error is raised where the method is
+        ``required``.  A Committee counts as one object here.
 
         Raises
         ------
         TypeError
-            If the method is required and nothing has it; names both.
+            If the method is required and no object has it; the message names the method and the classifier.
         """
         found = self._top.find(method, through_templates)
         if required:
@@ -112,14 +111,14 @@ class View:
     # ---------------------------------------------------------------- predictions
 
     def ask(self, method: str) -> np.ndarray:
-        """What a method of the classifier says of X; answers of a Committee's members are averaged.
+        """Return a method's answer for X; answers of a Committee's members are averaged.
 
         Equal samples get equal answers.
 
         Raises
         ------
         TypeError
-            If nothing inside has the method; names it.
+            If no object inside has the method; the message names it.
         ValueError
             If the members of a Committee do not know the same classes.
         """
@@ -156,14 +155,14 @@ class View:
 
     @cached_property
     def proba(self) -> np.ndarray:
-        """Class probabilities (n, C), of zero-shot CLIP if the classifier was never fitted.
+        """Class probabilities (n, C); those of zero-shot CLIP if the classifier was never fitted.
 
         Raises
         ------
         TypeError
-            If it has no ``predict_proba``.
+            If the classifier has no ``predict_proba``.
         NotFittedError
-            If it was never fitted and has no ``zero_shot_proba``.
+            If the classifier was never fitted and has no ``zero_shot_proba``.
         """
         try:
             return self.ask("predict_proba")
@@ -185,20 +184,20 @@ class View:
         return self.ask("zero_shot_proba")
 
     def rank(self, score: str, zero_shot: bool = True) -> Ranking:
-        """Predict the samples and tell how sure each prediction is.
+        """Predict the samples, with a confidence for each prediction.
 
-        A classifier that was never fitted says nothing of its own about that yet.  Its zero-shot
-        probabilities stand in, unless ``zero_shot`` is False: they give the log odds of a class
-        against the others, plus log(C - 1), for its clean logit.
+        A classifier that was never fitted has no clean logits yet.  Unless ``zero_shot`` is False, its
+        zero-shot probabilities replace them: the log odds of a class against the others, plus
+        log(C - 1), stand for its clean logit.
 
-        A score that needs no logits needs no probabilities either, where the estimator predicts
-        labels.
+        A score without logits needs no probabilities either if the estimator has ``predict``.
 
         Parameters
         ----------
         score : str
             A name of `modal_clip_dual.scores.SCORES`.
         zero_shot : bool, default=True
+            Whether zero-shot probabilities may replace the logits of an unfitted classifier.
 
         Raises
         ------
@@ -251,15 +250,15 @@ class View:
         return of_all
 
     def _predictor(self) -> Inside:
-        """The object that says which label is likeliest; one without probabilities only says which."""
+        """The object that predicts labels: with ``predict_proba`` if possible, else with ``predict``."""
         by_proba = self._members[0].find("predict_proba")
         return by_proba if by_proba.has("predict_proba") else self._members[0].find("predict")
 
     def _proba_of_being_right(self) -> np.ndarray:
-        """P (n,) that the label which the members predict together is right, a mean over them.
+        """Probability (n,) that the members' joint prediction is right, a mean over the members.
 
-        What a member says is of its own label.  If that is another one, its doubt is shared out
-        among the other labels as its class probabilities are.
+        A member's own P(correct) is about its own label.  If that is another one, its doubt is shared
+        among the other labels in proportion to its class probabilities.
         """
         rows, tiny = np.arange(len(self.predicted)), np.finfo(np.float64).tiny
         parts = []
@@ -277,22 +276,22 @@ class View:
 
     @cached_property
     def embeddings(self) -> np.ndarray | torch.Tensor:
-        """Embeddings (n, D) of X, an array or a tensor, in which a strategy measures distances.
+        """Embeddings (n, D) of X, an array or a tensor, between which a strategy measures distances.
 
-        What ``transform`` of the estimator inside gives; if it has none, X itself as it reaches the
-        estimator, after the steps of a Pipeline.  Where the members of a Committee embed
-        differently, squared distances are the means of theirs.  Those of equal samples are equal.
+        They come from ``transform`` of the estimator inside; without one, X itself is taken as it
+        reaches the estimator, after the steps of a Pipeline.  Where the members of a Committee embed
+        differently, squared distances are the means of theirs.  Equal samples have equal embeddings.
 
         Raises
         ------
         TypeError
-            If there is no ``transform`` and X is no table of numbers.
+            If there is no ``transform`` and X is not a table of numbers.
         """
         return self._joined[0]
 
     @cached_property
     def _joined(self) -> tuple[np.ndarray | torch.Tensor, bool]:
-        """The embeddings, and whether they are those of every member of a Committee."""
+        """Return the embeddings, and whether all members of a Committee share them."""
         tables = [self._embed(member) for member in self._members]
         if not self.is_committee:
             return tables[0], True
@@ -302,7 +301,7 @@ class View:
         return np.hstack(arrays) / np.sqrt(len(arrays)), False
 
     def proba_at(self, embeddings: np.ndarray) -> np.ndarray:
-        """Class probabilities (m, C) at other embeddings, by the estimators behind all transforms.
+        """Return class probabilities (m, C) for other embeddings, by the estimators behind all transforms.
 
         Raises
         ------
@@ -333,25 +332,25 @@ class View:
 
     @cached_property
     def labels(self) -> list[np.ndarray]:
-        """Labels of each learner's training data, of those that were taught."""
+        """Labels of the training data of each learner that was taught."""
         held = [getattr(member.object, "y_training", None) for member in self._members]
         return [y for y in held if y is not None]
 
     def labeled(self, required: bool = False) -> tuple[np.ndarray | None, Any]:
-        """Embeddings (m, D) and labels (m,) of the training data of a modAL learner.
+        """Return embeddings (m, D) and labels (m,) of the training data of a modAL learner.
 
-        Those of a Committee are all members' data, each sample once.  None and None before the
-        first labels, and for what is no learner.
+        For a Committee they are all members' data, each sample once.  Both are None before the
+        first labels, and for a classifier that is not a learner.
 
         Raises
         ------
         ValueError
-            If labels are ``required`` and the classifier is no learner.
+            If labels are ``required`` and the classifier is not a learner.
         """
         learners = [member.object for member in self._members]
         if required and not hasattr(learners[0], "X_training"):
             raise ValueError(
-                "this query strategy compares the pool with labelled samples, which "
+                "this query strategy compares the pool with labeled samples, which "
                 f"{self._describe()} does not hold: it has no X_training; expected a modAL learner"
             )
         parts = [
@@ -371,14 +370,14 @@ class View:
 
     @cached_property
     def linear_head(self) -> LinearHead:
-        """The embeddings of X, and the weights and biases of their classifier.
+        """Return the embeddings of X, with the weights and biases of their linear classifier.
 
         Raises
         ------
         TypeError
             If the classifier is not linear in its embeddings: it has no ``coef_`` of their width.
         NotFittedError
-            If it was never fitted.
+            If the classifier was never fitted.
         """
         if self.is_committee:
             raise TypeError(
@@ -388,7 +387,7 @@ class View:
         inside = self.find("coef_", required=False, through_templates=False)
         weights, biases = self._coefficients(inside.object)
         embeddings = self.embeddings
-        if embeddings.shape[1] != weights.shape[1]:  # transform leads elsewhere, as in scikit-learn's LDA
+        if embeddings.shape[1] != weights.shape[1]:  # transform has another output space, as in scikit-learn's LDA
             embeddings = _as_table(inside, self.name)
         if embeddings.shape[1] != weights.shape[1]:
             raise TypeError(
@@ -409,7 +408,7 @@ class View:
             )
         weights = np.atleast_2d(as_array(inner.coef_)).astype(np.float32)
         biases = np.broadcast_to(np.float32(getattr(inner, "intercept_", 0.0)), len(weights))
-        if len(weights) == 1:  # scikit-learn's binary classifiers give the second class's alone
+        if len(weights) == 1:  # scikit-learn's binary classifiers give the weights of the second class alone
             weights = np.concatenate([np.zeros_like(weights), weights])
             biases = np.concatenate([np.zeros_like(biases), biases])
         return weights, biases
@@ -417,7 +416,7 @@ class View:
     # ---------------------------------------------------------------- errors
 
     def check_has(self, inside: Inside, method: str) -> None:
-        """Refuse a classifier whose innermost object lacks the method; names both."""
+        """Refuse a classifier whose innermost object lacks the method; the message names both."""
         if not inside.has(method):
             raise TypeError(
                 f"this query strategy needs a classifier with the method {method}(X), such as "
@@ -453,7 +452,7 @@ def _as_table(inside: Inside, name: str) -> np.ndarray | torch.Tensor:
 
 
 class _Answering:
-    """A classifier to others that gives the probabilities which a view already has."""
+    """A stand-in for the classifier that returns the probabilities which a view already has."""
 
     def __init__(self, view: View):
         self._view = view
@@ -476,10 +475,10 @@ def call_strategy(
     *args: Any,
     **kwargs: Any,
 ) -> tuple[np.ndarray, Any]:
-    """Rows of the pool and their scores (None where modAL knows none) by any strategy.
+    """Call any strategy; return rows of the pool and their scores, None where modAL returns none.
 
-    Strategies that draw, and were not told how, draw from ``random_state``.  ``classifier`` may be a
-    `View` of ``X_pool``: strategies of this package and of modAL then compute nothing that it has.
+    Strategies with a ``random_state`` that is not set get this one.  ``classifier`` may be a
+    `View` of ``X_pool``: strategies of this package and of modAL then reuse its results.
     """
     parameter = signature(strategy).parameters.get("random_state")
     if parameter is not None and parameter.default is None:
@@ -492,7 +491,7 @@ def call_strategy(
 
 
 def _for_strategy(view: View, strategy: Callable[..., Any]) -> Any:
-    """The view for strategies that take one; others may look at the classifier's own type."""
+    """Return the view for strategies that take one, a stand-in for modAL's, and else the classifier."""
     while hasattr(strategy, "func"):  # of partials
         strategy = strategy.func
     if getattr(strategy, "takes_views", False):

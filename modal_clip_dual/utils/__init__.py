@@ -1,1 +1,1 @@
-"""Helpers that know nothing of CLIP: one noun a file."""
+"""Helpers that know nothing about CLIP, one topic per file."""

@@ -1,4 +1,4 @@
-"""Arrays as torch tensors and back, without copies where none is needed; arrays part by part."""
+"""Conversion between arrays and torch tensors without needless copies, and large arrays in parts."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ ROWS = 16384  # of embeddings that are looked at at a time
 class Rows:
     """Some rows of a large array, gathered only when they are read.
 
-    Has what is asked of an array of embeddings part by part: length, shape, type, and slices.
-    ``numpy.asarray`` gathers all of it.
+    It has what code needs to read an array of embeddings in parts: length, shape, type, and slices.
+    ``numpy.asarray`` gathers all rows.
     """
 
     def __init__(self, array: np.ndarray, rows: np.ndarray):
@@ -44,26 +44,26 @@ class Rows:
 
 
 def is_mapped(array: Any) -> bool:
-    """Whether an array lies in a file, so that it must not be read or copied as a whole."""
+    """Return whether an array is mapped from a file, so that it must not be read or copied as a whole."""
     return isinstance(array, (np.memmap, Rows))
 
 
 def blocks(n: int, size: int) -> Iterator[slice]:
-    """Slices of at most ``size`` rows that cover n rows."""
+    """Yield slices of at most ``size`` rows that cover n rows."""
     return (slice(start, min(start + size, n)) for start in range(0, n, size))
 
 
 def as_tensor(
     array: np.ndarray | torch.Tensor, device: str | torch.device | None = None
 ) -> torch.Tensor:
-    """A float32 tensor that must not be written to, as it may share the array's memory.
+    """Return a float32 tensor; it may share the array's memory, so it must not be written to.
 
-    On the device where the values are, or on ``device``.
+    It is on ``device``, or else where the values are.
 
     Raises
     ------
     ValueError
-        If there is no such device.
+        If the device does not exist.
     """
     import torch
 
@@ -77,12 +77,12 @@ def as_tensor(
 
 
 def as_array(values: Any) -> np.ndarray:
-    """Tensors from whatever device as arrays; everything else as `numpy.asarray` has it."""
+    """Return a tensor of any device as an array; convert other values by `numpy.asarray`."""
     return values.detach().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)
 
 
 def unit_rows(embeddings: np.ndarray) -> np.ndarray:
-    """Embeddings as float32 scaled to length 1; a row of zeros stays one."""
+    """Return embeddings as float32, scaled to length 1; rows of zeros stay zero."""
     unit = np.empty(embeddings.shape, dtype=np.float32)
     for rows in blocks(len(embeddings), ROWS):
         part = np.asarray(embeddings[rows], dtype=np.float32)

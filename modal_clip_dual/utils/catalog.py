@@ -1,4 +1,4 @@
-"""Parts that are found by the name of their file: one file makes a part, and nothing lists it."""
+"""Parts that are found by the name of their file: a new file is a new part, without any list."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from types import ModuleType
 
 
 def names_in(folder: str | Path) -> list[str]:
-    """Names of the parts in a folder, sorted: its public files, with hyphens for underscores.
+    """Return the names of the parts in a folder, sorted: its public files, with hyphens for underscores.
 
     Nothing is imported.
     """

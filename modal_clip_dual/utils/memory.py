@@ -1,4 +1,4 @@
-"""What is said, and let go of, when a device has no memory left."""
+"""Out-of-memory errors: advice in the message, and tensors that are released."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether torch found no memory, on a GPU or for the CPU."""
+    """Return whether an error means that torch ran out of memory, on a GPU or the CPU."""
     if isinstance(error, torch.cuda.OutOfMemoryError):
         return True
     # The driver's own failures, other devices' and the CPU's are plain RuntimeErrors.
@@ -20,15 +20,15 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def memory_advice(doing: str, advice: str) -> Iterator[None]:
-    """Say what to change if the device runs out of memory inside; keep nothing of the attempt.
+    """Add advice to an out-of-memory error in the block, and release the block's tensors.
 
     A traceback holds the variables of all its functions, so the tensors that filled the memory
-    would stay for as long as somebody keeps the error, as notebooks do with the last one.
+    would stay for as long as the error is kept; notebooks keep the last one.
 
     Raises
     ------
     torch.cuda.OutOfMemoryError
-        In place of torch's own error, which it quotes.
+        If the device runs out of memory; it replaces torch's own error, which it quotes.
     """
     try:
         yield
@@ -45,5 +45,5 @@ def memory_advice(doing: str, advice: str) -> Iterator[None]:
 
 
 def precision_advice(precision: str) -> str:
-    """Half precision as a remedy, where the towers do not have it yet."""
+    """Return the advice to use half precision, if the towers do not use it yet."""
     return ", or precision='bf16'" if precision == "fp32" else ""

@@ -1,4 +1,4 @@
-"""Estimators of scikit-learn that number the labels before they pass them on, seen from inside."""
+"""Detection of scikit-learn's estimators that replace labels by numbers before they pass them on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 
 # Modules whose estimators pass 0 to k - 1 for the k labels that they were given, sorted.
 NUMBERING = ("sklearn.ensemble._voting", "sklearn.ensemble._stacking", "sklearn.ensemble._bagging")
-# What their workers run, in processes where the estimators themselves are out of sight.
+# Functions that their workers run, in processes where the estimators themselves cannot be seen.
 WORKERS = ("_fit_single_estimator", "_parallel_build_estimators")
 CROSS_VALIDATION = "sklearn.model_selection._validation"
 BINARY = "sklearn.multiclass"  # passes 0 and 1: one class against the rest, or against another
@@ -21,10 +21,10 @@ BINARY = "sklearn.multiclass"  # passes 0 and 1: one class against the rest, or 
 
 @dataclass(frozen=True)
 class Numbering:
-    """Who numbers the labels of the `fit` at hand, and what the numbers stand for.
+    """The estimator that numbers the labels of the current `fit`, and the meaning of the numbers.
 
-    ``labels`` are the labels by number, None where that cannot be seen; ``binary``: 0 and 1 stand for
-    groups of classes.
+    ``labels`` are the labels by number, or None if they cannot be seen; with ``binary``, 0 and 1 stand
+    for groups of classes.
     """
 
     by: str
@@ -33,7 +33,7 @@ class Numbering:
 
 
 def numbering() -> Numbering | None:
-    """Look through the calls that led here; None unless an estimator that numbers labels is among them."""
+    """Search the calling functions; return None unless an estimator that numbers labels is among them."""
     by, labels, seen, in_worker = "", None, set(), False
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
@@ -65,14 +65,14 @@ def numbering() -> Numbering | None:
 
 
 def check_numbering(class_names: Any, names: Sequence[Any], y: np.ndarray) -> None:
-    """Refuse or warn where the numbers in y are not those of the list of class names.
+    """Refuse or warn if the numbers in y are not positions in the list of class names.
 
-    ``names`` are what the numbers would be taken for.
+    ``names`` are the names that the numbers would be taken for.
 
     Raises
     ------
     ValueError
-        If a number is known to stand for another class than the name at its position.
+        If a number stands for another class than the name at its position.
     """
     found = numbering()
     if found is None:
@@ -105,7 +105,7 @@ def check_numbering(class_names: Any, names: Sequence[Any], y: np.ndarray) -> No
 def _compare(by: str, labels: tuple[Any, ...], names: Sequence[Any], numbers: list[Any]) -> None:
     for number in numbers:
         if not 0 <= number < min(len(labels), len(names)):
-            return  # refused as a label that is none
+            return  # refused elsewhere, as an invalid label
         label = labels[number]
         if names[number] == label or (isinstance(label, int) and label == number):
             continue

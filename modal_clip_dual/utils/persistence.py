@@ -27,12 +27,12 @@ PACKAGES = ("torch", "open_clip_torch", "numpy", "scikit-learn", "skorch")
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary file beside ``path`` that takes its place when the block has written it.
+    """Yield a temporary file beside ``path``, which replaces it once the block has written it.
 
     Raises
     ------
     OSError
-        As the block raises it, with the path: of a full disk, say.  The old file is whole.
+        If the block raises it, for example on a full disk; the path is added.  The old file stays intact.
     """
     path = Path(path)
     _remove_leftovers(path)
@@ -43,7 +43,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise named(error, path, "what the file held before is whole") from error
+        raise named(error, path, "the old content of the file is intact") from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -73,14 +73,14 @@ def _is_old(file: Path) -> bool:
 
 
 def named(error: OSError, path: str | os.PathLike[str], note: str) -> OSError:
-    """The same error with the path, which those of a full disk lack, and a note."""
+    """Return the same error with a note and the path, which errors of a full disk lack."""
     if error.errno is None:
         return error
     return OSError(error.errno, f"{error.strerror or error} ({note})", str(path))
 
 
 def check_target(path: str | os.PathLike[str]) -> Path:
-    """Return a path that a file can be written to.
+    """Check that a file can be written to a path; return the path.
 
     Raises
     ------
@@ -98,9 +98,9 @@ def check_target(path: str | os.PathLike[str]) -> Path:
 def write_state(
     path: str | os.PathLike[str], kind: str, settings: dict[str, Any], arrays: dict[str, np.ndarray]
 ) -> None:
-    """Write settings (as JSON) and arrays to an .npz file, replacing what was there at once.
+    """Write settings (as JSON) and arrays to an .npz file; an old file is replaced atomically.
 
-    Whatever happens meanwhile, the path holds either the old file or the new one.  ``kind`` is
+    At any moment the path holds either the old file or the new one.  ``kind`` is
     one of `READERS`.
     """
     buffer = io.BytesIO()
@@ -112,17 +112,17 @@ def write_state(
 
 
 def read_state(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return settings and arrays of a file of `write_state`.
+    """Return the settings and arrays of a file that `write_state` wrote.
 
-    The file may be a stranger's: nothing in it is run, and no more memory is taken than it is
-    large on the disk.
+    The file may come from a stranger: no code in it is run, and it takes no more memory than its
+    size on the disk.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such file.
+        If the file does not exist.
     ValueError
-        If it is none, is damaged, holds pickled objects or another kind, or has another schema.
+        If it is not such a file, is damaged, holds pickled objects or another kind, or has another schema.
     """
     try:
         with open(path, "rb") as opened:
@@ -134,7 +134,7 @@ def read_state(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any],
     except FileNotFoundError:
         raise
     except Exception as error:
-        raise ValueError(f"path={str(path)!r} is no saved state of a {kind} ({error})") from error
+        raise ValueError(f"path={str(path)!r} is not a saved state of a {kind} ({error})") from error
     if schema not in KNOWN_SCHEMAS:
         raise ValueError(
             f"path={str(path)!r} has schema {schema}; this version of modal-clip-dual reads {SCHEMA}"
@@ -143,12 +143,12 @@ def read_state(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any],
     found = settings.pop("kind", "learner")
     if found != kind:
         reader = READERS.get(str(found), "a newer version")
-        raise ValueError(f"path={str(path)!r} is no saved {kind} but a {found}, for {reader}")
+        raise ValueError(f"path={str(path)!r} is not a saved {kind} but a {found}, for {reader}")
     return settings, arrays
 
 
 def _refuse_compressed(file: BinaryIO) -> None:
-    """Our files are not compressed: one which is, or holds more than its size, may be a bomb."""
+    """Refuse a file that is compressed or claims more than its size: it may be a zip bomb; ours are neither."""
     with zipfile.ZipFile(file) as archive:
         members = archive.infolist()
     for member in members:
@@ -169,7 +169,7 @@ def _written_with(settings: Any) -> str:
 
 @cache
 def versions() -> dict[str, str]:
-    """Versions of this package and of those that a prediction depends on."""
+    """Return the versions of this package and of those that predictions depend on."""
     from .. import __version__
 
     found = {"python": sys.version.partition(" ")[0], "modal-clip-dual": __version__}
@@ -182,7 +182,7 @@ def versions() -> dict[str, str]:
 
 
 def describe_versions(saved: Any) -> str:
-    """How messages show versions; those of a stranger's file too."""
+    """Return versions as text for messages; they may come from a stranger's file."""
     if not isinstance(saved, Mapping):
         return "unknown versions"
     return ", ".join(f"{str(name)[:40]} {str(number)[:40]}" for name, number in list(saved.items())[:20])
@@ -192,7 +192,7 @@ def describe_versions(saved: Any) -> str:
 
 
 def plain_params(estimator: Any, without: Collection[str] = ()) -> dict[str, Any]:
-    """Parameters that JSON can hold; the names of the others under "missing"."""
+    """Return the parameters that JSON can hold, and the names of the others under "missing"."""
     params, missing = {}, []
     for name, value in estimator.get_params(deep=False).items():
         if name in without:
@@ -219,14 +219,14 @@ def _plain_value(name: str, value: Any) -> Any:
     if isinstance(value, dict) and name != "class_names":
         return {key: entry.item() if isinstance(entry, np.generic) else entry for key, entry in value.items()}
     if name == "class_names" and isinstance(value, Mapping):
-        # JSON has no keys but texts
+        # JSON's keys are always text
         pairs = zip(np.array(list(value)).tolist(), value.values())
         return {"items": [list(pair) for pair in pairs]}
     return value
 
 
 def params_of(saved: dict[str, Any], without: Collection[str] = ()) -> dict[str, Any]:
-    """Constructor arguments from the "params" of `plain_params`."""
+    """Return constructor arguments from the "params" of `plain_params`."""
     params = {name: value for name, value in saved["params"].items() if name not in without}
     names = params.get("class_names")
     if isinstance(names, dict):
@@ -235,5 +235,5 @@ def params_of(saved: dict[str, Any], without: Collection[str] = ()) -> dict[str,
 
 
 def plain(labels: np.ndarray) -> np.ndarray:
-    """Labels as an array that needs no pickle."""
+    """Return labels as an array that needs no pickle."""
     return np.array(labels.tolist()) if labels.dtype == object else labels

@@ -1,4 +1,4 @@
-"""Changes that happen as a whole or not at all, whatever interrupts them."""
+"""Changes that happen completely or not at all, even if interrupted."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 @contextmanager
 def unchanged_on_error(*objects: Any, only: Collection[str] | None = None) -> Iterator[None]:
-    """If anything is raised inside, Ctrl-C included, the objects' attributes are as before.
+    """Restore the objects' attributes if the block raises an error, including Ctrl-C.
 
-    Lists get back what they held; what other attributes refer to must be replaced, not changed.
+    Lists get their items back; objects in other attributes must be replaced, not changed in place.
     ``only``: names of attributes, where another thread may set others meanwhile.
     """
     before = [_picked(vars(thing), only) for thing in objects]

@@ -20,14 +20,14 @@ def generator_of(random_state: Any) -> np.random.Generator:
 
 
 def subsample(n: int, max_samples: int, rng: np.random.Generator) -> np.ndarray:
-    """All n rows, or max_samples of them at random; ascending."""
+    """Return all n rows, or max_samples of them at random, ascending."""
     if n <= max_samples:
         return np.arange(n)
     return np.sort(rng.permutation(n)[:max_samples])
 
 
 def fill_up(rows: Any, n: int, n_pool: int, rng: np.random.Generator) -> np.ndarray:
-    """The given rows, and random other ones up to n."""
+    """Return the given rows, filled up to n with other random ones."""
     rows = np.asarray(rows, dtype=np.int64)[:n]
     if len(rows) < n:
         left = np.setdiff1d(np.arange(n_pool), rows)
@@ -37,7 +37,7 @@ def fill_up(rows: Any, n: int, n_pool: int, rng: np.random.Generator) -> np.ndar
 
 
 def ascending_order(scores: np.ndarray, rng: Any = None) -> np.ndarray:
-    """Rows by ascending score; ties in row order, or shuffled by `rng`."""
+    """Return rows by ascending score; ties are in row order, or shuffled by `rng`."""
     if rng is None:
         return np.argsort(scores, kind="stable")
     shuffled: np.ndarray = rng.permutation(len(scores))
@@ -45,12 +45,12 @@ def ascending_order(scores: np.ndarray, rng: Any = None) -> np.ndarray:
 
 
 def select_lowest(scores: np.ndarray, n: int, rng: Any = None) -> np.ndarray:
-    """The n rows of lowest score, lowest first."""
+    """Return the n rows of lowest score, lowest first."""
     return ascending_order(scores, rng)[:n]
 
 
 def select_highest_per_class(scores: Any, predicted: np.ndarray, n_per_class: int) -> np.ndarray:
-    """The rows of highest score among those predicted as each class, class by class.
+    """Return the rows of highest score among those predicted as each class, class by class.
 
     At most ``n_per_class`` of a class, highest first, ties in row order; a class with fewer
     gives all it has.
@@ -71,8 +71,8 @@ def select_per_class(
 ) -> np.ndarray:
     """Select n rows with equal shares of the predicted classes (arXiv 2602.04340, Eq. 7).
 
-    Every class gives its ``n // n_classes`` rows of lowest score.  What is then missing,
-    the shortfall of classes with too few rows included, is taken
+    Every class gives its ``n // n_classes`` rows of lowest score.  The rest,
+    including the shortfall of classes with too few rows, is taken
 
     - ``"per-class"``: from each class's next row, the lowest of these rows first, at most
       one extra per class; another pass follows only if the pool leaves no choice;
@@ -81,20 +81,20 @@ def select_per_class(
     Parameters
     ----------
     scores : ndarray of shape (n_pool,)
-        Lower is more informative.
+        Scores; lower is more informative.
     predicted : ndarray of int, shape (n_pool,)
         Predicted class of each row, 0 to n_classes - 1.
     n : int
-        At most n_pool.
+        Number of rows to select, at most n_pool.
     n_classes : int
     remainder : {"per-class", "global"}, default="per-class"
     rng : numpy Generator or RandomState, optional
-        Shuffles ties.
+        Generator that shuffles ties.
 
     Returns
     -------
     rows : ndarray of int, shape (n,)
-        Distinct, by ascending score.
+        Distinct rows by ascending score.
     """
     order = ascending_order(scores, rng)
     # Position of each row in the ranking of its own class, 0 for the lowest.
@@ -106,7 +106,7 @@ def select_per_class(
 
     share = n // n_classes
     # With "per-class" the extra rows come pass by pass: every class's row number `share`, then the
-    # next.  By rank, that is, since the rows of lower rank are all taken; `order` is by score, so a
+    # next.  That is the order by rank, since all rows of lower rank are taken; `order` is by score, so a
     # stable sort leaves each pass sorted by score.
     turn = rank if remainder == "per-class" else rank >= share
     chosen = np.argsort(turn, kind="stable")[:n]

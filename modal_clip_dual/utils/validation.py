@@ -1,4 +1,4 @@
-"""Checks of single arguments; every message names the argument, what came and what is expected."""
+"""Checks of single arguments; every message names the argument, the value and what is expected."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ def validated(**constraints: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Check a function's arguments before it runs, as scikit-learn's estimators check theirs.
 
     ``constraints`` holds, by name, lists as in scikit-learn's ``_parameter_constraints``.  Its error
-    is a ValueError and a TypeError, and names the argument, what came and what is expected.
+    is a ValueError and a TypeError, and names the argument, the value and what is expected.
     """
     from sklearn.utils._param_validation import validate_params
 
     decorator: Callable[[Callable[P, R]], Callable[P, R]]
-    # Not those that it calls: each function checks what it was given.
+    # Functions that it calls still check their own arguments.
     decorator = validate_params(constraints, prefer_skip_nested_validation=False)
     return decorator
 
 
 def check_integer(name: str, value: Any, least: int) -> None:
-    """Refuse what is no integer, or below the least."""
+    """Refuse a value that is not an integer, or is too small."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name}={value!r} is a {type(value).__name__}; expected an integer")
     if value < least:
@@ -36,7 +36,7 @@ def check_integer(name: str, value: Any, least: int) -> None:
 
 
 def check_number(name: str, value: Any, low: float, high: float, *, ends: str = "") -> None:
-    """Refuse what is no number between low and high; ``ends``: "low" and "high" belong to it."""
+    """Refuse a value that is not a number between low and high; ``ends`` says which ends are allowed."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name}={value!r} is a {type(value).__name__}; expected a number")
     number = float(value)
@@ -48,7 +48,7 @@ def check_number(name: str, value: Any, low: float, high: float, *, ends: str = 
 
 
 def check_option(name: str, value: Any, allowed: Collection[Any]) -> None:
-    """Refuse what is none of the allowed values."""
+    """Refuse a value that is not allowed."""
     if value not in allowed:
         raise ValueError(f"{name}={value!r}; expected one of {allowed}")
 
@@ -59,12 +59,12 @@ def check_n_instances(n_instances: Any, n_pool: int) -> int:
     Raises
     ------
     TypeError
-        If it is no integer.
+        If it is not an integer.
     ValueError
         If the pool is empty, or n_instances is below 1 or above the size of the pool.
     """
     if n_pool == 0:
-        raise ValueError("X_pool is empty; expected at least one unlabelled sample")
+        raise ValueError("X_pool is empty; expected at least one unlabeled sample")
     if isinstance(n_instances, bool) or not isinstance(n_instances, Integral):
         raise TypeError(
             f"n_instances={n_instances!r} is a {type(n_instances).__name__}; expected an integer"
@@ -82,7 +82,7 @@ def check_device(device: str | torch.device | None) -> torch.device | None:
     Raises
     ------
     ValueError
-        Names the argument ``device``.
+        If the device is unknown or missing; the message names the argument ``device``.
     """
     import torch
 

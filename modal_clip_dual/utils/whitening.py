@@ -1,4 +1,4 @@
-"""A pool's principal axes, and spaces in which they are whitened not at all, by half or fully."""
+"""Principal axes of a pool, which are not whitened, whitened by half or fully."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-FLOOR = 0.1  # of the mean eigenvalue, added to each: faint directions must not be blown up
+FLOOR = 0.1  # share of the mean eigenvalue, added to each, so that faint directions are not blown up
 BLOCK = 16384  # rows that are centered at a time
 
 
@@ -29,12 +29,12 @@ class Whitening:
     scales: dict[float, np.ndarray]
 
     def coordinates(self, X: np.ndarray) -> np.ndarray:
-        """Embeddings (n, D) along the axes, (n, r), not whitened."""
+        """Return coordinates (n, r) of embeddings (n, D) along the axes, not whitened."""
         along: np.ndarray = X @ self.axes - self.mean @ self.axes
         return along
 
     def linear(self, weights: np.ndarray, power: float) -> tuple[np.ndarray, np.ndarray]:
-        """Weights (r, C) of whitened coordinates as a matrix (D, C) and an offset (C,) for embeddings."""
+        """Convert weights (r, C) of whitened coordinates to a matrix (D, C) and an offset (C,) for embeddings."""
         matrix = self.axes @ (self.scales[power][:, None] * weights)
         return matrix, -(self.mean @ matrix)
 
@@ -42,15 +42,16 @@ class Whitening:
 def fit_whitening(X: np.ndarray, rank: int, powers: tuple[float, ...] = (0.0, 0.5, 1.0)) -> Whitening:
     """Find the mean and the leading axes of embeddings (N, D).
 
-    Sums are in float64, so that the order of the rows matters only by its rounding.
+    Sums are in float64, so that the order of the rows changes only their last digits.
 
     Parameters
     ----------
     X : ndarray of shape (N, D)
     rank : int
-        Number of axes at most; there are never more than D.
+        Largest number of axes; there are never more than D.
     powers : tuple of float
-        0 is no whitening, 1 gives all axes the same variance (apart from a floor under small ones).
+        Strengths of whitening: 0 does nothing, 1 gives all axes the same variance (apart from a floor under
+        small ones).
     """
     mean = X.mean(0, dtype=np.float64)
     n_rows, width = X.shape
@@ -60,9 +61,9 @@ def fit_whitening(X: np.ndarray, rank: int, powers: tuple[float, ...] = (0.0, 0.
         covariance += part.T @ part
     values, vectors = np.linalg.eigh(covariance / n_rows)
     values, vectors = np.maximum(values[::-1][:rank], 0), vectors[:, ::-1][:, :rank]
-    # An axis has no direction of its own: the largest entry is made positive.
+    # The sign of an axis is arbitrary: the largest entry is made positive.
     signs = np.sign(vectors[np.abs(vectors).argmax(0), np.arange(vectors.shape[1])])
-    # Identical rows have no variance at all; any positive floor then does.
+    # Identical rows have no variance; then any positive floor will do.
     floor = FLOOR * np.trace(covariance) / n_rows / width or 1.0
     scales = {}
     for power in powers:

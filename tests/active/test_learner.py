@@ -592,7 +592,7 @@ def test_resume_refuses(make, pool, tmp_path, classifier):
     with pytest.raises(ValueError, match="exists; DualPromptLearner.resume"):
         make(path=path).start()
     path.write_bytes(path.read_bytes()[:500])
-    with pytest.raises(ValueError, match="is no saved state"):
+    with pytest.raises(ValueError, match="is not a saved state"):
         DualPromptLearner.resume(path, X)
     own = classifier(net_params={"optimizer": torch.optim.Adam}, max_epochs=1)
     DualPromptLearner(own, X, query_strategy=lambda *a, **k: 0, path=tmp_path / "b").start()
@@ -613,10 +613,10 @@ def test_malicious_state_runs_nothing(make, pool, tmp_path):
         arrays = dict(file)
     bad = np.array([Evil()], dtype=object)
     np.savez(path, **(arrays | {"labels": bad}))
-    with pytest.raises(ValueError, match="is no saved state"):
+    with pytest.raises(ValueError, match="is not a saved state"):
         DualPromptLearner.resume(path, pool[0])
     path.write_bytes(pickle.dumps(Evil()))
-    with pytest.raises(ValueError, match="is no saved state"):
+    with pytest.raises(ValueError, match="is not a saved state"):
         DualPromptLearner.resume(path, pool[0])
     settings = json.loads(str(arrays["settings"]))
     for name in ("os:system", "modal_clip_dual.active:importlib", "modal_clip_dual.active:os.system"):

@@ -27,9 +27,9 @@ FUNCTIONS = [
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_wrong_frames(function):
     frame = many()
-    with pytest.raises(ValueError, match="metric='acuracy' is no measured column.*'accuracy'"):
+    with pytest.raises(ValueError, match="metric='acuracy' is not a measured column.*'accuracy'"):
         function(frame, metric="acuracy")
-    with pytest.raises(ValueError, match="metric='seed' is no measured column"):
+    with pytest.raises(ValueError, match="metric='seed' is not a measured column"):
         function(frame, metric="seed")
     with pytest.raises(ValueError, match="no rows"):
         function(frame.iloc[:0])

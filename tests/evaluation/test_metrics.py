@@ -96,9 +96,9 @@ def test_likelihood_by_hand():
 @pytest.mark.parametrize(
     ("proba", "target", "message"),
     [
-        ([[0.5, 0.5]], [2], "no column of proba: .*from 0 to 1"),
-        ([[0.5, 0.5]], [-1], "no column of proba"),
-        ([[0.5, 0.5]], [0.0], "no column of proba"),
+        ([[0.5, 0.5]], [2], "not columns of proba: .*from 0 to 1"),
+        ([[0.5, 0.5]], [-1], "not columns of proba"),
+        ([[0.5, 0.5]], [0.0], "not columns of proba"),
         ([[0.5, 0.5]], [0, 1], r"\(1, 2\) and target_column \(2,\)"),
         ([0.5, 0.5], [0, 1], r"shape \(2,\)"),
         (np.empty((0, 2)), np.empty(0, int), "at least one sample"),

@@ -118,7 +118,7 @@ def test_wrong_curves():
         plot_learning_curves(pd.concat([frame, frame.assign(data="B")]))
     with pytest.raises(ValueError, match=r"band='sem'; expected one of \('std', 'interval', None\)"):
         plot_learning_curves(frame, band="sem")
-    with pytest.raises(ValueError, match="metric='x' is no measured column"):
+    with pytest.raises(ValueError, match="metric='x' is not a measured column"):
         plot_learning_curves(frame, metric="x")
 
 

@@ -87,7 +87,7 @@ class TestALFAMixSampling(StrategyTemplate):
         asked = []
         monkeypatch.setattr(
             alfa_mix,
-            "nearest_to_centres",
+            "nearest_to_centers",
             lambda rows, n, rng: asked.append(len(rows)) or np.arange(min(n, len(rows))),
         )
         pool = embeddings[:40]

@@ -61,14 +61,14 @@ class TestCECSampling(StrategyTemplate):
         seen = []
 
         def spy(embeddings, *args):
-            seen.append(neighbours(embeddings, *args))
+            seen.append(neighbors(embeddings, *args))
             return seen[-1]
 
-        neighbours, cec._neighbours = cec._neighbours, spy
+        neighbors, cec._neighbors = cec._neighbors, spy
         try:
             uncertainty = cec_uncertainty(learner, pool, max_samples=50, random_state=0)
         finally:
-            cec._neighbours = neighbours
+            cec._neighbors = neighbors
         ((distances, rows),) = seen
         assert rows.shape == (100, 10)
         assert len(np.unique(rows)) <= 50

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from modal_clip_dual.strategies import _clustering
-from modal_clip_dual.strategies._clustering import k_means, nearest_to_centres
+from modal_clip_dual.strategies._clustering import k_means, nearest_to_centers
 
 
 def blobs(n, seed=0):
@@ -16,7 +16,7 @@ def blobs(n, seed=0):
 def test_nearest_sample_of_each_blob(monkeypatch, limit):
     monkeypatch.setattr(_clustering, "MINI_BATCH_FROM", limit)
     X = blobs(30)
-    rows = nearest_to_centres(X, 3, np.random.default_rng(0))
+    rows = nearest_to_centers(X, 3, np.random.default_rng(0))
     assert sorted(rows // 30) == [0, 1, 2]
     if limit > 90:
         for row in rows:
@@ -30,12 +30,12 @@ def test_weights_move_the_centres():
     for heavy in range(3):
         weights = np.full(3, 1e-3)
         weights[heavy] = 1.0
-        assert nearest_to_centres(X, 1, np.random.default_rng(0), weights).tolist() == [heavy]
+        assert nearest_to_centers(X, 1, np.random.default_rng(0), weights).tolist() == [heavy]
 
 
 def test_empty_clusters_are_filled_up():
     X = np.repeat(np.eye(2, dtype=np.float32), 10, axis=0)
-    rows = nearest_to_centres(X, 7, np.random.default_rng(0))
+    rows = nearest_to_centers(X, 7, np.random.default_rng(0))
     assert len(set(rows.tolist())) == 7
     assert {row // 10 for row in rows} == {0, 1}
 

@@ -41,9 +41,9 @@ class TestGCNALSampling(StrategyTemplate):
     @pytest.mark.parametrize("dropout", [0.0, 0.3])
     def test_training_equals_that_on_the_dense_graph(self, dropout):
         """Kipf and Welling's two layers, binary cross-entropy by its formula, 20 steps of Adam."""
-        nodes, n_unlabelled = nodes_of(40).float(), 30
+        nodes, n_unlabeled = nodes_of(40).float(), 30
         rng = np.random.default_rng(7)
-        scores, hidden = train_graph_network(nodes, n_unlabelled, 8, dropout, 20, 1e-2, 5e-4, 1.2, rng)
+        scores, hidden = train_graph_network(nodes, n_unlabeled, 8, dropout, 20, 1e-2, 5e-4, 1.2, rng)
 
         A = dense_adjacency(nodes)
         generator = torch.Generator().manual_seed(int(np.random.default_rng(7).integers(2**31)))
@@ -64,8 +64,8 @@ class TestGCNALSampling(StrategyTemplate):
         optimizer = torch.optim.Adam(weights, lr=1e-2, weight_decay=5e-4)
         for _ in range(20):
             s, _ = forward(True)
-            unlabelled = torch.log(1 - s[:n_unlabelled]).mean()
-            loss = -torch.log(s[n_unlabelled:]).mean() - 1.2 * unlabelled
+            unlabeled = torch.log(1 - s[:n_unlabeled]).mean()
+            loss = -torch.log(s[n_unlabeled:]).mean() - 1.2 * unlabeled
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -86,8 +86,8 @@ class TestGCNALSampling(StrategyTemplate):
         """What the network finds: fixed scores and hidden values; records its settings."""
         calls = []
 
-        def train(nodes, n_unlabelled, *settings):
-            calls.append((n_unlabelled, *settings[:-1]))
+        def train(nodes, n_unlabeled, *settings):
+            calls.append((n_unlabeled, *settings[:-1]))
             rng = np.random.default_rng(0)
             hidden = torch.tensor(rng.normal(size=(len(nodes), 4)), dtype=torch.float32)
             return torch.linspace(0, 1, len(nodes)), hidden
@@ -121,7 +121,7 @@ class TestGCNALSampling(StrategyTemplate):
         ("n_epochs", 200, 7, 0),
         ("lr", 1e-3, 0.1, 0.0),
         ("weight_decay", 5e-4, 0.0, -1.0),
-        ("unlabelled_weight", 1.2, 0.5, 0.0),
+        ("unlabeled_weight", 1.2, 0.5, 0.0),
     )
 
     def check_setting(self, name, learner, embeddings, network):
@@ -149,8 +149,8 @@ class TestGCNALSampling(StrategyTemplate):
     def test_param_weight_decay(self, learner, embeddings, network):
         self.check_setting("weight_decay", learner, embeddings, network)
 
-    def test_param_unlabelled_weight(self, learner, embeddings, network):
-        self.check_setting("unlabelled_weight", learner, embeddings, network)
+    def test_param_unlabeled_weight(self, learner, embeddings, network):
+        self.check_setting("unlabeled_weight", learner, embeddings, network)
 
     def test_param_max_samples(self, learner, embeddings, network):
         rows = self.rows(learner, embeddings[:200], 10, max_samples=50, random_state=0)

@@ -74,7 +74,7 @@ def test_wrong_names(strategy, error, message):
 
 
 def test_wrong_argument():
-    with pytest.raises(ValueError, match="'delta' is no parameter of coreset; it has"):
+    with pytest.raises(ValueError, match="'delta' is not a parameter of coreset; it has"):
         get_strategy("coreset", delta=3)
 
 

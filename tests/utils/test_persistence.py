@@ -98,11 +98,11 @@ def test_what_cannot_be_written_leaves_nothing(path):
 def test_kinds_and_schemas(path, other_settings):
     write_state(path, "classifier", {}, {})
     read_state(path, "classifier")
-    expected = "state' is no saved learner but a classifier, for DualPromptClassifier.load$"
+    expected = "state' is not a saved learner but a classifier, for DualPromptClassifier.load$"
     with pytest.raises(ValueError, match=expected):
         read_state(path, "learner")
     other_settings({"kind": "committee"})
-    with pytest.raises(ValueError, match="is no saved learner but a committee, for a newer version$"):
+    with pytest.raises(ValueError, match="is not a saved learner but a committee, for a newer version$"):
         read_state(path, "learner")
     for schema in (0, 3, "1", None):
         other_settings({"schema": schema})
@@ -117,7 +117,7 @@ def test_file_without_a_kind_is_a_learners(path):
     with open(path, "wb") as file:
         np.savez(file, settings=np.array('{"schema": 1, "n": 3}'), a=np.arange(2))
     assert read_state(path, "learner")[0] == {"n": 3}
-    with pytest.raises(ValueError, match="no saved classifier but a learner, for DualPromptLearner.resume$"):
+    with pytest.raises(ValueError, match="not a saved classifier but a learner, for DualPromptLearner.resume$"):
         read_state(path, "classifier")
 
 
@@ -126,7 +126,7 @@ def test_file_without_a_kind_is_a_learners(path):
 )
 def test_other_files(path, content):
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="state' is no saved state of a classifier"):
+    with pytest.raises(ValueError, match="state' is not a saved state of a classifier"):
         read_state(path, "classifier")
 
 
@@ -134,14 +134,14 @@ def test_other_files(path, content):
 def test_damaged_settings(path, text):
     with open(path, "wb") as file:
         np.savez(file, settings=np.array(text))
-    with pytest.raises(ValueError, match="is no saved state of a learner"):
+    with pytest.raises(ValueError, match="is not a saved state of a learner"):
         read_state(path, "learner")
 
 
 def test_no_settings(path):
     with open(path, "wb") as file:
         np.savez(file, a=np.arange(2))
-    with pytest.raises(ValueError, match="is no saved state of a learner .*settings"):
+    with pytest.raises(ValueError, match="is not a saved state of a learner .*settings"):
         read_state(path, "learner")
 
 
@@ -227,7 +227,7 @@ def test_pickled_objects_are_refused(path, tmp_path, other_settings):
             return open, (str(tmp_path / "ran"), "w")
 
     other_settings(a=np.array([Evil()], dtype=object))
-    with pytest.raises(ValueError, match="is no saved state of a learner"):
+    with pytest.raises(ValueError, match="is not a saved state of a learner"):
         read_state(path, "learner")
     assert not (tmp_path / "ran").exists()
 

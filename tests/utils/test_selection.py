@@ -77,7 +77,7 @@ def test_n_instances_of_another_type(n):
 def test_n_instances():
     assert check_n_instances(np.int32(10), 10) == 10
     assert check_n_instances(1, 10) == check_n_instances(1, 1) == 1
-    with pytest.raises(ValueError, match="X_pool is empty; expected at least one unlabelled sample$"):
+    with pytest.raises(ValueError, match="X_pool is empty; expected at least one unlabeled sample$"):
         check_n_instances(1, 0)
 
 

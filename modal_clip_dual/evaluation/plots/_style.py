@@ -1,4 +1,4 @@
-"""Colours, markers and legends that all figures share."""
+"""Colors, markers and legends that all figures share."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito's palette, which colour-blind readers can tell apart; and markers, for print.
+# Okabe and Ito's palette, which color-blind readers can tell apart; and markers, for print.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "osD^vP*"
 LINES = ("-", "--", ":", "-.")
@@ -15,7 +15,7 @@ MANY = 7  # more curves than this have their legend beside the axes
 
 
 def style_of(k: int) -> dict[str, Any]:
-    """Return colour and marker of the k-th of up to 49 curves, no two of which share both."""
+    """Return color and marker of the k-th of up to 49 curves, no two of which share both."""
     again = k // len(COLORS)
     return {
         "color": COLORS[k % len(COLORS)],
@@ -25,14 +25,14 @@ def style_of(k: int) -> dict[str, Any]:
 
 
 def literal(text: Any) -> str:
-    """Return a text that matplotlib neither reads as mathematics nor leaves out of a legend."""
+    """Escape a text, so that matplotlib neither reads it as mathematics nor leaves it out of a legend."""
     plain = str(text).replace("$", r"\$")
     return f" {plain}" if plain.startswith("_") else plain
 
 
 def new_axes(figsize: tuple[float, float]) -> Axes:
     """Return the axes of a new figure that no window shows."""
-    # Not through pyplot, which would keep every figure for the life of the process.
+    # pyplot would keep every figure for the life of the process.
     from matplotlib.figure import Figure
 
     return Figure(figsize=figsize, layout="constrained").add_subplot()

@@ -29,14 +29,14 @@ def plot_reliability(
     correct : array-like of bool, shape (n,)
         Whether each prediction is right.
     n_bins : int, default=15
-        At most n bins are used.
+        Largest number of bins.
     ax : matplotlib.axes.Axes, default=None
-        Where to draw; None makes a new figure.
+        Axes to draw into; None makes a new figure.
 
     Returns
     -------
     ax : matplotlib.axes.Axes
-        The title has the error and the numbers of samples and bins.
+        Axes whose title has the error and the numbers of samples and bins.
 
     Raises
     ------
@@ -74,16 +74,16 @@ def plot_risk_coverage(score: Any, correct: Any, ax: Axes | None = None) -> Axes
     Parameters
     ----------
     score : array-like of shape (n,), or dict of name -> array-like of shape (n,)
-        Confidence, higher is more confident; any scale. Several scores of the same predictions as a dict.
+        Confidence on any scale; higher is more confident. A dict holds several scores of the same predictions.
     correct : array-like of bool, shape (n,)
         Whether each prediction is right.
     ax : matplotlib.axes.Axes, default=None
-        Where to draw; None makes a new figure.
+        Axes to draw into; None makes a new figure.
 
     Returns
     -------
     ax : matplotlib.axes.Axes
-        The legend has the area under each curve (`area_under_risk_coverage`) and the risk of a
+        Axes whose legend has the area under each curve (`area_under_risk_coverage`) and the risk of a
         random order, which is the error rate.
 
     Raises

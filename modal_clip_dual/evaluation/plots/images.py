@@ -1,4 +1,4 @@
-"""Figure of queried images with what was predicted of them."""
+"""Figure of queried images with their predictions."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ def plot_queried_images(
 ) -> np.ndarray:
     """Draw a grid of queried images with predicted label, true label and P(correct).
 
-    A wrong prediction has a thick dashed frame and "WRONG" before its label, so that neither colour
-    nor reading both labels is needed to see it.
+    A wrong prediction has a thick dashed frame and "WRONG" before its label, so that it can be
+    seen without color and without reading both labels.
 
     Parameters
     ----------
     images : array-like of paths, shape (n,), or ndarray of uint8, shape (n, H, W) or (n, H, W, 3)
-        What was queried, in the order of the query.
+        Queried images, in the order of the query.
     predicted, true : array-like of shape (n,)
-        Labels.
+        Predicted and true labels.
     correct_proba : array-like of shape (n,)
-        Probability of the prediction being right, as of
+        Probability that the prediction is right, for example from
         `DualPromptClassifier.predict_correct_proba`.
     class_names : list of str or dict of label -> str, default=None
-        What the labels are called: a list for integer labels from 0. None shows the labels.
+        Names of the labels; a list is for integer labels from 0. None shows the labels.
     n_columns : int, default=5
-        Images in a row.
+        Number of images in a row.
     figure : matplotlib.figure.Figure or SubFigure, default=None
-        Where to draw; None makes a new one.
+        Figure to draw into; None makes a new one.
 
     Returns
     -------

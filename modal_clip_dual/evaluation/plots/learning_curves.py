@@ -31,21 +31,21 @@ def plot_learning_curves(
     ----------
     frame : pandas.DataFrame
         Columns ``strategy``, ``seed``, ``n_labels`` and the metric; if there are several,
-        ``estimator``. One data set: draw ``frame[frame["data"] == name]``.
+        ``estimator``. It must have one data set, such as ``frame[frame["data"] == name]``.
     ax : matplotlib.axes.Axes, default=None
-        Where to draw; None makes a new figure.
+        Axes to draw into; None makes a new figure.
     metric : str, default="accuracy"
         Column to draw.
     band : {"std", "interval", None}, default="std"
-        One standard deviation of the seeds around the mean; the interval of the mean that
-        `summarize` gives (nothing with one seed); or no band.
+        Kind of band: one standard deviation of the seeds around the mean; the interval of the mean from
+        `summarize` (none with one seed); or no band.
     confidence_level : float, default=0.95
         Level of the interval.
 
     Returns
     -------
     ax : matplotlib.axes.Axes
-        A strategy has the same colour and marker whatever the estimator, and an estimator its own
+        Axes in which a strategy has the same color and marker whatever the estimator, and an estimator its own
         kind of line. With one estimator the kind of line changes with every 7 strategies.
 
     Raises
@@ -63,7 +63,7 @@ def plot_learning_curves(
     >>> frame = pd.DataFrame({"strategy": "random", "seed": [0, 0], "n_labels": [12, 24],
     ...                       "accuracy": [0.5, 0.6]})
     >>> plot_learning_curves(frame).get_xlabel()
-    'labelled images'
+    'labeled images'
     """
     check_option("band", band, ("std", "interval", None))
     keys = check_runs(frame, metric)
@@ -94,7 +94,7 @@ def plot_learning_curves(
             low, high = _band(rows, band)
             if band is not None:
                 ax.fill_between(rows["n_labels"], low, high, alpha=0.15, lw=0, color=style["color"])
-    ax.set_xlabel("labelled images")
+    ax.set_xlabel("labeled images")
     ax.set_ylabel("test accuracy" if metric == "accuracy" else metric.replace("_", " "))
     ax.grid(alpha=0.3)
     add_legend(ax, n_curves)

@@ -1,4 +1,4 @@
-"""Figure of which strategy beats which."""
+"""Figure that shows which strategy beats which."""
 
 from __future__ import annotations
 
@@ -29,29 +29,29 @@ def plot_win_matrix(
     ----------
     frame : pandas.DataFrame
         One row per run and round, as for `compare_pairs`: the same seeds and data sets for every
-        strategy. One estimator.
+        strategy, and one estimator.
     metric : str, default="accuracy"
         Column to compare. Lower is better for calibration errors, ``nll``, seconds and memory.
     alpha : float, default=0.05
         Level of the marks, after Holm's correction for all pairs of strategies.
     ax : matplotlib.axes.Axes, default=None
-        Where to draw; None makes a new figure.
+        Axes to draw into; None makes a new figure.
     statistic : "area" or int, default="area"
-        What is compared, as in `compare_pairs`.
+        Statistic to compare, as in `compare_pairs`.
 
     Returns
     -------
     ax : matplotlib.axes.Axes
-        A cell is the percentage of seeds and data sets in which its row is better than its column, a
-        tie counting half; a star marks a mean difference that a permutation test tells from zero.
-        The title says so where there are too few seeds for any star, which then means nothing.
+        Axes in which a cell is the percentage of seeds and data sets where its row is better than its
+        column; ties count half. A star marks a mean difference that a permutation test finds. If there
+        are too few seeds for any star, the title says so, and a missing star means nothing.
 
     Raises
     ------
     TypeError
         If frame is not a DataFrame.
     ValueError
-        As `compare_pairs`; or if frame has several estimators.
+        As for `compare_pairs`; or if frame has several estimators.
 
     Examples
     --------
@@ -74,7 +74,7 @@ def plot_win_matrix(
     ((_, matrix),) = paired_values(frame, metric, statistic)
     names = list(matrix.columns)
     sign = -1 if metric in LOWER_IS_BETTER else 1
-    # Rounded as in `compare_pairs`, so that a tie here is no difference there.
+    # Rounded as in `compare_pairs`, so that ties are the same in both.
     values = sign * matrix.to_numpy().T
     lead = np.round(values[:, None] - values[None], 12)  # (row, column, seed and data set)
     wins = 100 * ((lead > 0) + 0.5 * (lead == 0)).mean(axis=2)
@@ -83,7 +83,7 @@ def plot_win_matrix(
     starred = {frozenset(pair) for *pair, significant in pairs if significant}
     side = max(4, 1.5 + 0.48 * len(names))
     ax = new_axes((side + 1, side)) if ax is None else ax
-    # From orange to blue over white: apart for all kinds of colour vision, and in print by the text.
+    # Orange to blue over white can be told apart with all kinds of color vision; in print the text helps.
     from matplotlib.colors import LinearSegmentedColormap
 
     wheel = LinearSegmentedColormap.from_list("wins", [COLORS[4], "white", COLORS[5]])

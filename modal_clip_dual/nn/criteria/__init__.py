@@ -1,4 +1,4 @@
-"""What training minimizes: one criterion a file, found by its name.
+"""The criteria that training minimizes: one per file, found by its name.
 
 A file defines ``CRITERION``, a subclass of `PromptCriterion`.
 """
@@ -16,13 +16,13 @@ CRITERIA = names_in(__path__[0])
 
 
 def __getattr__(name: str) -> Any:
-    if name == "PromptCriterion":  # the base of all, which needs torch
+    if name == "PromptCriterion":  # the base class, which needs torch
         return module_in(__name__, "_base").PromptCriterion
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def criterion_of(criterion: str | type[PromptCriterion]) -> type[PromptCriterion]:
-    """Return the class of a name in `CRITERIA`; a class is returned as it is."""
+    """Return the class for a name in `CRITERIA`; a class is returned unchanged."""
     if not isinstance(criterion, str):
         return criterion
     found: type[PromptCriterion] = module_in(__name__, criterion).CRITERION

@@ -1,4 +1,4 @@
-"""What training asks of any criterion."""
+"""The base class of criteria: the interface that training uses."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from ..module import Outputs
 
 
 class PromptCriterion(nn.Module):
-    """A loss of the outputs of `DualPromptModule`.
+    """A loss computed from the outputs of `DualPromptModule`.
 
     Attributes
     ----------
     needs : frozenset of str
-        Names of the `Outputs` that it reads beyond the logits: ``"text"``, ``"image"``,
-        ``"frozen_text"``, ``"frozen_image"``.  Others are not computed.
+        Names of the `Outputs` that it reads beside the logits: ``"text"``, ``"image"``,
+        ``"frozen_text"``, ``"frozen_image"``.  No others are computed.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod
     def callbacks(cls, **params: Any) -> list[tuple[str, Any]]:
-        """Return the skorch callbacks that training with this criterion has, with their names.
+        """Return the skorch callbacks that training with this criterion needs, with their names.
 
         Parameters
         ----------
         **params
-            What the criterion is made with.
+            Arguments of the criterion.
         """
         return []
 
@@ -40,19 +40,19 @@ class PromptCriterion(nn.Module):
         ----------
         outputs : Outputs
         target : torch.Tensor or pair of torch.Tensor
-            Labels (n,), or a pair of labels and weights (n,) of the samples: with labeled and
-            pseudo-labeled ones in a batch, 1 over the number of their own kind, by which the
-            mean losses of both are added.
+            Labels (n,), or a pair of labels and weights (n,) of the samples.  In a batch of labeled
+            and pseudo-labeled samples the weight is 1 over the number of the sample's kind, so that
+            the mean losses of both kinds are added.
         """
         raise NotImplementedError(f"{type(self).__name__} has no forward")
 
 
 def split_target(target: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Return labels and weights, None where each sample counts alike, of a criterion's target."""
+    """Return labels and weights of a criterion's target; the weights are None if all samples count alike."""
     labels, weight = target if isinstance(target, (tuple, list)) else (target, None)
     return labels, weight
 
 
 def average(losses: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
-    """Return the weighted sum of losses (n,), or their mean without weights."""
+    """Return the weighted sum of losses (n,), or their mean if there are no weights."""
     return losses.mean() if weight is None else (weight * losses).sum()

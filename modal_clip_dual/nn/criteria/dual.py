@@ -21,9 +21,9 @@ def negative_prompt_loss(
     generator: torch.Generator | None = None,
     weight: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Loss L2 that trains the negative prompt in reverse (Eq. 5).
+    """Compute the loss L2 that trains the negative prompt in reverse (Eq. 5).
 
-    ``softplus(-z_y) + E[softplus(z_k)]``, the expectation over complementary labels k.
+    It is ``softplus(-z_y) + E[softplus(z_k)]``, the expectation over complementary labels k.
     The paper prints the second term with the opposite sign, which is unbounded below and
     drives every clean probability to one; its text, and Eq. 6 of arXiv 2602.04337, ask
     for the sign used here.
@@ -31,23 +31,23 @@ def negative_prompt_loss(
     Parameters
     ----------
     clean_logits : torch.Tensor of shape (n, C)
-        z = (s+ - s-) / tau.
+        Clean logits z = (s+ - s-) / tau.
     target : torch.Tensor of shape (n,), int64
         The label y of each sample, 0 to C - 1.
     complement : {"uniform", "all", "hard"}, default="uniform"
-        One label drawn uniformly from the other C - 1; their exact mean; or their mean
+        Wrong labels in the expectation: one drawn uniformly from the other C - 1; all of them; or all,
         weighted by the softmax of ``positive_logits`` without y, weights detached.
     positive_logits : torch.Tensor of shape (n, C), optional
-        s+ / tau; needed by ``"hard"`` only.
+        Logits s+ / tau; needed by ``"hard"`` only.
     generator : torch.Generator, optional
         Source of the draws of ``"uniform"``, on the device of ``target``.
     weight : torch.Tensor of shape (n,), optional
-        Weights of the samples; each counts 1 / n if None.
+        Weights of the samples; None weighs each by 1 / n.
 
     Returns
     -------
     torch.Tensor of shape ()
-        Weighted sum over the samples; their mean without weights.
+        Weighted sum over the samples; the mean if there are no weights.
     """
     n_classes = clean_logits.shape[1]
     column = target[:, None]
@@ -79,7 +79,7 @@ class DualPromptLoss(PromptCriterion):
     negative_weight : float, default=1.0
         The weight lambda.  With 0 only the cross-entropy L1 (Eq. 4) is left.
     complement : {"uniform", "all", "hard"}, default="uniform"
-        See `negative_prompt_loss`.
+        Wrong labels that train the negative prompt; see `negative_prompt_loss`.
     seed : int, default=0
         Seed of the draws of ``complement="uniform"``.
     """

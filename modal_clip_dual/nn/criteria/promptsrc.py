@@ -14,9 +14,9 @@ from .dual import DualPromptLoss
 class PromptSRCLoss(DualPromptLoss):
     """L = L1 + negative_weight * L2 + text_weight * L_text + logits_weight * L_logits.
 
-    Two of the three terms of Khattak et al., "Self-regulating Prompts", ICCV 2023, arXiv 2307.06948, as their code
-    computes them; t are unit text embeddings of the positive prompt, t_0 those of the hand-written template, v the
-    image's, v_0 the frozen tower's, and s = 1 / tau:
+    L_text and L_logits are two of the three terms of Khattak et al., "Self-regulating Prompts", ICCV 2023,
+    arXiv 2307.06948, as their code computes them; t are unit text embeddings of the positive prompt,
+    t_0 those of the hand-written template, v the image embeddings, v_0 those of the frozen tower, and s = 1 / tau:
 
     - L_text is the mean of |t - t_0| over classes and dimensions;
     - L_logits is KL(softmax(s <v_0, t_0>) || softmax(s <v, t>)), the mean over samples, divided by C.
@@ -26,11 +26,11 @@ class PromptSRCLoss(DualPromptLoss):
     Parameters
     ----------
     negative_weight : float, default=1.0
-        See `DualPromptLoss`, as for ``complement`` and ``seed``.
+        Weight of L2; see `DualPromptLoss`.
     complement : {"uniform", "all", "hard"}, default="uniform"
-        Which wrong labels the negative prompt sees.
+        Wrong labels that train the negative prompt.
     seed : int, default=0
-        Seed of the drawn complements.
+        Seed of the drawn complementary labels.
     text_weight : float, default=25.0
         Weight of L_text.
     logits_weight : float, default=1.0

@@ -1,4 +1,4 @@
-"""Kinds of prompts beside the two text contexts: one file each, found by its name.
+"""Kinds of prompts beside the two text contexts: one per file, found by its name.
 
 A file defines ``PROMPTS``, a subclass of `VisualPrompts`.
 """

@@ -1,4 +1,4 @@
-"""What the trained module asks of any kind of visual prompts."""
+"""The base class of visual prompts: the interface that the trained module uses."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from ..text_encoder import PromptedTextEncoder
 
 
 class VisualPrompts(nn.Module):
-    """Learnable tokens for the image tower, and maybe deeper contexts for the text tower.
+    """Learnable tokens for the image tower, optionally with deeper contexts for the text tower.
 
     Parameters
     ----------
     image_encoder : PromptedImageEncoder
     text_encoder : PromptedTextEncoder
     n_tokens : int
-        Tokens per block, where their number is free.
+        Number of tokens per block, for kinds that leave it free.
     depth : int or None
-        Blocks with prompts of their own, where that is free; None takes the kind's default.
+        Number of blocks with their own prompts, for kinds that leave it free; None takes the kind's default.
     generator : torch.Generator
-        Source of everything that is drawn.
+        Random generator for the initial values.
 
     Attributes
     ----------
@@ -44,7 +44,7 @@ class VisualPrompts(nn.Module):
     def text_contexts(self, negative: bool) -> torch.Tensor | None:
         """Return contexts (P, J - 1, M, width) of the text tower's later blocks, or None.
 
-        The positive prompt's come first; P is 2 with ``negative`` and else 1.
+        Those of the positive prompt come first; P is 2 with ``negative`` and 1 without.
         """
         return None
 

@@ -11,13 +11,13 @@ from ..image_encoder import PromptedImageEncoder
 from ..text_encoder import CONTEXT_STD, PromptedTextEncoder
 from ._base import VisualPrompts
 
-DEPTH = 9  # blocks with prompts of their own in MaPLe's experiments
+DEPTH = 9  # blocks with their own prompts in MaPLe's experiments
 
 
 class CoupledTokens(VisualPrompts):
-    """Each depth has a linear map from text contexts to visual tokens.
+    """MaPLe's prompts: at each depth a linear map from text contexts to visual tokens.
 
-    From Khattak et al., "MaPLe: Multi-modal Prompt Learning", CVPR 2023, arXiv 2210.03117.  The maps are drawn
+    They follow Khattak et al., "MaPLe: Multi-modal Prompt Learning", CVPR 2023, arXiv 2210.03117.  The maps are drawn
     as `torch.nn.Linear` draws its weights, from U(-b, b), b = 1 / sqrt(text width); deep contexts
     from N(0, 0.02^2).
 
@@ -63,14 +63,14 @@ class CoupledTokens(VisualPrompts):
 
 
 def resolve_depth(depth: int | None, n_image_blocks: int, n_text_blocks: int) -> int:
-    """Return MaPLe's J: the number of first blocks of both towers that get prompts of their own.
+    """Return MaPLe's J: the number of first blocks of both towers that get their own prompts.
 
     None is MaPLe's 9, or every block of the shallower tower if it has fewer.
 
     Raises
     ------
     ValueError
-        If a tower has fewer blocks than were asked for.
+        If a tower has fewer blocks than ``depth``.
     """
     most = min(n_image_blocks, n_text_blocks)
     if depth is None:

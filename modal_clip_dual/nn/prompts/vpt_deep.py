@@ -36,7 +36,7 @@ class DeepVisualTokens(VisualPrompts):
         return image_encoder.n_blocks
 
     def visual_tokens(self, context: torch.Tensor) -> torch.Tensor:
-        """Return the tokens; the context plays no part."""
+        """Return the tokens; the context is not used."""
         return self.tokens
 
 
