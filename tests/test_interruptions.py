@@ -419,7 +419,7 @@ def test_full_disk_leaves_the_saved_state_whole(classifier, embeddings, digits, 
     saved = path.read_bytes()
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full_disk)
-        with pytest.raises(OSError, match=r"No space left.*before is whole.*state\.npz"):
+        with pytest.raises(OSError, match=r"No space left.*old content of the file is intact.*state\.npz"):
             learner.teach(instances, y[rows])
     assert path.read_bytes() == saved
     assert sorted(file.name for file in tmp_path.iterdir()) == ["state.npz", "state.npz.holder", "state.npz.lock"]
@@ -474,7 +474,7 @@ def test_full_disk_leaves_tables_and_finished_runs_whole(tmp_path, monkeypatch):
         full_disk()
 
     monkeypatch.setattr(pd.DataFrame, "to_csv", half)
-    with pytest.raises(OSError, match=r"No space left.*before is whole.*results\.csv"):
+    with pytest.raises(OSError, match=r"No space left.*old content of the file is intact.*results\.csv"):
         results.write_table(frame, tmp_path)
     monkeypatch.undo()
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == saved

@@ -64,7 +64,7 @@ def test_says_what_it_is_and_what_it_does_not_show(path):
     cells = nbformat.read(path, 4).cells
     for part in ("# ", "**You learn:**", "**Time:**", "**Needs:**"):
         assert part in cells[0].source
-    assert cells[-1].source.startswith("## What this shows, and what not")
+    assert cells[-1].source.startswith("## What this shows, and what it does not")
     assert f"| [{path.stem}](../examples/{path.name}) |" in TABLE
     (row,) = (line for line in TABLE.splitlines() if f"/{path.name})" in line)
     assert int(row.split("|")[-2]) == stated_seconds(path)

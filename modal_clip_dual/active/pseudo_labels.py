@@ -36,7 +36,7 @@ def mine_confident(
         Fitted; must lead to an estimator with ``predict_proba`` and ``clean_logits``, or
         ``predict_correct_proba`` for ``score="correct"``.
     X_pool : array-like of n_pool samples
-        The unlabelled pool.
+        The unlabeled pool.
     n_per_class : int or None, default=16
         Pseudo-labels per class (k); a class with fewer predictions gives all it has, and with None every class does.
     exclude : array-like of int, default=None

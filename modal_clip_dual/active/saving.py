@@ -137,7 +137,7 @@ class Resuming:
         RuntimeError
             If another process works with the state file; says which one.
         ValueError
-            If it is no saved state, something is needed that it does not hold, or the pool
+            If it is not a saved state, something is needed that it does not hold, or the pool
             is not the same; says what differs.
 
         Warns

@@ -54,8 +54,8 @@ def _steps(plan: Plan, run: Run, clf: Any) -> int:
     pseudo_batch = (clf.net_params or {}).get(*MOVED["pseudo_batch_size"])
     steps = 0
     for round_ in range(0 if pseudo else 1, plan.n_rounds + 1):
-        labelled = -(-round_ * plan.n_instances // clf.batch_size)
-        steps += clf.max_epochs * max(labelled, -(-pseudo // pseudo_batch))
+        labeled = -(-round_ * plan.n_instances // clf.batch_size)
+        steps += clf.max_epochs * max(labeled, -(-pseudo // pseudo_batch))
     return steps
 
 

@@ -76,7 +76,7 @@ def _check_lengths(part: np.ndarray, given: np.ndarray, first: int, name: str) -
 
 
 def join(X: np.ndarray, X_pseudo: np.ndarray) -> np.ndarray:
-    """Labelled and pseudo-labelled samples in one array.
+    """Labeled and pseudo-labeled samples in one array.
 
     Raises
     ------

@@ -10,7 +10,7 @@ DIGIT_NAMES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "e
 
 
 def load_digits_images() -> Any:
-    """Load the 1,797 handwritten digits of scikit-learn as 8-bit grey images.
+    """Load the 1,797 handwritten digits of scikit-learn as 8-bit gray images.
 
     The scans ship with scikit-learn; nothing is downloaded.
 

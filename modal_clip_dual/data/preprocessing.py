@@ -100,7 +100,7 @@ def preprocessing_of(transform: Any) -> Preprocessing | OpenClipPreprocessing:
     Raises
     ------
     ValueError
-        If it does not end in a conversion to a tensor and a normalisation.
+        If it does not end in a conversion to a tensor and a normalization.
     """
     from torchvision import transforms as T
 
