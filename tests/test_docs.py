@@ -98,7 +98,7 @@ def check_images(names, printed):
 def check_loop(names, printed):
     assert repr(names["learner"]).startswith("DualPromptLearner(round 4, 44 of 1797")
     assert "kappa" in printed and "bob" in printed
-    assert len(names["labelled"]) == 44 and names["settings"]["budget"] is None
+    assert len(names["labeled"]) == 44 and names["settings"]["budget"] is None
 
 
 def check_strategies(names, printed):
