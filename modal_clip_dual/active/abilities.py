@@ -81,6 +81,11 @@ def takes_pseudo_labels(estimator: Any) -> bool:
     return "X_pseudo" in signature(estimator.fit).parameters
 
 
+def pool_argument(estimator: Any, pool: Any) -> dict[str, Any]:
+    """Return the pool as an argument of ``fit``; nothing if ``fit`` does not take it."""
+    return {"X_pool": pool} if "X_pool" in signature(estimator.fit).parameters else {}
+
+
 def fit_labeled(
     estimator: Any, X: Any, y: np.ndarray, pool: Any, pseudo_labeled: tuple[Any, np.ndarray] | None
 ) -> None:
@@ -88,9 +93,7 @@ def fit_labeled(
     extra: dict[str, Any] = {}
     if pseudo_labeled is not None:
         extra["X_pseudo"], extra["y_pseudo"] = pseudo_labeled
-    if "X_pool" in signature(estimator.fit).parameters:
-        extra["X_pool"] = pool
-    estimator.fit(X, y, **extra)
+    estimator.fit(X, y, **extra, **pool_argument(estimator, pool))
 
 
 def predictions_of(estimator: Any, X: Any) -> tuple[np.ndarray | None, np.ndarray | None]:

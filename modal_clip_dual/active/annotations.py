@@ -76,7 +76,8 @@ class Annotations:
     def skip(self, rows: Sequence[int], annotator: str | None, time: float) -> Annotations:
         """Set rows aside that nobody can label; a label that one has is taken back."""
         without = self.forget([row for row in rows if row not in self.dropped])
-        return replace(without, skipped=without.skipped | dict.fromkeys(rows, Note(annotator, time)))  # type: ignore[operator]
+        skipped = {**without.skipped, **dict.fromkeys(rows, Note(annotator, time))}
+        return replace(without, skipped=skipped)
 
     def drop(self, rows: Sequence[int], annotator: str | None, time: float) -> Annotations:
         """Leave rows out whose image is gone or broken; their labels are kept, and do not count."""

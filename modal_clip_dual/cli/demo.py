@@ -157,7 +157,7 @@ def _plan(args: argparse.Namespace) -> Plan:
     samples = find_samples(digits.images, digits.target)
     plans = []
     for name in dict.fromkeys(LEARNERS[learner] for learner in args.learners):
-        # DualLinear learns in the loop that hands it the pool.
+        # DualLinear has learned from the pool before the first query, so the strategy chooses that one, too.
         full = args.full or name == LINEAR
         plans.append(
             make_plan(

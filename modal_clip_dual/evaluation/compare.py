@@ -67,7 +67,8 @@ def compare_strategies(
     protocol : {"paper", "pcb"} or Protocol, default="paper"
         Labels per round and number of rounds; see `DualPromptLearner.run`.
     loop : {"selection", "full"} or list of both, default="selection"
-        Kind of loop.  In ``"selection"`` the strategy chooses and a plain modAL loop trains on the labels.
+        Kind of loop.  In ``"selection"`` the strategy chooses and a plain modAL loop trains on the labels
+        (and the pool, if ``fit`` takes ``X_pool``).
         ``"full"`` is `DualPromptLearner`, with pseudo-labels.  With both, their names are added
         to those of the estimators.
     n_per_class : int, default=16

@@ -12,6 +12,7 @@ from sklearn.base import clone
 
 from .._compat import format_query
 from ..active import DualPromptLearner
+from ..active.abilities import fit_without_labels, pool_argument
 from ..active.protocols import FIRST_QUERIES
 from ..strategies.view import call_strategy
 from .costs import PeakMemory, scoring_clock
@@ -37,8 +38,9 @@ def run_active_learning(
     """Label ``n_instances`` samples of a pool per round and measure after each round.
 
     With ``n_per_class=0`` this is "selection only": modAL's `ActiveLearner` queries the strategy and
-    re-fits on all labels so far.  Otherwise it is the "full" loop of `DualPromptLearner`, which starts
-    with a round without labels and adds pseudo-labels in every round.
+    re-fits on all labels so far, and on the pool if ``fit`` takes ``X_pool``.  Otherwise it is the
+    "full" loop of `DualPromptLearner`, which starts with a round without labels and adds pseudo-labels
+    in every round.
 
     Parameters
     ----------
@@ -68,7 +70,8 @@ def run_active_learning(
         Function that is called with each round's record as soon as it is complete.
     from_zero : bool, default=False
         Whether there is also a record of round 0, before any label: of the model that the full loop has
-        made of the pool by then; in selection only, where nothing is trained yet, of zero-shot classification.
+        made of the pool by then; in selection only, of zero-shot classification,
+        or of `fit_unlabeled` where that needs no pseudo-labels.
 
     Returns
     -------
@@ -202,7 +205,7 @@ class _Loop(Protocol):
 
 
 class _SelectionLoop:
-    """modAL's `ActiveLearner`, re-fitted on all labels after every query."""
+    """modAL's `ActiveLearner`, re-fitted on all labels after every query; it passes the pool where `fit` takes it."""
 
     def __init__(
         self,
@@ -217,6 +220,7 @@ class _SelectionLoop:
 
         self.estimator, self.strategy, self.X, self.y = estimator, strategy, X, y
         self.n_instances, self.random_state = n_instances, random_state
+        fit_without_labels(estimator, X, n_per_class=0)
         self.learner = ActiveLearner(estimator)
         self.rows = np.empty(0, dtype=np.intp)
         self.seconds = 0.0
@@ -230,7 +234,7 @@ class _SelectionLoop:
 
     def teach(self, rows: np.ndarray) -> None:
         start = time.perf_counter()
-        self.learner.teach(self.X[rows], self.y[rows])
+        self.learner.teach(self.X[rows], self.y[rows], **pool_argument(self.estimator, self.X))
         self.seconds = time.perf_counter() - start
         self.rows = np.concatenate([self.rows, rows])
 

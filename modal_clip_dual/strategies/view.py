@@ -326,7 +326,7 @@ class View:
         else:
             table = _as_table(inside, self.name)
             if inside.X is self.X:
-                return table  # type: ignore[no-any-return]
+                return table  # type: ignore[no-any-return]  # an array or tensor, by _as_table
         same: np.ndarray | torch.Tensor = self.alike(table if hasattr(table, "detach") else np.asarray(table))
         return same
 

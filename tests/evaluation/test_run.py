@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 
 from modal_clip_dual import DualLinearClassifier, negative_prompt_sampling, random_sampling
@@ -173,3 +174,35 @@ def test_one_class_is_always_sure():
     measured = measure(clf, np.zeros((4, 2)), np.array([1, 1, 1, 0]))
     assert measured["accuracy"] == 0.75
     assert measured["auroc_margin"] == 0.5
+
+
+def test_selection_only_passes_the_pool(split, digits):
+    """A head that learns from the pool is measured as a user would fit it, before the first label, too."""
+    X, y, X_test, y_test = split
+    clf = DualLinearClassifier(digits.class_names, model_name="demo", pretrained="bundled", device="cpu")
+    zero, one, two = run_active_learning(
+        clf, random_sampling, *split, n_instances=10, n_rounds=2, first_query=np.arange(10), from_zero=True
+    )
+    assert zero["accuracy"] == pytest.approx(clone(clf).fit_unlabeled(X).score(X_test, y_test))
+    assert one["accuracy"] == pytest.approx(clone(clf).fit(X[:10], y[:10], X_pool=X).score(X_test, y_test))
+    with pytest.warns(UserWarning, match="has no pool"):
+        alone = clone(clf).fit(X[:10], y[:10])
+    assert one["accuracy"] != pytest.approx(alone.score(X_test, y_test))
+    assert two["n_labels"] == 20 and two["n_pseudo"] == 0
+
+
+class PoolProbe(LogisticRegression):
+    """A classifier that keeps what `fit` was given as the pool."""
+
+    pools = []
+
+    def fit(self, X, y, X_pool=None):
+        self.pools.append(X_pool)
+        return super().fit(X, y)
+
+
+def test_selection_only_passes_the_pool_in_every_round(split, monkeypatch):
+    monkeypatch.setattr(PoolProbe, "pools", [])
+    run_active_learning(PoolProbe(), random_sampling, *split, n_instances=20, n_rounds=3)
+    assert len(PoolProbe.pools) == 3
+    assert all(pool is split[0] for pool in PoolProbe.pools)
