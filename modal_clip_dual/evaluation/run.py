@@ -71,7 +71,7 @@ def run_active_learning(
     from_zero : bool, default=False
         Whether there is also a record of round 0, before any label: of the model that the full loop has
         made of the pool by then; in selection only, of zero-shot classification,
-        or of `fit_unlabeled` where that needs no pseudo-labels.
+        or of ``fit_unlabeled`` where that needs no pseudo-labels.
 
     Returns
     -------
