@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .parsing import (
+    LEARNERS,
+    LINEAR,
+    PROMPTS,
     add_model_arguments,
     add_prompt_arguments,
     find_own_strategies,
+    learner,
     listed,
     positive_int,
     refuse,
@@ -32,6 +37,7 @@ and report.html, one page with all of it that needs no network.
 """
 
 MOST_COLUMNS = 6  # strategies side by side in a terminal
+SECONDS_TO_CONNECT = 30
 
 EXAMPLES = """\
 examples:
@@ -58,6 +64,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add("--strategies", nargs="+", action=listed(lambda name: name if name == "all" else strategy(name)),
         default=["negative-prompt", "entropy", "random"], metavar="A,B,...",
         help="what to compare (default: negative-prompt,entropy,random); 'all' for all")  # fmt: skip
+    add("--learners", nargs="+", action=listed(learner), default=["prompts"], metavar="A,B",
+        help=f"what learns: {', '.join(LEARNERS)} (default: prompts)")  # fmt: skip
     add("--loop", nargs="+", action=listed(_loop), default=["selection"], metavar="selection,full",
         help="selection: a plain loop trains on the labels; full: pseudo-labels too (default selection)")  # fmt: skip
     add("--protocol", choices=("paper", "pcb"), default="paper",
@@ -75,6 +83,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add("--precision", default="auto", help="precision of the towers (default: auto)")
     add("--cache", choices=("memory", "disk", "none"), default="memory", help="where embeddings are kept")
     add("--n-jobs", type=int, default=None, help="runs at a time (default: 1)")
+    add("--scheduler", metavar="HOST:PORT",
+        help="let the workers of this Dask scheduler do the runs; they have to see the folder of --out")  # fmt: skip
     add("--out", type=Path, metavar="DIR", help="folder of the results (default: results/NAME)")
     add("--dry-run", action="store_true", help="print what would run and about how long, and stop")
     benchmark.set_defaults(run=run_benchmark)
@@ -101,6 +111,7 @@ def run_benchmark(args: argparse.Namespace) -> int:
         out = args.out or Path("results") / data.name
         if out.exists() and not out.is_dir():
             raise ValueError(f"--out {out} is no folder")
+        workers = nullcontext() if args.dry_run or not args.scheduler else _workers(args.scheduler)
     except (TypeError, ValueError, OSError) as error:
         return refuse(error)
     print(
@@ -111,7 +122,8 @@ def run_benchmark(args: argparse.Namespace) -> int:
     if args.dry_run:
         _dry_run(plan, out)
         return 0
-    frame = run_plan(plan, out, args.n_jobs)
+    with workers:
+        frame = run_plan(plan, out.resolve(), args.n_jobs or (-1 if args.scheduler else None))
     files = write_table(frame, out)
     files += _write_figures(frame, out)
     published = (args.model, args.pretrained or "openai", args.visual_prompts, data.split)
@@ -121,9 +133,23 @@ def run_benchmark(args: argparse.Namespace) -> int:
     return 0
 
 
+def _workers(scheduler: str) -> AbstractContextManager[Any]:
+    """Connect with a Dask scheduler; in the context its workers are joblib's processes."""
+    from joblib import parallel_config
+
+    try:
+        from dask.distributed import Client
+    except ImportError:
+        raise ValueError('--scheduler needs Dask: pip install "dask[distributed]"') from None
+    context = ExitStack()
+    context.enter_context(Client(scheduler, timeout=SECONDS_TO_CONNECT))
+    context.enter_context(parallel_config(backend="dask"))
+    return context
+
+
 def _arguments(args: argparse.Namespace) -> dict[str, Any]:
     """Return the arguments of `make_plan`."""
-    from .. import DualPromptClassifier, get_strategy
+    from .. import DualLinearClassifier, DualPromptClassifier, get_strategy
     from ..active import PROTOCOLS
     from ..clip.names import check_model_name, resolve_device
     from ..strategies import available_strategies
@@ -136,27 +162,32 @@ def _arguments(args: argparse.Namespace) -> dict[str, Any]:
     protocol = PROTOCOLS[args.protocol]
     if args.rounds is not None:
         protocol = type(protocol)(**vars(protocol) | {"n_rounds": args.rounds})
-    pretrained = args.pretrained or ("bundled" if args.model == "demo" else "openai")
+    model = {
+        "model_name": args.model,
+        "pretrained": args.pretrained or ("bundled" if args.model == "demo" else "openai"),
+        "device": args.device,
+        "precision": args.precision,
+        "cache": None if args.cache == "none" else args.cache,
+    }
     clf = DualPromptClassifier(
-        model_name=args.model,
-        pretrained=pretrained,
         visual_prompts=args.visual_prompts,
         complement=args.complement,
         negative_weight=args.negative_weight,
         max_epochs=args.epochs,
         lr=args.lr,
         augment=None if args.data == "digits" else "auto",  # a mirrored digit is no digit
-        device=args.device,
-        precision=args.precision,
-        cache=None if args.cache == "none" else args.cache,
+        **model,
     )
     clf.initialize()
     check_model_name(clf.model_name, clf.pretrained)
     resolve_device(clf.device)
     loops = list(dict.fromkeys(args.loop))
-    name = args.model if len(loops) > 1 else loops[0]
+    learners = {PROMPTS: clf, LINEAR: DualLinearClassifier(**model)}
+    estimators = {LEARNERS[name]: learners[LEARNERS[name]] for name in args.learners}
+    if list(estimators) == [PROMPTS]:  # named as in results that are stored already
+        estimators = {args.model if len(loops) > 1 else loops[0]: clf}
     return {
-        "estimators": {name: clf},
+        "estimators": estimators,
         "strategies": strategies,
         "protocol": protocol,
         "loop": loops,

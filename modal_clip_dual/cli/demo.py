@@ -10,9 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..strategies.registry import available_strategies
 from .parsing import (
+    LEARNERS,
+    LINEAR,
+    PROMPTS,
     add_model_arguments,
     find_own_strategies,
     fraction,
+    learner,
     listed,
     positive_int,
     refuse,
@@ -24,8 +28,6 @@ if TYPE_CHECKING:
 
     from ..evaluation.plan import Plan, Run
 
-LINEAR, PROMPTS = "DualLinear", "DualPrompt"  # what the output calls the learners
-LEARNERS = {"dual-linear": LINEAR, "prompts": PROMPTS}
 DEFAULT_STRATEGIES = {LINEAR: ["auto", "random"], PROMPTS: ["negative-prompt", "random"]}
 
 DEMO = """\
@@ -71,7 +73,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="repetitions, each with its own split, first round and prompts (default: %(default)s)")  # fmt: skip
     add("--budget", type=fraction, default=0.01, metavar="FRACTION",
         help="labels per round, as a fraction of the pool (default: 0.01)")  # fmt: skip
-    add("--learners", nargs="+", action=listed(_learner), default=list(LEARNERS), metavar="A,B",
+    add("--learners", nargs="+", action=listed(learner), default=list(LEARNERS), metavar="A,B",
         help=f"what learns: {', '.join(LEARNERS)} (default: {','.join(LEARNERS)})")  # fmt: skip
     add("--strategies", nargs="+", action=listed(strategy), default=None, metavar="A,B,...",
         help=f"what every learner chooses by: {', '.join(available_strategies())}, or your own function as "
@@ -86,13 +88,6 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add("--csv", type=Path, default=None, metavar="FILE",
         help="also write every round of every run here")  # fmt: skip
     demo.set_defaults(run=run_demo)
-
-
-def _learner(text: str) -> str:
-    """Parse the name of a learner."""
-    if text not in LEARNERS:
-        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(LEARNERS)}")
-    return text
 
 
 def run_demo(args: argparse.Namespace) -> int:
@@ -156,7 +151,7 @@ def _plan(args: argparse.Namespace) -> Plan:
     find_own_strategies(args.strategies or [])
     samples = find_samples(digits.images, digits.target)
     plans = []
-    for name in dict.fromkeys(LEARNERS[learner] for learner in args.learners):
+    for name in dict.fromkeys(LEARNERS[name] for name in args.learners):
         # DualLinear has learned from the pool before the first query, so the strategy chooses that one, too.
         full = args.full or name == LINEAR
         plans.append(

@@ -11,6 +11,9 @@ from typing import Any
 from ..scores import SCORES
 from ..strategies.registry import available_strategies
 
+LINEAR, PROMPTS = "DualLinear", "DualPrompt"  # what the output calls the learners
+LEARNERS = {"dual-linear": LINEAR, "prompts": PROMPTS}
+
 # What the types are called in argparse's messages is the name of the function.
 
 
@@ -44,6 +47,13 @@ def strategy(text: str) -> str:
         raise argparse.ArgumentTypeError(
             f"{text!r} is none of {', '.join(available_strategies())}, nor package.module:function"
         )
+    return text
+
+
+def learner(text: str) -> str:
+    """Parse the name of a learner."""
+    if text not in LEARNERS:
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(LEARNERS)}")
     return text
 
 

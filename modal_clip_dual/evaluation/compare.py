@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +89,8 @@ def compare_strategies(
         of the same data and settings are read and not repeated; a run that was stopped in the
         middle starts again.
     n_jobs : int, default=None
-        Number of runs at a time, in joblib's processes.
+        Number of runs at a time, in joblib's processes; with ``joblib.parallel_config(backend="dask")`` in
+        those of a Dask cluster.  A worker that is killed loses its run, which starts again, and not the others.
     verbose : int, default=1
         Amount of output: 0 is silent, 1 shows a progress bar with the remaining time.
 
@@ -178,15 +181,41 @@ def run_plan(
                 bar.set_description(f"{run.names['estimator']}, {run.names['strategy']}, seed {run.names['seed']}")
                 _, records[run.key] = _execute(run, inputs[run.key], plan, folder, report)
         else:
-            execute = delayed(_execute_in_worker)
-            tasks = (execute(run, inputs[run.key], plan.without_data(), folder) for run in left)
-            for key, rows in Parallel(n_jobs, return_as="generator_unordered")(tasks):
+            for key, rows in _in_parallel(left, inputs, plan, folder, n_jobs):
                 records[key] = rows
                 for row in rows:
                     report(row)
     if folder is not None:
         return read_runs([folder / run.file_name for run in plan.runs])
     return frame_of([row for run in plan.runs for row in records[run.key]])
+
+
+def _in_parallel(
+    runs: Sequence[Run], inputs: dict[str, Any], plan: Plan, folder: Path | None, n_jobs: int
+) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Yield the key and the rows of each run as they end, from the processes of joblib's backend.
+
+    A process that is killed loses its run, not the others: what is left starts again, as long as some run
+    has ended in between.
+    """
+    left = {run.key: run for run in runs}
+    while left:
+        n_before = len(left)
+        execute = delayed(_execute_in_worker)
+        tasks = (execute(run, inputs[run.key], plan.without_data(), folder) for run in list(left.values()))
+        try:
+            for key, rows in Parallel(n_jobs, return_as="generator_unordered")(tasks):
+                del left[key]
+                yield key, rows
+        except BrokenProcessPool:
+            if len(left) == n_before:
+                raise
+            warnings.warn(
+                f"a worker process ended before its run did, maybe for want of memory; {len(left)} of {n_before} "
+                "runs start again",
+                RuntimeWarning,
+                stacklevel=3,
+            )
 
 
 def _execute(
