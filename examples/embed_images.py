@@ -4,8 +4,8 @@
     python examples/compare_heads.py --data photos.npz --model ViT-B-16 --weights openai
 
 Each subfolder of the folder is a class, named after it (`--class-names` says it better).  The file holds x (n, D)
-unit embeddings, y (n,) positions, names (C,), split (n,) "train" (the pool) or "test", t (C, D) text embeddings, and tau,
-the temperature of the model.  `--test` images, drawn at random, are the test set; `--most` bounds the pool.
+unit embeddings, y (n,) positions, names (C,), split (n,) "train" (the pool) or "test", t (C, D) text embeddings, and
+tau, the temperature of the model.  `--test` images, drawn at random, are the test set; `--most` bounds the pool.
 """
 
 import argparse
