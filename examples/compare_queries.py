@@ -3,9 +3,10 @@
     python examples/compare_queries.py --data digits --seeds 10
     python examples/compare_queries.py --data photos.npz --seeds 5
 
-One label per class and round, at random in no round: each strategy chooses from the first query on.  Prints Markdown:
-accuracy after every round, and paired differences to random selection with corrected p-values.  Stored run by run in
-`--out`; the same command goes on where it was stopped.  An .npz is as for compare_heads.py.
+One label per class and round, at random in no round: each strategy chooses from the first query on.  Each seed
+splits the samples anew, a third of them to test on.  Prints Markdown: accuracy after every round, and paired
+differences to random selection with corrected p-values.  Stored run by run in `--out`; the same command goes on
+where it was stopped.  An .npz is as for compare_heads.py.
 """
 
 import argparse
@@ -14,24 +15,23 @@ import numpy as np
 
 from modal_clip_dual import DualLinearClassifier
 from modal_clip_dual.active import Protocol
-from modal_clip_dual.data import load_benchmark
+from modal_clip_dual.data import load_digits_images
 from modal_clip_dual.evaluation import compare_pairs, compare_strategies
 from modal_clip_dual.evaluation.tables import label_table
 from modal_clip_dual.strategies import available_strategies
 
 
 def data_of(name):
-    """(X, y, X_test, y_test) and an unfitted classifier."""
+    """Return embeddings, labels and an unfitted classifier."""
     if name == "digits":
-        digits = load_benchmark("digits")
+        digits = load_digits_images()
         clf = DualLinearClassifier(digits.class_names, model_name="demo", pretrained="bundled", verbose=0)
-        X, X_test = (clf.transform(part) for part in (digits.X_train, digits.X_test))
-        return (X, digits.y_train, X_test, digits.y_test), clf
+        return clf.transform(digits.images), digits.target, clf
     with np.load(name) as file:
-        X, y, train = file["x"].astype(np.float32), file["y"].astype(int), file["split"] == "train"
+        X, y = file["x"].astype(np.float32), file["y"].astype(int)
         names = [str(entry) for entry in file["names"]]
         text = {"text_embeddings": file["t"].astype(np.float32), "logit_scale": 1 / float(file["tau"])}
-    return (X[train], y[train], X[~train], y[~train]), DualLinearClassifier(names, **text, verbose=0)
+    return X, y, DualLinearClassifier(names, **text, verbose=0)
 
 
 def main() -> None:
@@ -44,9 +44,9 @@ def main() -> None:
     parser.add_argument("--out", default="results/queries")
     parser.add_argument("--n-jobs", type=int, default=None)
     args = parser.parse_args()
-    data, clf = data_of(args.data)
+    X, y, clf = data_of(args.data)
     frame = compare_strategies(
-        {"DualLinear": clf}, args.strategies, *data, protocol=Protocol(args.rounds, per_class=1), loop="full",
+        {"DualLinear": clf}, args.strategies, X, y, protocol=Protocol(args.rounds, per_class=1), loop="full",
         first_query="strategy", seeds=args.seeds, n_jobs=args.n_jobs, path=args.out, verbose=0,
     )  # fmt: skip
     print(label_table(frame))

@@ -57,11 +57,19 @@ class TestAutoSampling(StrategyTemplate):
         right[0:20] = right[2000:2020] = 0.2
         rows = self.rows(Knows(right), places[:, None].astype(np.float32), 2, threshold=0.0, random_state=0)
         centres = KMeans(2, n_init=5, random_state=0).fit(
-            places[:, None], sample_weight=1 - right[places] + 1e-6
+            places[:, None], sample_weight=(1 - right[places]) ** 2 + 1e-6
         ).cluster_centers_[:, 0]
         expected = [places[np.abs(places - centre).argmin()] for centre in centres]
         assert sorted(places[rows]) == sorted(expected)
         assert sorted(places[rows] // 1000) == [0, 2]
+
+    def test_weights_are_squares_of_doubt(self):
+        """One cluster is wanted: its center is the mean of all places, by the square of their doubt."""
+        places = np.arange(101)
+        right = np.where(places < 50, 0.9, 0.5)
+        rows = self.rows(Knows(right), places[:, None].astype(np.float32), 1, threshold=0.0, random_state=0)
+        center = np.average(places, weights=(1 - right) ** 2)
+        assert places[rows] == [round(center)] != [round(np.average(places, weights=1 - right))]
 
     def test_metrics_are_doubts(self, learner, embeddings):
         pool = embeddings[:80]
