@@ -74,9 +74,9 @@ def auto_sampling(
     Notes
     -----
     The rule is this package's own.  The square was chosen among the powers 1, 2 and 4 on splits of the digits and of
-    CIFAR-10 that docs/heads.md does not report.  That typical samples win while labels are few, and
-    doubtful ones later, is what [1]_ found.  Distances are measured in embeddings whose principal axes are whitened by half, so that the few
-    axes of largest variance do not decide alone.
+    CIFAR-10 that docs/heads.md does not report.  That typical samples win while labels are few, and doubtful ones
+    later, is what [1]_ found.  Distances are measured in embeddings whose principal axes are whitened by half, so
+    that the few axes of largest variance do not decide alone.
 
     References
     ----------
