@@ -350,7 +350,7 @@ class CLIPClassifier(Predicting, Saving):
         >>> X, y, class_names = load_digits_images().values()
         >>> clf = BayesAdapterClassifier(class_names, model_name="demo", pretrained="bundled")
         >>> clf.block_features(X[:5]).shape, clf.block_features(X[:5], "attention").shape
-        ((5, 4, 128), (5, 4, 4, 65))
+        ((5, 4, 128), (5, 4, 4, 17))
         """
         self._check_params()
         array, backbone = self._prepare(X, frozen=True)
