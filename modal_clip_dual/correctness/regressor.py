@@ -173,7 +173,7 @@ class CorrectnessRegressor(CorrectnessClassifier):
             self._model, self._calibrator = Stages(None, None), Sigmoid(0.0, float(np.log(mean / (1 - mean))))
             return
         table, tested = np.concatenate(tables), np.concatenate(rows)
-        splits = folds_of(answers, self.cv if isinstance(self.cv, Integral) else STAGE_FOLDS, rng)
+        splits = folds_of(answers, self.cv if isinstance(self.cv, Integral) else STAGE_FOLDS, rng, least=1)
         regression, out_of_fold = self._regress(table, answers, splits)
         judged = None
         if self.neighbors:
