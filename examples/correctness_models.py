@@ -6,14 +6,17 @@
 
 All models judge the same labels of the same classifier on 599 digits, those of a `BayesAdapterClassifier` that
 learned 1, 4, 8 and 16 labels per class; with --zero-shot, those of zero-shot CLIP, after 40 to 1,000 labels.  The
-first row is the largest probability of the classifier itself.  It prints Markdown: AUROC and area under the risk-coverage
-curve of P(correct), its calibration error (15 bins of equal mass), and the difference in AUROC to the first row;
-mean +- standard deviation over seeds, percent.  --seconds measures fitting, and scoring 100,000 embeddings.
+first row is the largest probability of the classifier itself.  It prints Markdown: AUROC of P(correct), the area under
+its risk-coverage curve, its calibration error (15 bins of equal mass), and the difference in AUROC to the first row;
+mean +- standard deviation over seeds, percent.  Every figure is stored in --out; the same command continues where it
+was stopped.  --seconds measures fitting, and scoring 100,000 embeddings.
 """
 
 import argparse
+import csv
 import time
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -34,6 +37,19 @@ from modal_clip_dual.evaluation import (
 
 N_TEST = 599
 DEMO = {"model_name": "demo", "pretrained": "bundled", "verbose": 0}
+
+
+class Once(BayesAdapterClassifier):
+    """A BayesAdapterClassifier that remembers its fits, since all models fit the same copies."""
+
+    fits: dict = {}
+
+    def fit(self, X, y):
+        key = X.tobytes(), y.tobytes(), self.random_state
+        if key not in self.fits:
+            self.fits[key] = dict(vars(super().fit(X, y)))
+        vars(self).update(self.fits[key])
+        return self
 
 
 class ZeroShot(ClassifierMixin, BaseEstimator):
@@ -66,16 +82,15 @@ def models_of(base, seed, images=True):
         "class codes": ClassCodeClassifier(base, **fixed),
         "class codes, blocks": ClassCodeClassifier(base, layers="blocks", **fixed),
         "Dirichlet": DirichletMetaClassifier(base, **fixed),
-        "Dirichlet, blocks": DirichletMetaClassifier(base, layers="blocks", **fixed),
-        "regression": CorrectnessRegressor(base, features=["proba"], **fixed),
-        "regression, embedding": CorrectnessRegressor(base, **fixed),
-        "regression, embedding, 5 neighbors": CorrectnessRegressor(base, neighbors=5, **fixed),
+        "regression": CorrectnessRegressor(base, **fixed),
+        "regression, 5 neighbors": CorrectnessRegressor(base, neighbors=5, **fixed),
+        "regression, embedding": CorrectnessRegressor(base, features=["proba", "embedding"], **fixed),
         "regression, attention": CorrectnessRegressor(base, features=["proba", "attention"], **fixed),
         "regression, attention, embedding": CorrectnessRegressor(
             base, features=["proba", "attention", "embedding"], **fixed
         ),
     }
-    return {name: model for name, model in models.items() if images or not name.endswith(("blocks", "attention"))}
+    return {name: model for name, model in models.items() if images or not {"blocks", "attention"} & set(name.split(", "))}
 
 
 def figures_of(correct, right):
@@ -97,31 +112,41 @@ def split(y, seed, zero_shot, n):
     return np.concatenate([pool[y[pool] == k][:n] for k in np.unique(y)]), test
 
 
-def measure(seeds, zero_shot, wanted):
-    """Return a table with a row per seed, number of labels and model."""
+def measure(seeds, zero_shot, wanted, numbers, path):
+    """Measure what is not stored yet, and return all that is: a row per seed, number of labels and model."""
     X, y, class_names = load_digits_images().values()
-    rows = []
-    for n in (40, 100, 300, 1000) if zero_shot else (1, 4, 8, 16):
+    fields = ["n", "seed", "model", "AUROC", "AURC", "ECE", "off", "accuracy"]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        path.write_text(",".join(fields) + "\n")
+    stored = pd.read_csv(path)
+    done = set(zip(stored["n"], stored["seed"], stored["model"]))
+
+    def keep(n, seed, name, figures):
+        with open(path, "a", newline="") as file:
+            csv.DictWriter(file, fields).writerow({"n": n, "seed": seed, "model": name, **figures})
+
+    for n in numbers or ((40, 100, 300, 1000) if zero_shot else (1, 4, 8, 16)):
         for seed in seeds:
             train, test = split(y, seed, zero_shot, n)
-            clf = BayesAdapterClassifier(class_names, **DEMO, random_state=seed)
+            clf = Once(class_names, **DEMO, random_state=seed)
             base = ZeroShot(clf) if zero_shot else clf
             fitted = base.fit(X[train], y[train])
             labels = fitted.predict(X[test])
             right = labels == y[test]
             largest = np.asarray(fitted.predict_proba(X[test]).max(axis=1), dtype=np.float64)
-            rows.append({"n": n, "seed": seed, "model": "largest probability", **figures_of(largest, right)})
-            rows[-1]["accuracy"] = right.mean()
+            if (n, seed, "largest probability") not in done:
+                keep(n, seed, "largest probability", figures_of(largest, right) | {"accuracy": right.mean()})
             for name, model in models_of(base, seed).items():
-                if wanted and name not in wanted:
+                if (wanted and name not in wanted) or (n, seed, name) in done:
                     continue
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", UserWarning)  # too few errors to learn from
                     model.fit(X[train], y[train])
                 same, correct = model.predict_with_confidence(X[test])
                 assert np.array_equal(same, labels)  # all are judged on the same errors
-                rows.append({"n": n, "seed": seed, "model": name, **figures_of(correct, right)})
-    return pd.DataFrame(rows)
+                keep(n, seed, name, figures_of(correct, right))
+    return pd.read_csv(path)
 
 
 def show(frame, zero_shot):
@@ -140,13 +165,15 @@ def show(frame, zero_shot):
         for name in names:
             group = frame[frame["model"] == name].groupby("n")[column]
             mean, std = 100 * group.mean(), 100 * group.std()
-            print(f"| {name} | " + " | ".join(f"{mean[n]:.1f} +- {std[n]:.1f}" for n in numbers) + " |")
+            cells = [f"{mean[n]:.1f} +- {std[n]:.1f}" if n in mean else "" for n in numbers]
+            print(f"| {name} | " + " | ".join(cells) + " |")
     print(f"\nAUROC less that of the largest probability, and in how many seeds it is higher\n\n{head}\n{line}")
     table = frame.pivot_table(index=["n", "seed"], columns="model", values="AUROC")
     for name in names[1:]:
         difference = 100 * (table[name] - table[names[0]])
-        won = (difference > 0).groupby("n").sum()
-        cells = [f"{difference[n].mean():+.1f} ({won[n]} of {len(difference[n])})" for n in numbers]
+        difference = difference.dropna().groupby("n")
+        mean, won, count = difference.mean(), difference.agg(lambda part: (part > 0).sum()), difference.size()
+        cells = [f"{mean[n]:+.1f} ({won[n]:.0f} of {count[n]})" if n in mean else "" for n in numbers]
         print(f"| {name} | " + " | ".join(cells) + " |")
 
 
@@ -174,14 +201,17 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--zero-shot", action="store_true", help="judge zero-shot CLIP")
+    parser.add_argument("--labels", nargs="*", type=int, help="numbers of labels, per class without --zero-shot")
     parser.add_argument("--models", nargs="*", help="names of the table; all by default")
     parser.add_argument("--seconds", action="store_true", help="measure the time only")
+    parser.add_argument("--out", default="results", help="folder of what was measured")
     args = parser.parse_args()
     if args.seconds:
         seconds()
         return
+    path = Path(args.out) / f"correctness-models{'-zero-shot' if args.zero_shot else ''}.csv"
     seeds = range(args.first_seed, args.first_seed + args.seeds)
-    show(measure(seeds, args.zero_shot, args.models), args.zero_shot)
+    show(measure(seeds, args.zero_shot, args.models, args.labels, path), args.zero_shot)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,9 @@ class TestRegressor(JudgeTemplate):
         fitted = base.fit(X, y)
         new = np.hstack([-np.sort(-fitted.predict_proba(embeddings), axis=1), embeddings])
         expected = np.clip(ridge.predict(new), 0, 1)
-        clf = CorrectnessRegressor(base, regressor=Ridge(alpha=3.0), cv=folds, calibrate=None)
+        clf = CorrectnessRegressor(
+            base, features=["proba", "embedding"], regressor=Ridge(alpha=3.0), cv=folds, calibrate=None
+        )
         np.testing.assert_allclose(clf.fit(X, y).predict_correct_proba(embeddings), expected, atol=1e-6)
 
     def test_no_label_leaks(self):
@@ -95,7 +97,7 @@ class TestRegressor(JudgeTemplate):
 
     def test_second_stage(self, base, data, embeddings, digits):
         clf = self.make(base, neighbors=4).fit(*data)
-        assert clf.feature_names_out_[-1] == "neighbor3_agrees" and len(clf.feature_names_out_) == 138 + 20
+        assert clf.feature_names_out_[-1] == "neighbor3_agrees" and len(clf.feature_names_out_) == 10 + 20
         labels, correct = clf.predict_with_confidence(embeddings)
         assert auroc_of_correctness(correct, labels == digits.target) > 0.6
 
