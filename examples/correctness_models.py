@@ -127,8 +127,8 @@ def measure(seeds, zero_shot, wanted, numbers, path):
         with open(path, "a", newline="") as file:
             csv.DictWriter(file, fields).writerow({"n": n, "seed": seed, "model": name, **figures})
 
-    for n in numbers or ((40, 100, 300, 1000) if zero_shot else (1, 4, 8, 16)):
-        for seed in seeds:
+    for seed in seeds:
+        for n in numbers or ((40, 100, 300, 1000) if zero_shot else (1, 4, 8, 16)):
             train, test = split(y, seed, zero_shot, n)
             clf = Once(class_names, **DEMO, random_state=seed)
             base = ZeroShot(clf) if zero_shot else clf

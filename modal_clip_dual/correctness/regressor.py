@@ -39,7 +39,8 @@ def default_regressor() -> Any:
 
 
 def _cut(table: np.ndarray) -> np.ndarray:
-    return np.clip(table, -CUT, CUT)
+    cut: np.ndarray = np.clip(table, -CUT, CUT)
+    return cut
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,9 @@ class CorrectnessRegressor(CorrectnessClassifier):
         What the regression sees.  ``"proba"`` are the logarithms of the class probabilities, largest first, at most
         10.  ``"clean"`` are the clean logit of the label and its margin over the others.  ``"attention"`` are, for
         each head of each block of the image tower, the attention of CLS to itself, the entropy of its attention and
-        its largest one among the patches; it needs images and an estimator with ``block_features``.  ``"embedding"`` is
-        the estimator's ``transform``, or X as it reaches an estimator without one.  The wide ones need some hundred
-        labels; with fewer they make the ranking worse.
+        its largest one among the patches; it needs images and an estimator with ``block_features``.
+        ``"embedding"`` is the estimator's ``transform``, or X as it reaches an estimator without one.  The wide ones
+        need some hundred labels; with fewer they make the ranking worse.
     neighbors : int, default=0
         Number of nearest labeled samples that a second stage looks at; 0 leaves it out.  The second stage
         sees of each neighbor its similarity, the estimator's largest probability for it, the confidence of the first
