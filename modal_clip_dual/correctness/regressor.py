@@ -76,7 +76,7 @@ class CorrectnessRegressor(CorrectnessClassifier):
         stage in it, the product of this and the sample's own largest probability, and whether its label is the one
         predicted for the sample.
     regressor : regressor, default=None
-        A regressor of scikit-learn; None is `RidgeCV` on standardized features, cut at 3 standard deviations.
+        A regressor of scikit-learn; None is ridge regression on standardized features, cut at 3 standard deviations.
     cv : int or cross-validation splitter, default=5
         Number of folds, stratified as far as the labels allow; with at most 2 cv labels, each is a fold of its own.
         The estimator is fitted once more for each.
