@@ -1,6 +1,9 @@
 # The public names and where they are: lazy_loader resolves them at first use, type checkers read them.
 from .active import DualPromptLearner as DualPromptLearner, mine_confident as mine_confident
 from .classifier import DualPromptClassifier as DualPromptClassifier
+from .correctness.class_codes import ClassCodeClassifier as ClassCodeClassifier
+from .correctness.dirichlet import DirichletMetaClassifier as DirichletMetaClassifier
+from .correctness.regressor import CorrectnessRegressor as CorrectnessRegressor
 from .encoder import CLIPImageEncoder as CLIPImageEncoder
 from .heads.bayes_adapter import BayesAdapterClassifier as BayesAdapterClassifier
 from .heads.dual_linear import DualLinearClassifier as DualLinearClassifier
