@@ -1,5 +1,10 @@
 # The public names and where they are: lazy_loader resolves them at first use, type checkers read them.
-from .active import DualPromptLearner as DualPromptLearner, mine_confident as mine_confident
+from .active import (
+    CollaborativePromptClassifier as CollaborativePromptClassifier,
+    DualPromptLearner as DualPromptLearner,
+    collaborative_pseudo_labels as collaborative_pseudo_labels,
+    mine_confident as mine_confident,
+)
 from .classifier import DualPromptClassifier as DualPromptClassifier
 from .encoder import CLIPImageEncoder as CLIPImageEncoder
 from .heads.bayes_adapter import BayesAdapterClassifier as BayesAdapterClassifier

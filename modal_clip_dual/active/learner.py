@@ -22,7 +22,7 @@ from ..utils.persistence import check_target
 from ..utils.rollback import unchanged_on_error
 from ..utils.validation import check_integer, check_n_instances, check_option
 from ._shown import Shown
-from .abilities import check_abilities, check_transductive
+from .abilities import check_abilities, check_collaborative, check_transductive
 from .annotations import DISAGREEMENTS, Annotations
 from .answers import check_annotator, oracle_of, refuse_repeated, rows_of
 from .class_names import check_same_meanings, kept, new_names
@@ -59,9 +59,11 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
         A modAL query strategy.
     n_per_class : int or None, default=16
         Pseudo-labels per class (K and k of the paper); 0 for none: "selection only"; None for all of the pool.
-    pseudo_labels : {"own", "transductive"}, default="own"
-        Who gives the pseudo-labels: the model that made the query, as in [1]_, or a `DualLinearClassifier` on the
-        same frozen CLIP, whose mixtures are fitted to the pool.
+    pseudo_labels : {"own", "transductive", "collaborative"}, default="own"
+        Who gives the pseudo-labels: the model that made the query, as in [1]_; a `DualLinearClassifier` on the
+        same frozen CLIP, whose mixtures are fitted to the pool; or the model that made the query, but only those
+        that a second one accepts, trained on the same samples from another random start ([2]_,
+        `collaborative_pseudo_labels`), which doubles the time of training.
     first_query : {"strategy", "random"}, default="strategy"
         How the first samples are chosen; methods that need labels to start take them at random.
     stopping : sequence of callable, default=()
@@ -107,6 +109,7 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
     ----------
     .. [1] "Explicit Uncertainty Modeling for Active CLIP Adaptation with Dual Prompt
        Tuning", arXiv:2602.04340.
+    .. [2] "CoFT", arXiv:2602.04337.
 
     Examples
     --------
@@ -213,6 +216,8 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
         check_option("pseudo_labels", self.pseudo_labels, PSEUDO_LABELS)
         if self.pseudo_labels == "transductive":
             check_transductive(self.estimator)
+        if self.pseudo_labels == "collaborative":
+            check_collaborative(self.estimator)
         check_option("first_query", self.first_query, FIRST_QUERIES)
         check_option("disagreement", self.disagreement, DISAGREEMENTS)
         check_integer("random_state", self.random_state, least=0)

@@ -9,6 +9,7 @@ from inspect import signature
 from typing import Any
 
 import numpy as np
+from sklearn.base import clone
 
 from ..data.files import looking_once
 from ..scores import SCORES
@@ -152,18 +153,34 @@ class Training:
     def _mine_and_fit(self, material: Material, round_: int) -> None:
         rows, labels, pool = material.rows, material.labels, material.present_pool
         pseudo_rows, pseudo = rows[:0], labels[:0]
-        own = self.pseudo_labels == "own"
+        own = self.pseudo_labels != "transductive"
         can = takes_pseudo_labels(self.estimator) and (not own or hasattr(self.estimator, "classes_"))
         if self.n_per_class != 0 and can and len(material.left):
             exclude = np.flatnonzero(~np.isin(material.present, material.left))
-            labeler = self.estimator if own else transductive(self.estimator, material.pool[rows], labels, pool)
+            labeler: Any = self.estimator
+            if self.pseudo_labels == "transductive":
+                labeler = transductive(self.estimator, material.pool[rows], labels, pool)
             score = self._score() if own else "correct"
-            found, pseudo = mine_confident(labeler, pool, self.n_per_class, exclude=exclude, score=score)
+            judge = self._second_member(material, round_ - 1) if self.pseudo_labels == "collaborative" else None
+            found, pseudo = mine_confident(labeler, pool, self.n_per_class, exclude=exclude, score=score, judge=judge)
             pseudo_rows, pseudo = material.present[found], self._as_labels(pseudo, labels)
         seed(self.estimator, self.random_state, round_)
         pseudo_labeled = (material.pool[pseudo_rows], pseudo) if len(pseudo_rows) else None
         fit_labeled(self.estimator, material.pool[rows], labels, pool, pseudo_labeled)
         self.pseudo_rows_, self.pseudo_labels_ = pseudo_rows, pseudo
+
+    def _second_member(self, material: Material, round_: int) -> Any:
+        """Train what the estimator was trained on in the last round, from another random start.
+
+        Everything it needs is in the saved state, so that it need not be saved itself.
+        """
+        member = clone(self.estimator)
+        seed(member, self.random_state, round_, 1)
+        rows, pool = self.pseudo_rows_, material.present_pool
+        y = self.pseudo_labels_[:0] if self.y_training is None else self.y_training
+        pseudo = (material.pool[rows], self._as_labels(self.pseudo_labels_, y)) if len(rows) else None
+        fit_labeled(member, self.X_training, y, pool, pseudo)
+        return member
 
     def _record(self, material: Material, round_: int, seconds: float) -> dict[str, Any]:
         """What is noted of this round in the log."""
