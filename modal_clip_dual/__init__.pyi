@@ -6,6 +6,9 @@ from .active import (
     mine_confident as mine_confident,
 )
 from .classifier import DualPromptClassifier as DualPromptClassifier
+from .correctness.class_codes import ClassCodeClassifier as ClassCodeClassifier
+from .correctness.dirichlet import DirichletMetaClassifier as DirichletMetaClassifier
+from .correctness.regressor import CorrectnessRegressor as CorrectnessRegressor
 from .encoder import CLIPImageEncoder as CLIPImageEncoder
 from .heads.bayes_adapter import BayesAdapterClassifier as BayesAdapterClassifier
 from .heads.dual_linear import DualLinearClassifier as DualLinearClassifier

@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.base import clone
 
 from ..base import CLIPClassifier
+from ..utils.pool import pool_argument
 
 
 def check_abilities(estimator: Any, path: Any = None) -> None:
@@ -95,11 +96,6 @@ def unfit(estimator: Any) -> None:
 def takes_pseudo_labels(estimator: Any) -> bool:
     """Whether ``fit`` takes samples with pseudo-labels."""
     return "X_pseudo" in signature(estimator.fit).parameters
-
-
-def pool_argument(estimator: Any, pool: Any) -> dict[str, Any]:
-    """Return the pool as an argument of ``fit``; nothing if ``fit`` does not take it."""
-    return {"X_pool": pool} if "X_pool" in signature(estimator.fit).parameters else {}
 
 
 def fit_labeled(

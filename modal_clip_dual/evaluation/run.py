@@ -12,9 +12,10 @@ from sklearn.base import clone
 
 from .._compat import format_query
 from ..active import DualPromptLearner
-from ..active.abilities import fit_without_labels, pool_argument
+from ..active.abilities import fit_without_labels
 from ..active.protocols import FIRST_QUERIES
 from ..strategies.view import call_strategy
+from ..utils.pool import pool_argument
 from .costs import PeakMemory, scoring_clock
 from .measurement import measure, measure_without_labels
 

@@ -17,11 +17,13 @@ from .class_balanced import (
     class_balanced_entropy_sampling as class_balanced_entropy_sampling,
     class_balanced_margin_sampling as class_balanced_margin_sampling,
 )
+from .code_distance import code_distance_sampling as code_distance_sampling
 from .coreset import (
     coreset_distance as coreset_distance,
     coreset_sampling as coreset_sampling,
 )
 from .correctness import correctness_sampling as correctness_sampling
+from .dirichlet_uncertainty import dirichlet_uncertainty_sampling as dirichlet_uncertainty_sampling
 from .dropquery import (
     dropquery_disagreement as dropquery_disagreement,
     dropquery_sampling as dropquery_sampling,

@@ -1,0 +1,1 @@
+"""Meta-estimators that say whether the label of any classifier is right."""
