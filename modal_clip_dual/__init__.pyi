@@ -6,6 +6,7 @@ from .active import (
     mine_confident as mine_confident,
 )
 from .classifier import DualPromptClassifier as DualPromptClassifier
+from .correctness.calibrated import CalibratedCorrectness as CalibratedCorrectness
 from .correctness.class_codes import ClassCodeClassifier as ClassCodeClassifier
 from .correctness.dirichlet import DirichletMetaClassifier as DirichletMetaClassifier
 from .correctness.regressor import CorrectnessRegressor as CorrectnessRegressor
