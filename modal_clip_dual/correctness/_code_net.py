@@ -143,4 +143,6 @@ def fit_codes(
 
 def _activations(x: torch.Tensor, maps: list[tuple[torch.Tensor, torch.Tensor]], n_bits: int) -> torch.Tensor:
     """Return the activations (n, bits) of one layer."""
-    return forward(maps, x).unflatten(1, (n_bits, -1)).mean(dim=2)
+    outputs: Any = forward(maps, x)
+    of_bits: torch.Tensor = outputs.unflatten(1, (n_bits, -1)).mean(dim=2)
+    return of_bits

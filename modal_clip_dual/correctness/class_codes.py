@@ -239,7 +239,7 @@ class ClassCodeClassifier(ScoringClassifier):
         labels: np.ndarray = self.classes_[self.predict_proba(X).argmax(axis=1)]
         return labels
 
-    @available_if(_has_proba)
+    @available_if(_has_proba)  # type: ignore[untyped-decorator]
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the estimator's class probabilities; without one, those by the distances to the codes.
 

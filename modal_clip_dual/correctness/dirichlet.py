@@ -11,7 +11,7 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
 from ..utils.dirichlet import KINDS, uncertainty_of
-from ..utils.validation import check_option
+from ..utils.validation import check_integer, check_option
 from ._base import ScoringClassifier
 from ._evidence_net import EvidenceNet, fit_evidence
 
@@ -191,9 +191,8 @@ class DirichletMetaClassifier(ScoringClassifier):
 
     def _check_X(self, X: Any, labels: np.ndarray) -> Any:
         check_option("score", self.score, SCORES)
-        wrong = [width for width in self.hidden if not isinstance(width, Integral) or width < 1]
-        if wrong:
-            raise ValueError(f"hidden has {wrong[0]!r}; expected positive integers")
+        for width in self.hidden:
+            check_integer("hidden", width, 1)
         return X
 
     def _fit_model(self, layers: list[np.ndarray], target: np.ndarray, n_classes: int, seed: int) -> EvidenceNet:

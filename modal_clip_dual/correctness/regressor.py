@@ -201,7 +201,8 @@ class CorrectnessRegressor(CorrectnessClassifier):
     def _correct(self, X: Any, labels: np.ndarray) -> np.ndarray:
         regression, judged = self._model.regression, self._model.judged
         if regression is None:
-            return self._calibrator(np.zeros(len(labels)))
+            same: np.ndarray = self._calibrator(np.zeros(len(labels)))
+            return same
         predicted = encode_labels(labels, self.classes_)
         table, _ = features_of(self.estimator_, X, predicted, self.classes_, self.features)
         if judged is not None:
