@@ -48,6 +48,25 @@ def check_transductive(estimator: Any) -> None:
         )
 
 
+def check_calibration(estimator: Any, calibration: str | None) -> None:
+    """Refuse an estimator whose P(correct) cannot be calibrated in this way.
+
+    Raises
+    ------
+    TypeError
+        Says what is expected.
+    """
+    if calibration is not None and not hasattr(estimator, "predict_proba"):
+        raise TypeError(
+            f"calibration={calibration!r} with a {type(estimator).__name__}; expected a classifier with predict_proba"
+        )
+    if calibration == "transductive" and not isinstance(estimator, CLIPClassifier):
+        raise TypeError(
+            f"calibration='transductive' with a {type(estimator).__name__}; expected a classifier on a CLIP, such as "
+            "DualPromptClassifier, or calibration='own'"
+        )
+
+
 def check_collaborative(estimator: Any) -> None:
     """Refuse an estimator of which two copies would be the same, that takes no pseudo-labels, or cannot judge any.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -20,7 +20,7 @@ from ..utils.odds import against_rest
 from ..utils.rollback import unchanged_on_error
 from ..utils.selection import generator_of
 from ._base import CorrectnessClassifier, base_has
-from ._out_of_fold import fit_copy, fitted_folds, seeded_copy
+from ._out_of_fold import fit_copy, folds_of, seeded_copy
 
 CONFIDENCES = ("proba", "correct")
 WEIGHTS = ("domain", "strata")
@@ -130,8 +130,8 @@ def importance_weights(
         weights = _ratio(labels, pool_labels)
         weights = weights * _ratio(*(np.searchsorted(thirds, table[:, 0]) for table in (odds, pool_odds)))
     weights = np.clip(weights, 1 / LARGEST_WEIGHT, LARGEST_WEIGHT)
-    weights = weights * (weights.sum() / (weights**2).sum())
-    return weights
+    effective: np.ndarray = weights * (weights.sum() / (weights**2).sum())
+    return effective
 
 
 def _ratio(here: np.ndarray, there: np.ndarray) -> np.ndarray:
@@ -142,6 +142,36 @@ def _ratio(here: np.ndarray, there: np.ndarray) -> np.ndarray:
     found = np.bincount(position[:n], minlength=len(groups))
     ratio: np.ndarray = ((expected + 1) / (found + 1))[position[:n]]
     return ratio
+
+
+Answer = tuple[np.ndarray, np.ndarray, np.ndarray]  # of one fold: predicted labels, log-odds, whether they are right
+
+
+def answers_out_of_fold(
+    fit: Callable[[np.ndarray], Odds], X: Any, labels: np.ndarray, cv: Any, rng: np.random.Generator
+) -> Iterator[Answer]:
+    """Yield the answers for the samples of each fold by what ``fit`` returns for the rows of the others."""
+    for train, test in folds_of(labels, cv, rng):
+        predicted, odds = fit(train).of(_safe_indexing(X, test))
+        yield predicted, odds, predicted == labels[test]
+
+
+def calibrate(
+    answers: Sequence[Answer], odds: Odds, pool: Any, weights: str | None
+) -> tuple[Calibration, np.ndarray, np.ndarray]:
+    """Return the calibration by answers out of fold, which of these were right, and their weights.
+
+    ``answers`` holds, by fold, predicted labels, log-odds and whether the labels are right.  ``pool`` is what the
+    labeled samples stand for, by the log-odds of ``odds``; None weights all the same.
+    """
+    width = 1 if odds.judge is None else 2
+    if not answers:
+        nothing = np.empty(0)
+        return fit_calibration(np.empty((0, width)), nothing.astype(bool)), nothing.astype(bool), nothing
+    labels, table, right = (np.concatenate(parts) for parts in zip(*answers))
+    of_pool = (labels, table) if pool is None or weights is None else odds.of(pool)
+    given = importance_weights(table, labels, of_pool[1], of_pool[0], None if pool is None else weights)
+    return fit_calibration(table, right, given), right, given
 
 
 def _has_unlabeled(self: Any) -> bool:
@@ -296,14 +326,15 @@ class CalibratedCorrectness(CorrectnessClassifier):
 
     def _fit(self, X: Any, labels: np.ndarray, pool: Any, rng: np.random.Generator, seed: int) -> None:
         self.judge_ = fit_copy(self.judge, X, labels, pool, seed)
-        answers = []
-        for fold in fitted_folds(self.estimator, X, labels, self.cv, rng, pool, seed):
-            judge = fit_copy(self.judge, _safe_indexing(X, fold.train), labels[fold.train], pool, seed)
-            predicted, odds = Odds(fold.estimator, judge, self.confidence).of(_safe_indexing(X, fold.test))
-            answers.append((predicted, odds, predicted == labels[fold.test]))
-        self._learn(answers, pool)
 
-    def _learn(self, answers: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], pool: Any) -> None:
+        def fit(rows: np.ndarray) -> Odds:
+            part = _safe_indexing(X, rows)
+            copy, judge = (fit_copy(one, part, labels[rows], pool, seed) for one in (self.estimator, self.judge))
+            return Odds(copy, judge, self.confidence)
+
+        self._learn(list(answers_out_of_fold(fit, X, labels, self.cv, rng)), pool)
+
+    def _learn(self, answers: Sequence[Answer], pool: Any) -> None:
         odds = Odds(self.estimator_, self.judge_, self.confidence)
         found = calibrate(answers, odds, pool, self.weights)
         self._calibration, self.right_, self.weights_ = found
@@ -342,21 +373,3 @@ class CalibratedCorrectness(CorrectnessClassifier):
         if "_calibration" not in self.__dict__:
             raise AttributeError(f"this {type(self).__name__} is not fitted yet: it has no coef_")
         return self._calibration.coef
-
-
-def calibrate(
-    answers: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], odds: Odds, pool: Any, weights: str | None
-) -> tuple[Calibration, np.ndarray, np.ndarray]:
-    """Return the calibration by answers out of fold, which of these were right, and their weights.
-
-    ``answers`` holds, by fold, predicted labels, log-odds and whether the labels are right.  ``pool`` is what the
-    labeled samples stand for, by the log-odds of ``odds``; None weights all the same.
-    """
-    width = 1 if odds.judge is None else 2
-    if not answers:
-        nothing = np.empty(0)
-        return fit_calibration(np.empty((0, width)), nothing.astype(bool)), nothing.astype(bool), nothing
-    labels, table, right = (np.concatenate(parts) for parts in zip(*answers))
-    of_pool = (labels, table) if pool is None or weights is None else odds.of(pool)
-    given = importance_weights(table, labels, of_pool[1], of_pool[0], None if pool is None else weights)
-    return fit_calibration(table, right, given), right, given
