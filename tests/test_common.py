@@ -7,13 +7,17 @@ import open_clip
 import pytest
 import torch
 from conftest import tiny_config
+from sklearn.linear_model import LogisticRegression
 from sklearn.utils import estimator_checks
 from sklearn.utils._testing import assert_allclose_dense_sparse
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from modal_clip_dual import (
     BayesAdapterClassifier,
+    ClassCodeClassifier,
     CLIPImageEncoder,
+    CorrectnessRegressor,
+    DirichletMetaClassifier,
     DualLinearClassifier,
     DualPromptClassifier,
     TipAdapterClassifier,
@@ -136,6 +140,19 @@ def test_scikit_learn_checks(estimator, check, single_precision):
 )
 @pytest.mark.filterwarnings("ignore:AnyWidthDualLinear has no pool")
 def test_scikit_learn_checks_of_heads(estimator, check, single_precision):
+    check(estimator)
+
+
+@parametrize_with_checks(
+    [
+        ClassCodeClassifier(max_epochs=60, cv=2, random_state=0),
+        ClassCodeClassifier(LogisticRegression(), max_epochs=5, cv=2, random_state=0),
+        DirichletMetaClassifier(LogisticRegression(), max_epochs=5, cv=2, random_state=0),
+        CorrectnessRegressor(LogisticRegression(), cv=2, random_state=0),
+    ]
+)
+@pytest.mark.filterwarnings("ignore:.*answers out of fold", "ignore:.*there is no fold")
+def test_scikit_learn_checks_of_correctness_models(estimator, check):
     check(estimator)
 
 

@@ -7,8 +7,9 @@ from numbers import Integral
 from typing import Any, TypeVar
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin
-from sklearn.utils import _safe_indexing, get_tags
+from sklearn.utils import _safe_indexing, get_tags, indexable
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
@@ -79,6 +80,9 @@ class CorrectnessClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         """
         self._validate_params()
         labels = check_labels(y)
+        if issparse(X):
+            raise TypeError("X is sparse, but sparse input is not supported; pass a dense array, as X.toarray() is")
+        (X,) = indexable(X)
         check_consistent_length(X, labels)
         rng = generator_of(self.random_state)
         seed = int(rng.integers(2**31))
@@ -223,6 +227,7 @@ class CorrectnessClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         if self.estimator is not None:
             tags.input_tags = get_tags(self.estimator).input_tags
+            tags.input_tags.sparse = False
         return tags
 
 

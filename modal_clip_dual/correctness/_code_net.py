@@ -117,9 +117,9 @@ def fit_codes(
     scales = tuple(scale_of(layer) for layer in layers)
     inputs = [as_tensor(layer) / scale for layer, scale in zip(layers, scales)]
     maps = []
-    for layer in layers:  # widths are kept; the last map has as many outputs for each bit
-        width = layer.shape[1]
-        maps.append(draw_maps([width] * projection + [-(-width // n_bits) * n_bits], rng))
+    for layer in layers:  # the width is kept, but every bit gets as many outputs
+        width = -(-layer.shape[1] // n_bits) * n_bits
+        maps.append(draw_maps([layer.shape[1]] + [width] * projection, rng))
     sharpness = torch.tensor(START, requires_grad=True)
     parameters = [parameter for layer in maps for pair in layer for parameter in pair]
     optimizer = torch.optim.SGD([*parameters, sharpness], lr, momentum=MOMENTUM, weight_decay=DECAY)

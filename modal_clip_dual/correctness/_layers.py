@@ -12,8 +12,26 @@ from ..utils.arrays import as_array, unit_rows
 
 
 def embeddings_of(estimator: Any, X: Any) -> np.ndarray:
-    """Return the embeddings (n, D), float32: from ``transform``, or X as it reaches the estimator inside."""
-    return np.asarray(as_array(View(estimator, X, "X").embeddings), dtype=np.float32)
+    """Return the embeddings (n, D), float32: from ``transform``, or X as it reaches the estimator inside.
+
+    Raises
+    ------
+    TypeError
+        If neither is a table of numbers.
+    """
+    inside = View(estimator, X, "X").find("transform", required=False)
+    table = as_array(inside.ask("transform") if inside.has("transform") else inside.X)
+    try:
+        numbers = np.asarray(table, dtype=np.float32)
+    except (TypeError, ValueError):
+        numbers = np.empty(0, dtype=np.float32)
+    if numbers.ndim != 2:
+        raise TypeError(
+            f"the embeddings of X were asked of {type(inside.object).__name__}, which has no transform(X), and X has "
+            f"shape {table.shape} and type {table.dtype}; expected embeddings (n, D) as X, or a classifier with "
+            "transform(X), such as those of this package"
+        )
+    return numbers
 
 
 def block_features_of(estimator: Any, X: Any, kind: str) -> np.ndarray:

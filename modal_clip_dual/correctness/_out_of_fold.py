@@ -20,8 +20,10 @@ class Fold(NamedTuple):
     test: np.ndarray
 
 
-def folds_of(y: np.ndarray, cv: Any, rng: np.random.Generator) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return the training and test rows of each fold; every fold trains on two classes at least.
+def folds_of(
+    y: np.ndarray, cv: Any, rng: np.random.Generator, least: int = 2
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return the training and test rows of each fold that trains on at least ``least`` classes.
 
     An integer deals the shuffled rows of each class in turn, so that folds are stratified as far as the counts
     allow, whatever they are; with at most 2 cv labels, each label is a fold of its own.  Other values of ``cv`` are
@@ -36,7 +38,7 @@ def folds_of(y: np.ndarray, cv: Any, rng: np.random.Generator) -> list[tuple[np.
         dealt = np.empty(len(y), dtype=np.intp)
         dealt[shuffled[np.argsort(y[shuffled], kind="stable")]] = rows % n_folds
         splits = [(rows[dealt != fold], rows[dealt == fold]) for fold in range(n_folds)]
-    return [(train, test) for train, test in splits if len(np.unique(y[train])) > 1]
+    return [(train, test) for train, test in splits if len(np.unique(y[train])) >= least]
 
 
 def seeded_copy(estimator: Any, seed: int) -> Any:

@@ -15,7 +15,7 @@ from ..utils.validation import check_integer, check_option
 from ._base import ScoringClassifier
 from ._evidence_net import EvidenceNet, fit_evidence
 
-SCORES = ("label", "max_proba", "entropy")
+CONFIDENCES = ("label", "max_proba", "entropy")
 
 
 class DirichletMetaClassifier(ScoringClassifier):
@@ -37,7 +37,7 @@ class DirichletMetaClassifier(ScoringClassifier):
         What the network sees.  ``"embedding"`` is the estimator's ``transform``, or X as it reaches an
         estimator without one.  ``"blocks"`` are the CLS tokens of all blocks of the image tower, and a list of
         numbers those of some blocks; they need images and an estimator with ``block_features``.
-    score : {"label", "max_proba", "entropy"}, default="label"
+    confidence : {"label", "max_proba", "entropy"}, default="label"
         What P(correct) is computed from: the mean probability of the estimator's label, the largest mean
         probability, or the entropy of the mean, less of which is better.
     calibrate : {"sigmoid", "isotonic"}, default="sigmoid"
@@ -105,7 +105,7 @@ class DirichletMetaClassifier(ScoringClassifier):
         **ScoringClassifier._parameter_constraints,
         "hidden": [list, tuple],
         "kl_weight": [Interval(Real, 0, None, closed="left")],
-        "score": [str],
+        "confidence": [str],
         "lr": [Interval(Real, 0, None, closed="neither")],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
@@ -120,7 +120,7 @@ class DirichletMetaClassifier(ScoringClassifier):
         hidden: Sequence[int] = (64,),
         kl_weight: float = 0.01,
         layers: str | Sequence[int] = "embedding",
-        score: str = "label",
+        confidence: str = "label",
         calibrate: str = "sigmoid",
         cv: Any = 5,
         lr: float = 0.001,
@@ -132,7 +132,7 @@ class DirichletMetaClassifier(ScoringClassifier):
         self.hidden = hidden
         self.kl_weight = kl_weight
         self.layers = layers
-        self.score = score
+        self.confidence = confidence
         self.calibrate = calibrate
         self.cv = cv
         self.lr = lr
@@ -190,7 +190,7 @@ class DirichletMetaClassifier(ScoringClassifier):
         return uncertainty_of(self.predict_alpha(X), kind)
 
     def _check_X(self, X: Any, labels: np.ndarray) -> Any:
-        check_option("score", self.score, SCORES)
+        check_option("confidence", self.confidence, CONFIDENCES)
         for width in self.hidden:
             check_integer("hidden", width, 1)
         return X
@@ -210,9 +210,9 @@ class DirichletMetaClassifier(ScoringClassifier):
 
     def _score(self, model: EvidenceNet, layers: list[np.ndarray], target: np.ndarray) -> np.ndarray:
         alpha = model.alpha(layers).astype(np.float64)
-        if self.score == "entropy":
+        if self.confidence == "entropy":
             return -uncertainty_of(alpha, "entropy")
         p = alpha / alpha.sum(axis=1, keepdims=True)
-        chosen = p.max(axis=1) if self.score == "max_proba" else p[np.arange(len(p)), target]
+        chosen = p.max(axis=1) if self.confidence == "max_proba" else p[np.arange(len(p)), target]
         odds: np.ndarray = np.log(chosen) - np.log1p(-np.minimum(chosen, 1 - 1e-12))
         return odds

@@ -49,12 +49,13 @@ class CorrectnessRegressor(CorrectnessClassifier):
     ----------
     estimator : classifier
         The classifier whose labels are judged, such as `BayesAdapterClassifier`, or scikit-learn's on a table.
-    features : sequence of str, default=("proba", "embedding")
+    features : sequence of str, default=("proba",)
         What the regression sees.  ``"proba"`` are the class probabilities, largest first, at most 10.
         ``"clean"`` are the clean logit of the label and its margin over the others.  ``"attention"`` are, for each
         head of each block of the image tower, the attention of CLS to itself, the entropy of its attention and its
         largest one among the patches; it needs images and an estimator with ``block_features``.  ``"embedding"`` is
-        the estimator's ``transform``, or X as it reaches an estimator without one.
+        the estimator's ``transform``, or X as it reaches an estimator without one.  The wide ones need some hundred
+        labels; with fewer they make the ranking worse.
     neighbors : int, default=0
         Number of nearest labeled samples that a second stage looks at; 0 leaves it out.  The second stage
         sees of each neighbor its similarity, the estimator's largest probability for it, the confidence of the first
@@ -134,7 +135,7 @@ class CorrectnessRegressor(CorrectnessClassifier):
         self,
         estimator: Any,
         *,
-        features: Sequence[str] = ("proba", "embedding"),
+        features: Sequence[str] = ("proba",),
         neighbors: int = 0,
         regressor: Any = None,
         cv: Any = 5,
@@ -173,7 +174,7 @@ class CorrectnessRegressor(CorrectnessClassifier):
             self._model, self._calibrator = Stages(None, None), Sigmoid(0.0, float(np.log(mean / (1 - mean))))
             return
         table, tested = np.concatenate(tables), np.concatenate(rows)
-        splits = folds_of(answers, self.cv if isinstance(self.cv, Integral) else STAGE_FOLDS, rng)
+        splits = folds_of(answers, self.cv if isinstance(self.cv, Integral) else STAGE_FOLDS, rng, least=1)
         regression, out_of_fold = self._regress(table, answers, splits)
         judged = None
         if self.neighbors:
