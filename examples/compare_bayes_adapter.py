@@ -3,7 +3,7 @@
     python examples/compare_bayes_adapter.py --seeds 5
 
 The first table has accuracy and calibration error of P(correct) at 12, 36, 72 and 160 random labels for the default
-prior, the one of the authors' code, the same without draws, and Bayes' rule; then after the same labels in two halves,
+prior, the one of the authors' code, the same without draws, and Bayes' rule; then for the same labels in two halves,
 the second by `partial_fit`.  The second table has the accuracy after twelve random labels and five rounds of twelve
 more, by each query rule, and paired tests against random ones.  Every fit is stored in `--out`; the same
 command continues where it was stopped.
