@@ -163,7 +163,7 @@ def scores_of(base):
         "margin": (of_proba(margin), False),
         "entropy": (of_proba(lambda proba: -entr(proba).sum(axis=1)), False),
     }
-    own = hasattr(base, "predict_correct_proba")
+    own = hasattr(base.estimator, "predict_correct_proba")
     if isinstance(base.estimator, DualPromptClassifier):
         scores["z"] = (of_logits("clean"), False)
         scores["softmax of z"] = (of_logits("normalized"), False)

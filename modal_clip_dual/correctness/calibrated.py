@@ -30,6 +30,7 @@ N_STRATA = 3  # by the first log-odds
 # Priors of the factors of the log-odds and of the constant, mean and standard deviation, without and with a judge.
 ALONE = np.array([[1.0, 0.0], [0.5, 1.0]])
 JUDGED = np.array([[0.1, 0.8, 0.0], [0.2, 0.2, 0.5]])
+JUDGE_ERROR = 0.2  # standard deviation of a constant by which a judge is wrong for the pool, whatever the labels say
 
 
 @dataclass(frozen=True)
@@ -106,8 +107,12 @@ def fit_calibration(
 
     Its normal prior leaves the log-odds nearly as they are; with a judge, it trusts the judge more.
     """
-    mean, deviation = ALONE if odds.shape[1] == 1 else JUDGED
-    return Calibration(*fit_logistic(with_constant(odds), right, mean, deviation, weights))
+    judged = odds.shape[1] > 1
+    mean, deviation = JUDGED if judged else ALONE
+    coef, covariance = fit_logistic(with_constant(odds), right, mean, deviation, weights)
+    if judged:
+        covariance[-1, -1] += JUDGE_ERROR**2
+    return Calibration(coef, covariance)
 
 
 def importance_weights(
@@ -356,8 +361,9 @@ class CalibratedCorrectness(CorrectnessClassifier):
             The mean of P(correct).
         low, high : float
             Ends of a credible interval at ``level`` (Laplace's approximation): it takes in that the calibration was
-            learned from few labels, and that each sample is right or wrong.  It is as good as the model: it
-            does not know of a judge that is wrong in another way for the pool than for the labeled samples.
+            learned from few labels, that each sample is right or wrong, and that a judge may be wrong for the pool
+            in another way than for the labeled samples, by a constant with a standard deviation of 0.2 in the
+            log-odds.
 
         Raises
         ------

@@ -107,6 +107,22 @@ def test_interval_is_that_of_draws():
     assert wider[1] < low < estimate < high < wider[2]
 
 
+def test_a_judge_may_err_for_the_pool():
+    """By a constant of 0.2 in the log-odds, which no number of labels takes away."""
+    rng = np.random.default_rng(0)
+    odds = rng.normal(1, 2, (4000, 2))
+    right = rng.random(4000) < expit(0.1 * odds[:, 0] + 0.8 * odds[:, 1])
+    calibration = fit_calibration(odds, right)
+    _, covariance = fit_logistic(
+        np.column_stack([odds, np.ones(4000)]), right, np.array([0.1, 0.8, 0]), np.array([0.2, 0.2, 0.5])
+    )
+    np.testing.assert_allclose(calibration.covariance - covariance, np.diag([0, 0, 0.04]), atol=1e-12)
+    estimate, low, high = calibration.accuracy(odds, 0.9)
+    proba = calibration.proba(odds)
+    slope = (proba * (1 - proba)).mean()  # of the mean by the constant
+    assert high - low == pytest.approx(2 * 1.645 * 0.2 * slope, rel=0.1)
+
+
 def test_interval_holds_as_often_as_it_says():
     """Where the log-odds are calibrated up to factors as the prior has them."""
     rng, held = np.random.default_rng(0), []
