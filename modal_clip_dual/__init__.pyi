@@ -1,6 +1,12 @@
 # The public names and where they are: lazy_loader resolves them at first use, type checkers read them.
-from .active import DualPromptLearner as DualPromptLearner, mine_confident as mine_confident
+from .active import (
+    CollaborativePromptClassifier as CollaborativePromptClassifier,
+    DualPromptLearner as DualPromptLearner,
+    collaborative_pseudo_labels as collaborative_pseudo_labels,
+    mine_confident as mine_confident,
+)
 from .classifier import DualPromptClassifier as DualPromptClassifier
+from .correctness.calibrated import CalibratedCorrectness as CalibratedCorrectness
 from .correctness.class_codes import ClassCodeClassifier as ClassCodeClassifier
 from .correctness.dirichlet import DirichletMetaClassifier as DirichletMetaClassifier
 from .correctness.regressor import CorrectnessRegressor as CorrectnessRegressor

@@ -18,7 +18,7 @@ from .data.images import kind_of
 from .data.stores import EMBEDDING_BYTES, MemoryStore
 from .nn.fitted import VISUAL_SETTINGS, FittedPrompts
 from .utils.catalog import names_in
-from .utils.labels import check_labels, encode_labels, resolve_classes, resolve_labels
+from .utils.labels import check_labels, encode_labels, labels_of_partial_fit, resolve_classes, resolve_labels
 from .utils.persistence import plain
 from .utils.selection import select_highest_per_class
 from .utils.validation import check_integer
@@ -417,20 +417,9 @@ class DualPromptClassifier(CLIPClassifier):
             As for `fit`; and if ``classes`` differs from the classes known so far.
         """
         self._check_params()
-        y = check_labels(y)
         continued = hasattr(self, "classes_")
-        if continued:
-            target = encode_labels(y, self.classes_)
-            known, names = self.classes_, self._names
-        elif self.class_names is None and classes is not None:
-            known, names, _ = resolve_labels(None, np.asarray(classes))
-            target = encode_labels(y, known)
-        else:
-            known, names, target = resolve_labels(self.class_names, y)
-        if classes is not None and not np.array_equal(np.unique(classes), known):
-            raise ValueError(
-                f"classes={classes!r} differs from the classes known so far: {known.tolist()}"
-            )
+        so_far = (self.classes_, self._names) if continued else None
+        known, names, target = labels_of_partial_fit(self.class_names, check_labels(y), classes, so_far)
         return self._train(X, target, known, names, continued=continued)
 
     def initialize(self) -> DualPromptClassifier:

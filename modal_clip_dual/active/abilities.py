@@ -48,10 +48,45 @@ def check_transductive(estimator: Any) -> None:
         )
 
 
-def seed(estimator: Any, random_state: int, round_: int) -> None:
-    """Set the ``random_state`` of an estimator that has one, by the learner's and the round."""
+def check_calibration(estimator: Any, calibration: str | None) -> None:
+    """Refuse an estimator whose P(correct) cannot be calibrated in this way.
+
+    Raises
+    ------
+    TypeError
+        Says what is expected.
+    """
+    if calibration is not None and not hasattr(estimator, "predict_proba"):
+        raise TypeError(
+            f"calibration={calibration!r} with a {type(estimator).__name__}; expected a classifier with predict_proba"
+        )
+    if calibration == "transductive" and not isinstance(estimator, CLIPClassifier):
+        raise TypeError(
+            f"calibration='transductive' with a {type(estimator).__name__}; expected a classifier on a CLIP, such as "
+            "DualPromptClassifier, or calibration='own'"
+        )
+
+
+def check_collaborative(estimator: Any) -> None:
+    """Refuse an estimator of which two copies would be the same, that takes no pseudo-labels, or cannot judge any.
+
+    Raises
+    ------
+    TypeError
+        Says what is expected.
+    """
+    draws = "random_state" in estimator.get_params(deep=False)
+    if not (draws and takes_pseudo_labels(estimator) and hasattr(estimator, "clean_logits")):
+        raise TypeError(
+            f"pseudo_labels='collaborative' with a {type(estimator).__name__}; expected a classifier with "
+            "random_state, clean_logits and pseudo-labels in fit, such as DualPromptClassifier"
+        )
+
+
+def seed(estimator: Any, random_state: int, *numbers: int) -> None:
+    """Set the ``random_state`` of an estimator that has one, by the learner's and numbers, the round first."""
     if "random_state" in estimator.get_params(deep=False):
-        sequence = np.random.SeedSequence([random_state, round_])
+        sequence = np.random.SeedSequence([random_state, *numbers])
         estimator.set_params(random_state=int(sequence.generate_state(1)[0] >> 1))
 
 

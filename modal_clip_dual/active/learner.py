@@ -22,9 +22,10 @@ from ..utils.persistence import check_target
 from ..utils.rollback import unchanged_on_error
 from ..utils.validation import check_integer, check_n_instances, check_option
 from ._shown import Shown
-from .abilities import check_abilities, check_transductive
+from .abilities import check_abilities, check_calibration, check_collaborative, check_transductive
 from .annotations import DISAGREEMENTS, Annotations
 from .answers import check_annotator, oracle_of, refuse_repeated, rows_of
+from .calibration import CALIBRATIONS
 from .class_names import check_same_meanings, kept, new_names
 from .corrections import Correcting
 from .identity import absolute, missing_rows, named_rows
@@ -59,9 +60,15 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
         A modAL query strategy.
     n_per_class : int or None, default=16
         Pseudo-labels per class (K and k of the paper); 0 for none: "selection only"; None for all of the pool.
-    pseudo_labels : {"own", "transductive"}, default="own"
-        Who gives the pseudo-labels: the model that made the query, as in [1]_, or a `DualLinearClassifier` on the
-        same frozen CLIP, whose mixtures are fitted to the pool.
+    pseudo_labels : {"own", "transductive", "collaborative"}, default="own"
+        Who gives the pseudo-labels: the model that made the query, as in [1]_; a `DualLinearClassifier` on the
+        same frozen CLIP, whose mixtures are fitted to the pool; or the model that made the query, but only those
+        that a second one accepts, trained on the same samples from another random start ([2]_,
+        `collaborative_pseudo_labels`), which doubles the time of training.
+    calibration : {"own", "transductive"} or None, default=None
+        How P(correct) and the estimated accuracy are calibrated, see `CalibratedCorrectness`: on labeled samples
+        out of fold, which trains the estimator up to ten times more; with ``"transductive"`` a
+        `DualLinearClassifier` judges the labels as well, which knows the pool and works without labels.
     first_query : {"strategy", "random"}, default="strategy"
         How the first samples are chosen; methods that need labels to start take them at random.
     stopping : sequence of callable, default=()
@@ -87,9 +94,10 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
     log_ : list of dict
         One record per round: ``round``, ``n_labels``, ``n_pseudo``, ``pseudo_accuracy``,
         ``accuracy`` of the predictions for the unlabeled pool, ``estimated_accuracy`` of the
-        same from P(correct), ``kappa`` between this round's predictions for the pool and the
-        last's, the ``rows`` that were labeled, their ``scores``: P(correct) by the model that chose
-        them, ``changes`` since the round before (`relabel`, `forget`, `skip`, `drop`, `extend`, `add_class`),
+        same from P(correct), with ``calibration`` its 90% ``accuracy_interval`` [low, high],
+        ``kappa`` between this round's predictions for the pool and the last's, the ``rows`` that
+        were labeled, their ``scores``: P(correct) by the model that chose them, ``changes``
+        since the round before (`relabel`, `forget`, `skip`, `drop`, `extend`, `add_class`),
         and ``query_seconds`` and ``train_seconds``.  What is not known is None.
     rows_ : ndarray of int
         Labeled rows of the pool, in the order of labeling.
@@ -107,6 +115,7 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
     ----------
     .. [1] "Explicit Uncertainty Modeling for Active CLIP Adaptation with Dual Prompt
        Tuning", arXiv:2602.04340.
+    .. [2] "CoFT", arXiv:2602.04337.
 
     Examples
     --------
@@ -129,6 +138,7 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
         query_strategy: Callable[..., Any] = negative_prompt_sampling,
         n_per_class: int | None = 16,
         pseudo_labels: str = "own",
+        calibration: str | None = None,
         first_query: str = "strategy",
         stopping: Sequence[Callable[[list[dict[str, Any]]], str | None]] = (),
         budget: int | None = None,
@@ -143,6 +153,7 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
         self.query_strategy = query_strategy
         self.n_per_class = n_per_class
         self.pseudo_labels = pseudo_labels
+        self.calibration = calibration
         self.first_query = first_query
         self.stopping = stopping
         self.budget = budget
@@ -213,6 +224,10 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
         check_option("pseudo_labels", self.pseudo_labels, PSEUDO_LABELS)
         if self.pseudo_labels == "transductive":
             check_transductive(self.estimator)
+        if self.pseudo_labels == "collaborative":
+            check_collaborative(self.estimator)
+        check_option("calibration", self.calibration, CALIBRATIONS)
+        check_calibration(self.estimator, self.calibration)
         check_option("first_query", self.first_query, FIRST_QUERIES)
         check_option("disagreement", self.disagreement, DISAGREEMENTS)
         check_integer("random_state", self.random_state, least=0)

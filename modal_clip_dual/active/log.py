@@ -8,8 +8,8 @@ import numpy as np
 from sklearn.metrics import cohen_kappa_score
 
 FIELDS = (
-    "round", "n_labels", "n_pseudo", "pseudo_accuracy", "accuracy", "estimated_accuracy", "kappa", "rows",
-    "scores", "changes", "query_seconds", "train_seconds",
+    "round", "n_labels", "n_pseudo", "pseudo_accuracy", "accuracy", "estimated_accuracy", "accuracy_interval",
+    "kappa", "rows", "scores", "changes", "query_seconds", "train_seconds",
 )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..base import class_of, class_path
+from ..correctness.calibrated import Calibration
 from ..data.files import looking_once
 from ..data.images import kind_of
 from ..utils.persistence import params_of, plain, read_state, write_state
@@ -29,7 +30,9 @@ from .identity import (
 from .locking import check_unchanged, claim, mark_of
 from .protocols import FIRST_QUERIES
 
-PLAIN_SETTINGS = ("n_per_class", "first_query", "budget", "disagreement", "random_state", "pseudo_labels")
+PLAIN_SETTINGS = (
+    "n_per_class", "first_query", "budget", "disagreement", "random_state", "pseudo_labels", "calibration",
+)  # fmt: skip
 _one_at_a_time = threading.Lock()  # of the threads of this process
 
 
@@ -190,6 +193,7 @@ def write_learner(learner: Any, path: str) -> None:
         "query_strategy": name_of(learner.query_strategy),
         "n_per_class": None if learner.n_per_class is None else int(learner.n_per_class),
         "pseudo_labels": learner.pseudo_labels,
+        "calibration": learner.calibration,
         "first_query": learner.first_query,
         "budget": None if learner.budget is None else int(learner.budget),
         "disagreement": learner.disagreement,
@@ -208,6 +212,8 @@ def write_learner(learner: Any, path: str) -> None:
         arrays["trained_labels"] = plain(learner.y_training)
     arrays["trained_rows"] = learner._trained_rows
     arrays |= {"pseudo_rows": learner.pseudo_rows_, "pseudo_labels": plain(learner.pseudo_labels_)}
+    if learner._calibration is not None:
+        arrays |= {f"calibration.{name}": values for name, values in vars(learner._calibration).items()}
     if learner._predictions is not None:
         arrays |= {"predicted_rows": learner._predictions[0], "predictions": plain(learner._predictions[1])}
     if learner._keys is None:
@@ -227,6 +233,9 @@ def read_learner(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str
         settings["fit"] = settings.pop("prompts")
     if "answers.row" not in arrays:
         _without_annotations(settings, arrays)
+    if "calibration" not in settings:  # a version before it
+        settings["calibration"] = None
+        settings["log"] = [{"accuracy_interval": None} | record for record in settings["log"]]
     return settings, arrays
 
 
@@ -275,6 +284,8 @@ def restore(learner: Any, settings: dict[str, Any], arrays: dict[str, np.ndarray
     learner._query, learner._due = settings["query"], settings["due"]
     learner._changes, learner._trained_rows = settings["changes"], arrays["trained_rows"]
     learner.pseudo_rows_, learner.pseudo_labels_ = arrays["pseudo_rows"], arrays["pseudo_labels"]
+    if "calibration.coef" in arrays:
+        learner._calibration = Calibration(arrays["calibration.coef"], arrays["calibration.covariance"])
     predicted = arrays.get("predictions")
     learner._predictions = None if predicted is None else (arrays["predicted_rows"], predicted)
     _adopt_names(learner, settings)

@@ -7,6 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from ..utils.validation import check_option
+
+BOUNDS = ("estimate", "low")
+
 
 @dataclass(frozen=True)
 class StablePredictions:
@@ -58,12 +62,16 @@ class StablePredictions:
 class EstimatedAccuracy:
     """Stop when the accuracy estimated from P(correct) reaches a target.
 
-    On the digits the estimate was 7 to 30 points too low (docs/results.md), so it stops late.
+    On the digits the estimate of a `DualPromptLearner` without ``calibration`` was 7 to 30 points too low
+    (docs/results.md), so it stops late; docs/correctness.md has figures with calibration.
 
     Parameters
     ----------
     target : float
         Accuracy, 0 to 1.
+    bound : {"estimate", "low"}, default="estimate"
+        What has to reach the target: the estimate, or the lower end of its 90% interval, which stops later
+        and needs ``DualPromptLearner(calibration=...)``.
 
     Examples
     --------
@@ -73,9 +81,15 @@ class EstimatedAccuracy:
     True
     >>> stop([{"estimated_accuracy": 0.91}])
     'estimated accuracy 91.0% has reached 90.0%'
+    >>> EstimatedAccuracy(0.9, bound="low")([{"estimated_accuracy": 0.94, "accuracy_interval": [0.91, 0.96]}])
+    'estimated accuracy 94.0%, at least 91.0%, has reached 90.0%'
     """
 
     target: float
+    bound: str = "estimate"
+
+    def __post_init__(self) -> None:
+        check_option("bound", self.bound, BOUNDS)
 
     def __call__(self, log: list[dict[str, Any]]) -> str | None:
         """Say why to stop.
@@ -89,9 +103,25 @@ class EstimatedAccuracy:
         -------
         reason : str or None
             None to go on.
+
+        Raises
+        ------
+        ValueError
+            If ``bound="low"`` and the log has an estimate without an interval.
         """
         if not log or log[-1]["estimated_accuracy"] is None:
             return None
-        if log[-1]["estimated_accuracy"] < self.target:
+        estimate = reached = log[-1]["estimated_accuracy"]
+        least = ""
+        if self.bound == "low":
+            interval = log[-1].get("accuracy_interval")
+            if interval is None:
+                raise ValueError(
+                    "bound='low', but the log has no accuracy_interval; expected DualPromptLearner("
+                    "calibration='own' or 'transductive'), or a CalibratedCorrectness"
+                )
+            reached = interval[0]
+            least = f", at least {reached:.1%},"
+        if reached < self.target:
             return None
-        return f"estimated accuracy {log[-1]['estimated_accuracy']:.1%} has reached {self.target:.1%}"
+        return f"estimated accuracy {estimate:.1%}{least} has reached {self.target:.1%}"

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from inspect import signature
 from typing import Any
 
 import numpy as np
+from sklearn.base import clone
 
 from ..data.files import looking_once
 from ..scores import SCORES
@@ -17,12 +19,12 @@ from ..utils.rollback import unchanged_on_error
 from .abilities import (
     fit_labeled,
     fit_without_labels,
-    predictions_of,
     seed,
     takes_pseudo_labels,
     unfit,
 )
 from .annotations import Annotations
+from .calibration import Calibrating
 from .log import FIELDS, asked_for, kappa, share_right
 from .pool import part_of
 from .pseudo_labels import mine_confident, transductive
@@ -30,7 +32,7 @@ from .pseudo_labels import mine_confident, transductive
 # What a training sets; the rest is what people say, perhaps while it runs.
 TRAINED = (
     "log_", "pseudo_rows_", "pseudo_labels_", "X_training", "y_training", "_trained_rows", "_predictions", "_query",
-    "_fitted",
+    "_fitted", "_calibration", "_judge",
 )  # fmt: skip
 
 
@@ -54,7 +56,7 @@ class Material:
         return part_of(self.pool, self.present, self.lazily)
 
 
-class Training:
+class Training(Calibrating):
     """The part of `DualPromptLearner` that trains."""
 
     estimator: Any
@@ -113,6 +115,7 @@ class Training:
         else:
             self._fit_without_labels(material, len(log))
         rows = material.rows
+        self._calibrate(rows, material.labels, material.present_pool, len(log))
         self._trained_rows = rows
         self.X_training, self.y_training = (self._pool[rows], material.labels) if len(rows) else (None, None)
         self._fitted = self._fitted_state()
@@ -152,23 +155,39 @@ class Training:
     def _mine_and_fit(self, material: Material, round_: int) -> None:
         rows, labels, pool = material.rows, material.labels, material.present_pool
         pseudo_rows, pseudo = rows[:0], labels[:0]
-        own = self.pseudo_labels == "own"
+        own = self.pseudo_labels != "transductive"
         can = takes_pseudo_labels(self.estimator) and (not own or hasattr(self.estimator, "classes_"))
         if self.n_per_class != 0 and can and len(material.left):
             exclude = np.flatnonzero(~np.isin(material.present, material.left))
-            labeler = self.estimator if own else transductive(self.estimator, material.pool[rows], labels, pool)
+            labeler: Any = self.estimator
+            if self.pseudo_labels == "transductive":
+                labeler = transductive(self.estimator, material.pool[rows], labels, pool)
             score = self._score() if own else "correct"
-            found, pseudo = mine_confident(labeler, pool, self.n_per_class, exclude=exclude, score=score)
+            judge = self._second_member(material, round_ - 1) if self.pseudo_labels == "collaborative" else None
+            found, pseudo = mine_confident(labeler, pool, self.n_per_class, exclude=exclude, score=score, judge=judge)
             pseudo_rows, pseudo = material.present[found], self._as_labels(pseudo, labels)
         seed(self.estimator, self.random_state, round_)
         pseudo_labeled = (material.pool[pseudo_rows], pseudo) if len(pseudo_rows) else None
         fit_labeled(self.estimator, material.pool[rows], labels, pool, pseudo_labeled)
         self.pseudo_rows_, self.pseudo_labels_ = pseudo_rows, pseudo
 
+    def _second_member(self, material: Material, round_: int) -> Any:
+        """Train what the estimator was trained on in the last round, from another random start.
+
+        Everything it needs is in the saved state, so that it need not be saved itself.
+        """
+        member = clone(self.estimator)
+        seed(member, self.random_state, round_, 1)
+        rows, pool = self.pseudo_rows_, material.present_pool
+        y = self.pseudo_labels_[:0] if self.y_training is None else self.y_training
+        pseudo = (material.pool[rows], self._as_labels(self.pseudo_labels_, y)) if len(rows) else None
+        fit_labeled(member, self.X_training, y, pool, pseudo)
+        return member
+
     def _record(self, material: Material, round_: int, seconds: float) -> dict[str, Any]:
         """What is noted of this round in the log."""
         present, left, truth = material.present, material.left, material.truth
-        predicted, correct = predictions_of(self.estimator, material.present_pool)
+        predicted, correct, odds = self._predictions_of(material.present_pool)
         record: dict[str, Any] = dict.fromkeys(FIELDS) | {"round": round_, "n_labels": len(material.rows)}
         record |= {"n_pseudo": len(self.pseudo_rows_), "changes": material.changes, "train_seconds": seconds}
         pseudo = self.pseudo_labels_ if truth is None else self._as_labels(self.pseudo_labels_, truth)
@@ -180,6 +199,9 @@ class Training:
             open_ = np.isin(present, left)
             record["accuracy"] = share_right(predicted[open_], truth, left)
             record["estimated_accuracy"] = float(correct[open_].mean()) if correct is not None and len(left) else None
+            if len(left):
+                rest = partial(part_of, material.pool, left, material.lazily)
+                record["accuracy_interval"] = self._interval(None if odds is None else odds[open_], rest)
             if before is not None:
                 _, then, now = np.intersect1d(before[0], present, return_indices=True)
                 record["kappa"] = kappa(self._as_labels(before[1], predicted)[then], predicted[now])
@@ -188,7 +210,7 @@ class Training:
 
     def _believed(self, rows: np.ndarray) -> list[float] | None:
         """P(correct) of rows by the present model; None before any training."""
-        _, correct = predictions_of(self.estimator, self._pool[rows])
+        _, correct, _ = self._predictions_of(self._pool[rows])
         return None if correct is None else correct.tolist()
 
     def _score(self) -> str:

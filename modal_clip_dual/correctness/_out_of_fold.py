@@ -41,6 +41,14 @@ def folds_of(
     return [(train, test) for train, test in splits if len(np.unique(y[train])) >= least]
 
 
+def seeded_copy(estimator: Any, seed: int) -> Any:
+    """Return a copy that is not fitted, with a seed if it has none of its own."""
+    copied = clone(estimator)
+    if copied.get_params(deep=False).get("random_state", 0) is None:
+        copied.set_params(random_state=seed)
+    return copied
+
+
 def fit_copy(estimator: Any, X: Any, y: np.ndarray, pool: Any, seed: int) -> Any:
     """Fit a copy of the estimator, with the pool if its ``fit`` takes it, and a seed if it has none of its own.
 
@@ -48,9 +56,7 @@ def fit_copy(estimator: Any, X: Any, y: np.ndarray, pool: Any, seed: int) -> Any
     """
     if estimator is None:
         return None
-    copied = clone(estimator)
-    if copied.get_params(deep=False).get("random_state", 0) is None:
-        copied.set_params(random_state=seed)
+    copied = seeded_copy(estimator, seed)
     return copied.fit(X, y, **(pool_argument(copied, pool) if pool is not None else {}))
 
 

@@ -8,8 +8,10 @@ from .curves import (
 from .metrics import (
     area_under_risk_coverage as area_under_risk_coverage,
     auroc_of_correctness as auroc_of_correctness,
+    coverage_at_accuracy as coverage_at_accuracy,
     expected_calibration_error as expected_calibration_error,
     negative_log_likelihood as negative_log_likelihood,
+    prediction_rejection_ratio as prediction_rejection_ratio,
 )
 from .plots import (
     plot_learning_curves as plot_learning_curves,

@@ -11,7 +11,13 @@ from sklearn.metrics import balanced_accuracy_score, f1_score
 from ..scores import SCORES
 from ..strategies.view import View
 from ..utils.labels import as_labels, resolve_labels
-from .metrics import auroc_of_correctness, expected_calibration_error, negative_log_likelihood
+from .metrics import (
+    auroc_of_correctness,
+    coverage_at_accuracy,
+    expected_calibration_error,
+    negative_log_likelihood,
+    prediction_rejection_ratio,
+)
 
 
 def measure(estimator: Any, X: Any, y: Any) -> dict[str, float]:
@@ -34,7 +40,9 @@ def measure(estimator: Any, X: Any, y: Any) -> dict[str, float]:
         and ``auroc_entropy`` of the class probabilities; with a negative prompt
         ``auroc_clean`` (z at the prediction), ``auroc_normalized`` (of its softmax),
         ``auroc_clean_margin``; and of P(correct) ``auroc_correct``, ``ece_correct`` and its mean,
-        ``mean_correct``: what the classifier itself takes its accuracy for.
+        ``mean_correct``: what the classifier itself takes its accuracy for.  For the largest probability and for
+        P(correct) also ``prr_max_proba`` and ``prr_correct`` (`prediction_rejection_ratio`), and
+        ``coverage_max_proba`` and ``coverage_correct`` (`coverage_at_accuracy` of 0.95, the best threshold).
     """
     y = np.asarray(y)
     view = View(estimator, X)
@@ -58,6 +66,8 @@ def measure(estimator: Any, X: Any, y: Any) -> dict[str, float]:
         "auroc_max_proba": auroc_of_correctness(highest, correct),
         "auroc_margin": auroc_of_correctness(_margin(proba), correct),
         "auroc_entropy": auroc_of_correctness(-entr(proba).sum(axis=1), correct),
+        "prr_max_proba": prediction_rejection_ratio(highest, correct),
+        "coverage_max_proba": coverage_at_accuracy(highest, correct),
     }
     if dual:
         for score in SCORES.values():
@@ -70,6 +80,8 @@ def measure(estimator: Any, X: Any, y: Any) -> dict[str, float]:
         measured["auroc_correct"] = auroc_of_correctness(probability, correct)
         measured["ece_correct"] = expected_calibration_error(probability, correct)
         measured["mean_correct"] = float(np.mean(probability))
+        measured["prr_correct"] = prediction_rejection_ratio(probability, correct)
+        measured["coverage_correct"] = coverage_at_accuracy(probability, correct)
     return measured
 
 
@@ -94,7 +106,7 @@ def measure_without_labels(estimator: Any, X: Any, y: Any) -> dict[str, Any]:
     if hasattr(estimator, "classes_"):
         return measure(estimator, X, y)
     unknown = [f"auroc_{score.column}" for score in SCORES.values() if score.of_logits is not None]
-    unknown += ["auroc_correct", "ece_correct", "mean_correct"]
+    unknown += ["auroc_correct", "ece_correct", "mean_correct", "prr_correct", "coverage_correct"]
     return measure(_ZeroShot(estimator), X, y) | dict.fromkeys(unknown)
 
 

@@ -8,6 +8,10 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 from sklearn.utils import check_consistent_length
 
+from ..utils.validation import check_number, check_option
+
+BINNINGS = ("mass", "width")
+THRESHOLDS = ("best", "stated")
 
 def auroc_of_correctness(score: Any, correct: Any) -> float:
     """Compute the area under the ROC curve of a confidence score for "the prediction is right".
@@ -49,11 +53,13 @@ def auroc_of_correctness(score: Any, correct: Any) -> float:
     return float(roc_auc_score(correct, score))
 
 
-def expected_calibration_error(confidence: Any, correct: Any, n_bins: int = 15) -> float:
-    """Compute the expected calibration error over bins of equal mass.
+def expected_calibration_error(
+    confidence: Any, correct: Any, n_bins: int = 15, *, binning: str = "mass"
+) -> float:
+    """Compute the expected calibration error: how far stated probabilities are off, on average.
 
-    Samples are sorted by confidence and cut into bins of (nearly) equal size; the result
-    is the mean over samples of ``|accuracy - mean confidence|`` of their bin.
+    Samples are put into bins by their confidence; the result is the mean over samples of
+    ``|accuracy - mean confidence|`` of their bin.
 
     Parameters
     ----------
@@ -63,6 +69,9 @@ def expected_calibration_error(confidence: Any, correct: Any, n_bins: int = 15) 
         Whether each prediction is right.
     n_bins : int, default=15
         Largest number of bins.
+    binning : {"mass", "width"}, default="mass"
+        Kind of bins: of (nearly) equal numbers of samples [1]_; or of equal width, from 0 to 1, each with its
+        upper end and without its lower one [2]_.  A bin of equal width may hold most of the samples.
 
     Returns
     -------
@@ -72,13 +81,14 @@ def expected_calibration_error(confidence: Any, correct: Any, n_bins: int = 15) 
     Raises
     ------
     ValueError
-        If the lengths differ, there is no sample, a confidence is outside [0, 1], or n_bins is less
-        than 1.
+        If the lengths differ, there is no sample, a confidence is outside [0, 1], n_bins is less
+        than 1, or binning is unknown.
 
     References
     ----------
     .. [1] Nguyen and O'Connor, "Posterior calibration and exploratory analysis for
        natural language processing models", EMNLP 2015 (bins of equal mass).
+    .. [2] Guo et al., "On Calibration of Modern Neural Networks", ICML 2017 (bins of equal width).
 
     Examples
     --------
@@ -86,24 +96,25 @@ def expected_calibration_error(confidence: Any, correct: Any, n_bins: int = 15) 
     >>> round(expected_calibration_error([0.6, 0.6, 0.9, 0.9], [1, 0, 1, 1], n_bins=2), 6)
     0.1
     """
-    accuracy, mean_confidence, counts = calibration_bins(confidence, correct, n_bins)
+    accuracy, mean_confidence, counts = calibration_bins(confidence, correct, n_bins, binning=binning)
     return float((counts * np.abs(accuracy - mean_confidence)).sum() / counts.sum())
 
 
 def calibration_bins(
-    confidence: Any, correct: Any, n_bins: int = 15
+    confidence: Any, correct: Any, n_bins: int = 15, *, binning: str = "mass"
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Compute accuracy, mean confidence and number of samples of bins of equal mass.
+    """Compute accuracy, mean confidence and number of samples of the bins of a calibration error.
 
     Parameters
     ----------
-    confidence, correct, n_bins
+    confidence, correct, n_bins, binning
         As for `expected_calibration_error`.
 
     Returns
     -------
-    accuracy, mean_confidence, counts : ndarray of shape (min(n_bins, n),)
-        Figures of the bins, in the order of their confidence. Equal confidences may fall into two bins.
+    accuracy, mean_confidence, counts : ndarray of shape (n_used,)
+        Figures of the bins that hold a sample, in the order of their confidence.  There are min(n_bins, n)
+        of equal mass, where equal confidences may fall into two bins, and at most n_bins of equal width.
 
     Raises
     ------
@@ -119,8 +130,14 @@ def calibration_bins(
         raise ValueError("confidence has values outside [0, 1]; expected probabilities")
     if n_bins < 1:
         raise ValueError(f"n_bins={n_bins!r}; expected at least 1")
+    check_option("binning", binning, BINNINGS)
     order = np.argsort(confidence, kind="stable")
-    bins = np.array_split(order, min(n_bins, len(order)))
+    if binning == "mass":
+        bins = np.array_split(order, min(n_bins, len(order)))
+    else:
+        ends = np.arange(1, n_bins) / n_bins
+        cuts = np.searchsorted(confidence[order], ends, side="right")
+        bins = [rows for rows in np.split(order, cuts) if len(rows)]
     accuracy, mean_confidence = (
         np.array([values[rows].mean() for rows in bins]) for values in (correct, confidence)
     )
@@ -222,6 +239,117 @@ def area_under_risk_coverage(score: Any, correct: Any) -> float:
     0.1111
     """
     return float(risk_coverage(score, correct)[1].mean())
+
+
+def prediction_rejection_ratio(score: Any, correct: Any) -> float:
+    """Compute the share of the possible gain that a score reaches when doubtful predictions are withheld.
+
+    The gain is how far the `area_under_risk_coverage` lies below that of a random order.  The ratio divides it
+    by the gain of the perfect order, in which all right predictions come before the wrong ones.
+
+    Parameters
+    ----------
+    score : array-like of shape (n,)
+        Confidence on any scale; higher is more confident.
+    correct : array-like of bool, shape (n,)
+        Whether each prediction is right.
+
+    Returns
+    -------
+    prr : float
+        1 for the perfect order, 0 on average for a random one, negative for a worse one; nan if all
+        predictions are right or all are wrong.
+
+    Raises
+    ------
+    ValueError
+        As for `area_under_risk_coverage`.
+
+    Notes
+    -----
+    The risk is the error rate among the predictions that are kept, as in [2]_.  [1]_ divides the errors by
+    the number of all predictions instead; for right and wrong answers that ratio is 2 AUROC - 1.
+
+    References
+    ----------
+    .. [1] Malinin and Gales, "Uncertainty Estimation in Autoregressive Structured Prediction", ICLR 2021.
+    .. [2] Vashurin et al., "Benchmarking Uncertainty Quantification Methods for Large Language Models with
+       LM-Polygraph", arXiv:2406.15627.
+
+    Examples
+    --------
+    >>> from modal_clip_dual.evaluation import prediction_rejection_ratio
+    >>> prediction_rejection_ratio([0.9, 0.8, 0.3], [True, True, False])
+    1.0
+    """
+    area = area_under_risk_coverage(score, correct)
+    correct = np.asarray(correct, dtype=bool)
+    if correct.all() or not correct.any():
+        return float("nan")
+    error, best = 1 - correct.mean(), area_under_risk_coverage(correct.astype(float), correct)
+    return float((error - area) / (error - best))
+
+
+def coverage_at_accuracy(
+    score: Any, correct: Any, accuracy: float = 0.95, *, threshold: str = "best"
+) -> float:
+    """Compute the share of predictions that may be kept so that this accuracy is reached among them.
+
+    Parameters
+    ----------
+    score : array-like of shape (n,)
+        Confidence on any scale, higher is more confident; for ``threshold="stated"`` a probability.
+    correct : array-like of bool, shape (n,)
+        Whether each prediction is right.
+    accuracy : float, default=0.95
+        Accuracy to be reached, from 0 to 1.
+    threshold : {"best", "stated"}, default="best"
+        Which predictions are kept.  ``"best"``: as many of those with the highest scores as reach the
+        accuracy, where equal scores are kept or withheld together (selective classification [1]_); this judges
+        the order alone, and looks at the answers to find the threshold.  ``"stated"``: those whose score is at
+        least ``accuracy``, and none count if their accuracy is lower [2]_; this judges order and calibration.
+
+    Returns
+    -------
+    coverage : float
+        Share in [0, 1]; 0 if no threshold reaches the accuracy.
+
+    Raises
+    ------
+    TypeError
+        If accuracy is not a number.
+    ValueError
+        If the lengths differ, there is no sample, a score is nan, accuracy or, with ``"stated"``, a score is
+        outside [0, 1], or threshold is unknown.
+
+    References
+    ----------
+    .. [1] Geifman and El-Yaniv, "Selective Classification for Deep Neural Networks", NeurIPS 2017.
+    .. [2] Morales-Alvarez et al., "BayesAdapter: enhanced uncertainty estimation in CLIP few-shot
+       adaptation", arXiv:2412.09718.
+
+    Examples
+    --------
+    >>> from modal_clip_dual.evaluation import coverage_at_accuracy
+    >>> score, correct = [0.9, 0.8, 0.7, 0.6], [True, True, False, True]
+    >>> coverage_at_accuracy(score, correct, 0.75), coverage_at_accuracy(score, correct, 0.95)
+    (1.0, 0.5)
+    >>> coverage_at_accuracy(score, correct, 0.8, threshold="stated")
+    0.5
+    """
+    check_number("accuracy", accuracy, 0, 1, ends="low high")
+    check_option("threshold", threshold, THRESHOLDS)
+    coverage, risk = risk_coverage(score, correct)
+    score, correct = np.asarray(score), np.asarray(correct, dtype=bool)
+    if threshold == "stated":
+        if not ((score >= 0) & (score <= 1)).all():
+            raise ValueError("score has values outside [0, 1]; expected probabilities for threshold='stated'")
+        kept = score >= accuracy
+        return float(kept.mean()) if kept.any() and correct[kept].mean() >= accuracy else 0.0
+    descending = np.sort(score)[::-1]
+    whole = np.append(descending[1:] != descending[:-1], True)  # the last of equal scores
+    enough = whole & (1 - risk >= accuracy - 1e-12)  # 19 of 20 reach 0.95, whatever the rounding
+    return float(coverage[enough].max(initial=0.0))
 
 
 def risk_coverage(score: Any, correct: Any) -> tuple[np.ndarray, np.ndarray]:

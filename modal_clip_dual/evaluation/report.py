@@ -33,6 +33,8 @@ MEASURED = (
     ("nll", "NLL, nats", False),
     ("ece_proba", "ECE of the class probabilities", True),
     ("ece_correct", "ECE of P(correct)", True),
+    ("coverage_correct", "coverage at 95% accuracy by P(correct)", True),
+    ("coverage_max_proba", "by the largest probability", True),
     ("class_coverage", "classes with a label", True),
     ("pseudo_accuracy", "pseudo-labels right", True),
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import minimize
 from scipy.special import expit
 
 CLIP = 0.005  # the neighbors' share of a class is clipped to this distance from 0 and 1
@@ -17,21 +16,6 @@ def log_odds(shares: np.ndarray) -> np.ndarray:
     clipped = np.clip(shares, CLIP, 1 - CLIP)
     odds: np.ndarray = np.log(clipped / (1 - clipped))
     return odds
-
-
-def calibrate(features: np.ndarray, right: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
-    """Fit a logistic regression of being right on features (n, m), with a normal prior of its coefficients."""
-    sign = np.where(right, 1.0, -1.0)
-
-    def objective(b: np.ndarray) -> tuple[float, np.ndarray]:
-        margin = sign * (features @ b)
-        off = (b - mean) / deviation
-        gradient = -(sign * expit(-margin)) @ features + off / deviation
-        return float(np.logaddexp(0, -margin).sum() + 0.5 * off @ off), gradient
-
-    found = minimize(objective, mean, jac=True, method="L-BFGS-B", options={"gtol": 1e-8, "ftol": 1e-14})
-    b: np.ndarray = found.x
-    return b
 
 
 def lowered(odds: np.ndarray, share: float) -> float:

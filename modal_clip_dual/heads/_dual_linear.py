@@ -15,6 +15,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit, logsumexp
 
 from ..utils.arrays import blocks, unit_rows
+from ..utils.logistic import fit_logistic
 from ..utils.odds import against_rest
 from ..utils.whitening import fit_whitening
 from ._correctness import (
@@ -22,7 +23,6 @@ from ._correctness import (
     ALONE_MEAN,
     PRIOR_DEVIATION,
     PRIOR_MEAN,
-    calibrate,
     log_odds,
     lowered,
 )
@@ -390,8 +390,8 @@ def _calibrated(
         mean[-1] += (1 - fitted.text_share) * lowered(chosen, seen)
     if held_out:
         table, right = _held_out_table(fitted, material, target, held_out, by_fold)
-        means[0] = calibrate(table, right, means[0], np.array(PRIOR_DEVIATION))
-        means[1] = calibrate(table[:, [0, 2]], right, means[1], np.array(ALONE_DEVIATION))
+        means[0], _ = fit_logistic(table, right, means[0], np.array(PRIOR_DEVIATION))
+        means[1], _ = fit_logistic(table[:, [0, 2]], right, means[1], np.array(ALONE_DEVIATION))
     return replace(fitted, calibration=means[0], calibration_alone=means[1])
 
 

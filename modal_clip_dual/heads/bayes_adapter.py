@@ -14,7 +14,9 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from ..base import CLIPClassifier
+from ..data.images import kind_of
 from ..utils.arrays import as_tensor, unit_rows
+from ..utils.labels import check_labels, labels_of_partial_fit
 from ..utils.selection import generator_of
 from ..utils.validation import check_integer
 
@@ -53,15 +55,15 @@ class Posterior:
             yield (as_tensor(embeddings) @ weights.T).log_softmax(dim=1)
 
 
-def penalty(mean: torch.Tensor, log_ratio: torch.Tensor, text: torch.Tensor, prior_scale: float) -> torch.Tensor:
-    """Return twice the divergence of the posterior from the prior N(text, prior_scale^2), plus the number of weights.
+def penalty(mean: torch.Tensor, log_ratio: torch.Tensor, prior: torch.Tensor, prior_scale: Any) -> torch.Tensor:
+    """Return twice the divergence of the posterior from N(prior, prior_scale^2), plus the number of weights.
 
-    ``prior_scale`` is in units of length here.  ``log_ratio`` (C,) are the logarithms of the posterior's standard
-    deviations over the prior's.
+    ``prior_scale`` is in units of length here, one number or one for each class (C,).  ``log_ratio`` (C,) are the
+    logarithms of the posterior's standard deviations over the prior's.
     """
-    n_features = text.shape[1]
+    n_features = prior.shape[1]
     spread = n_features * ((2 * log_ratio).exp() - 2 * log_ratio).sum()
-    return spread + (mean - text).square().sum() / prior_scale**2
+    return spread + ((mean - prior).square().sum(dim=1) / prior_scale**2).sum()
 
 
 def cross_entropy(embeddings: torch.Tensor, target: torch.Tensor, weights: torch.Tensor, logit_scale: float) -> Any:
@@ -85,8 +87,11 @@ def fit_posterior(
     lr: float,
     max_epochs: int,
     batch_size: int,
+    last: Posterior | None = None,
 ) -> Posterior:
     """Minimize cross-entropy + ``kl_factor`` * `penalty` by gradient descent with momentum.
+
+    The prior is around the text, or the ``last`` posterior, where training starts.
 
     The penalty's factor rises with the epochs.  Where it makes the loss steeper, steps are shorter: a learning
     rate that suits the cross-entropy would diverge.  ``n_train_samples`` of 0 trains the means alone.
@@ -94,8 +99,11 @@ def fit_posterior(
     import torch
 
     x, y = as_tensor(embeddings), torch.from_numpy(target.astype(np.int64))
-    prior = as_tensor(unit_rows(text)) * (logit_scale / LOGITS)
-    deviation = prior_scale / LOGITS
+    if last is None:
+        prior = as_tensor(unit_rows(text)) * (logit_scale / LOGITS)
+        deviation = torch.full((len(prior),), prior_scale / LOGITS)
+    else:
+        prior, deviation = as_tensor(last.mean), as_tensor(last.scale)
     mean = prior.clone().requires_grad_()
     log_ratio = torch.zeros(len(prior), requires_grad=bool(n_train_samples))
     parameters = [mean, log_ratio] if n_train_samples else [mean]
@@ -103,13 +111,13 @@ def fit_posterior(
     for epoch in range(max_epochs):
         factor = kl_factor * epoch / max_epochs
         rate = lr * (WARM_UP if epoch == 0 else (1 + math.cos(math.pi * epoch / max_epochs)) / 2)
-        curvatures = 2 * factor / deviation**2, 4 * factor * prior.shape[1]
+        curvatures = (2 * factor / deviation**2)[:, None], 4 * factor * prior.shape[1]
         order = torch.from_numpy(rng.permutation(len(x)))
         for rows in order.split(batch_size):
             weights = mean[None]
             if n_train_samples:
                 noise = rng.standard_normal((n_train_samples, *prior.shape), dtype=np.float32)
-                weights = mean + deviation * log_ratio.exp()[:, None] * torch.from_numpy(noise)
+                weights = mean + (deviation * log_ratio.exp())[:, None] * torch.from_numpy(noise)
             loss = cross_entropy(x[rows], y[rows], weights, logit_scale)
             loss = loss + factor * penalty(mean, log_ratio, prior, deviation)
             gradients = torch.autograd.grad(loss, parameters)
@@ -280,7 +288,59 @@ class BayesAdapterClassifier(CLIPClassifier):
         self.batch_size = batch_size
         self.random_state = random_state
 
-    def _fit(self, embeddings: np.ndarray, target: np.ndarray, text: np.ndarray, logit_scale: float) -> Posterior:
+    def partial_fit(self, X: Any, y: Any, classes: Any = None) -> BayesAdapterClassifier:
+        """Learn from further labeled samples, with the posterior so far as the prior.
+
+        Earlier samples are not needed again (variational continual learning, [1]_).  If posteriors were exact, the
+        result would be that of all samples at once; one standard deviation per class is not, so that `fit` on
+        all samples is better where they are at hand.  An estimator that was never fitted starts as in `fit`.
+
+        Parameters
+        ----------
+        X : array-like
+            Embeddings (n, D), images (n, H, W[, 3]) of uint8, or n file paths.
+        y : array-like of shape (n,)
+            Labels, of samples that no earlier call had.
+        classes : array-like of shape (C,), default=None
+            All labels; needed at the first call if ``class_names`` is None.
+
+        Returns
+        -------
+        self : BayesAdapterClassifier
+
+        Raises
+        ------
+        ValueError
+            As for `fit`; if ``classes`` differs from the classes known so far; or if ``n_samples`` is 0 or the last
+            fit was without draws, since a point says nothing of how sure it is.
+
+        References
+        ----------
+        .. [1] Nguyen, Li, Bui and Turner, "Variational Continual Learning", ICLR 2018.
+        """
+        self._check_params()
+        last = self._head if hasattr(self, "classes_") else None
+        so_far = None if last is None else (self.classes_, self._names)
+        known, names, target = labels_of_partial_fit(self.class_names, check_labels(y), classes, so_far)
+        if not self.n_samples or (last is not None and not last.scale.all()):
+            raise ValueError(
+                f"n_samples={self.n_samples}: partial_fit takes the last posterior as the prior, and a fit without "
+                "draws has none; expected n_samples of at least 1 in every fit"
+            )
+        array, backbone = self._prepare(X, refit=last is None, n_labels=len(target))
+        embeddings = unit_rows(self._encode(array, backbone))
+        head = self._fit(embeddings, target, self._text(backbone, names), backbone.logit_scale, last)
+        self._adopt(head, known, names, backbone, X if kind_of(array) == "embeddings" else None)
+        return self
+
+    def _fit(
+        self,
+        embeddings: np.ndarray,
+        target: np.ndarray,
+        text: np.ndarray,
+        logit_scale: float,
+        last: Posterior | None = None,
+    ) -> Posterior:
         # The penalty is twice the divergence, whose exact factor is 1 / n beside a mean cross-entropy.
         exact = 0.5 / len(target)
         factor = AUTHORS / text.size if isinstance(self.kl_weight, str) else self.kl_weight * exact
@@ -296,6 +356,7 @@ class BayesAdapterClassifier(CLIPClassifier):
             lr=self.lr,
             max_epochs=self.max_epochs,
             batch_size=self.batch_size,
+            last=last,
         )
 
     def _logits(self, embeddings: np.ndarray) -> np.ndarray:

@@ -233,6 +233,29 @@ def encode_labels(y: np.ndarray, classes: np.ndarray, name: str = "y") -> np.nda
     return target
 
 
+def labels_of_partial_fit(
+    class_names: Any, y: np.ndarray, classes: Any, so_far: tuple[np.ndarray, list[str]] | None
+) -> tuple[np.ndarray, list[str], np.ndarray]:
+    """Return (classes, names, target) of checked labels in ``partial_fit``; ``so_far`` has those of the last fit.
+
+    Raises
+    ------
+    ValueError
+        If ``classes`` differs from the classes known so far, or a label is not one of them.
+    """
+    if so_far is not None:
+        known, names = so_far
+        target = encode_labels(y, known)
+    elif class_names is None and classes is not None:
+        known, names, _ = resolve_labels(None, np.asarray(classes))
+        target = encode_labels(y, known)
+    else:
+        known, names, target = resolve_labels(class_names, y)
+    if classes is not None and not np.array_equal(np.unique(classes), known):
+        raise ValueError(f"classes={classes!r} differs from the classes known so far: {known.tolist()}")
+    return known, names, target
+
+
 def are_names(labels: np.ndarray) -> bool:
     """Whether labels are texts, and not numbers."""
     return labels.dtype.kind in "OUST"

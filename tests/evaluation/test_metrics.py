@@ -3,14 +3,18 @@ import math
 
 import numpy as np
 import pytest
+from scipy.integrate import trapezoid
 from scipy.special import softmax
-from sklearn.metrics import log_loss
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import log_loss, roc_auc_score
 
 from modal_clip_dual.evaluation import (
     area_under_risk_coverage,
     auroc_of_correctness,
+    coverage_at_accuracy,
     expected_calibration_error,
     negative_log_likelihood,
+    prediction_rejection_ratio,
 )
 from modal_clip_dual.evaluation.metrics import calibration_bins, risk_coverage
 
@@ -147,3 +151,113 @@ def test_wrong_scores():
         area_under_risk_coverage([], [])
     with pytest.raises(ValueError, match="inconsistent"):
         area_under_risk_coverage([1, 2], [True])
+
+
+@pytest.mark.parametrize("n_bins", [1, 7, 10])
+def test_bins_of_equal_width_are_scikit_learns(n_bins):
+    rng = np.random.default_rng(0)
+    confidence = np.concatenate([rng.random(200) ** 3, [0.0, 1.0]])
+    correct = rng.random(202) < confidence
+    accuracy, stated, counts = calibration_bins(confidence, correct, n_bins, binning="width")
+    right, said = calibration_curve(correct, confidence, n_bins=n_bins, strategy="uniform")
+    np.testing.assert_allclose(accuracy, right)
+    np.testing.assert_allclose(stated, said)
+    assert counts.sum() == 202
+
+
+def test_calibration_error_of_equal_width_by_a_loop():
+    """The upper end belongs to a bin, as the authors of BayesAdapter have it: (l, u]."""
+    rng = np.random.default_rng(1)
+    confidence, correct = rng.integers(1, 21, 300) / 20, rng.random(300) < 0.6
+    expected = 0.0
+    for k in range(10):
+        inside = [i for i in range(300) if k / 10 < confidence[i] <= (k + 1) / 10]
+        if inside:
+            gap = np.mean([correct[i] for i in inside]) - np.mean([confidence[i] for i in inside])
+            expected += len(inside) / 300 * abs(gap)
+    found = expected_calibration_error(confidence, correct, 10, binning="width")
+    assert found == pytest.approx(expected, abs=1e-12)
+    assert found != pytest.approx(expected_calibration_error(confidence, correct, 10), abs=1e-4)
+    with pytest.raises(ValueError, match="binning='equal'"):
+        expected_calibration_error(confidence, correct, binning="equal")
+
+
+def best_coverage(score, correct, accuracy):
+    """Try every threshold."""
+    best = 0.0
+    for threshold in set(score.tolist()):
+        kept = [bool(c) for s, c in zip(score, correct) if s >= threshold]
+        if sum(kept) * 1000 >= round(accuracy * 1000) * len(kept):
+            best = max(best, len(kept) / len(score))
+    return best
+
+
+@pytest.mark.parametrize("accuracy", [0.0, 0.5, 0.9, 0.95, 1.0])
+@pytest.mark.parametrize("ties", [True, False])
+def test_coverage_is_that_of_the_best_threshold(accuracy, ties):
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        score = rng.integers(0, 12, 60) / 12 if ties else rng.random(60)
+        correct = rng.random(60) < 0.6 + 0.4 * score
+        assert coverage_at_accuracy(score, correct, accuracy) == best_coverage(score, correct, accuracy)
+
+
+def test_coverage_counts_what_reaches_the_accuracy_exactly():
+    correct = [True] * 19 + [False]
+    assert coverage_at_accuracy(np.linspace(1, 0, 20), correct, 0.95) == 1.0
+    assert coverage_at_accuracy([0.5, 0.4], [False, False]) == 0.0
+
+
+def test_coverage_of_stated_probabilities_is_the_authors():
+    rng = np.random.default_rng(0)
+    score = np.append(rng.random(200) ** 0.2, 0.9)
+    for correct in (rng.random(201) < score, rng.random(201) < score - 0.2):
+        for accuracy in (0.8, 0.9, 0.95, 0.99):
+            kept = [i for i in range(201) if score[i] >= accuracy]
+            reached = np.mean([correct[i] for i in kept]) >= accuracy
+            found = coverage_at_accuracy(score, correct, accuracy, threshold="stated")
+            assert found == pytest.approx(len(kept) / 201 if reached else 0.0)
+            assert found <= coverage_at_accuracy(score, correct, accuracy)
+
+
+def test_coverage_refuses():
+    with pytest.raises(ValueError, match=r"accuracy=95; expected a number in \[0, 1\]"):
+        coverage_at_accuracy([0.5], [1], 95)
+    with pytest.raises(ValueError, match="threshold='oracle'"):
+        coverage_at_accuracy([0.5], [1], threshold="oracle")
+    with pytest.raises(ValueError, match="outside"):
+        coverage_at_accuracy([2.0], [1], threshold="stated")
+    with pytest.raises(ValueError, match="nan"):
+        coverage_at_accuracy([np.nan], [1])
+
+
+def test_rejection_ratio_is_that_of_areas_over_random_orders():
+    rng = np.random.default_rng(0)
+    score = rng.permutation(7).astype(float)
+    correct = np.array([1, 0, 1, 1, 0, 1, 1], dtype=bool)
+
+    def kept_quality(order):
+        return np.mean([np.mean([correct[i] for i in order[:k]]) for k in range(1, 8)])
+
+    random = np.mean([kept_quality(order) for order in itertools.permutations(range(7))])
+    oracle = kept_quality(sorted(range(7), key=lambda i: not correct[i]))
+    expected = (kept_quality(np.argsort(-score)) - random) / (oracle - random)
+    assert prediction_rejection_ratio(score, correct) == pytest.approx(expected)
+    assert np.isnan(prediction_rejection_ratio(score, np.ones(7)))
+
+
+def test_rejection_ratio_of_errors_among_all_would_be_the_auroc():
+    """What the notes of the function say of Malinin and Gales's area."""
+    rng = np.random.default_rng(3)
+    score = rng.random(200)
+    correct = rng.random(200) < score
+
+    def area(values):
+        order = np.argsort(-values, kind="stable")
+        errors = np.append(0, np.cumsum(~correct[order])) / 200
+        return trapezoid(errors, np.linspace(0, 1, 201))
+
+    random, oracle = (~correct).mean() / 2, area(correct.astype(float))
+    ratio = (random - area(score)) / (random - oracle)
+    assert ratio == pytest.approx(2 * roc_auc_score(correct, score) - 1)
+    assert prediction_rejection_ratio(score, correct) != pytest.approx(ratio, abs=1e-2)

@@ -144,6 +144,14 @@ def test_reliability_draws_the_bins_of_the_error(tmp_path):
     assert plot_reliability([0.5], [1]).get_title().endswith("1 bin of 1")
 
 
+def test_reliability_of_bins_of_equal_width():
+    confidence, correct = np.array([0.1, 0.15, 0.2, 0.9]), np.array([0, 1, 0, 1])
+    ax = plot_reliability(confidence, correct, n_bins=5, binning="width")
+    assert drawn(ax)["bins"].get_xdata().tolist() == pytest.approx([0.15, 0.9])
+    ece = expected_calibration_error(confidence, correct, 5, binning="width")
+    assert ax.get_title() == f"ECE {ece:.3f}, 4 predictions, 2 bins of 1 to 3"
+
+
 # Risk and coverage
 
 

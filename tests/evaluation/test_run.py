@@ -5,7 +5,12 @@ from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 
 from modal_clip_dual import DualLinearClassifier, negative_prompt_sampling, random_sampling
-from modal_clip_dual.evaluation import auroc_of_correctness, run_active_learning
+from modal_clip_dual.evaluation import (
+    auroc_of_correctness,
+    coverage_at_accuracy,
+    prediction_rejection_ratio,
+    run_active_learning,
+)
 from modal_clip_dual.evaluation.plots import plot_learning_curves
 
 
@@ -44,6 +49,8 @@ def test_measurements(classifier, split):
     assert record["auroc_clean"] == pytest.approx(auroc_of_correctness(score, correct))
     proba = clf.predict_proba(X_test).max(1)
     assert record["auroc_max_proba"] == pytest.approx(auroc_of_correctness(proba, correct))
+    assert record["prr_max_proba"] == pytest.approx(prediction_rejection_ratio(proba, correct))
+    assert record["coverage_max_proba"] == pytest.approx(coverage_at_accuracy(proba, correct, 0.95))
 
 
 @pytest.mark.parametrize("n_per_class", [0, 2])

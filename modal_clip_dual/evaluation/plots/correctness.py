@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def plot_reliability(
-    confidence: Any, correct: Any, n_bins: int = 15, ax: Axes | None = None
+    confidence: Any, correct: Any, n_bins: int = 15, ax: Axes | None = None, *, binning: str = "mass"
 ) -> Axes:
     """Draw a reliability diagram: how often predictions are right, over how confident they are.
 
-    A point per bin of equal mass, the bins of `expected_calibration_error`; a line from the point to
-    the diagonal is the bin's calibration error. Points below the diagonal are overconfident.
+    There is a point per bin of `expected_calibration_error`; a line from the point to the diagonal is the
+    bin's calibration error. Points below the diagonal are overconfident.
 
     Parameters
     ----------
@@ -32,6 +32,8 @@ def plot_reliability(
         Largest number of bins.
     ax : matplotlib.axes.Axes, default=None
         Axes to draw into; None makes a new figure.
+    binning : {"mass", "width"}, default="mass"
+        Bins of equal numbers of samples, or of equal width.
 
     Returns
     -------
@@ -41,8 +43,8 @@ def plot_reliability(
     Raises
     ------
     ValueError
-        If the lengths differ, there is no sample, a confidence is outside [0, 1], or n_bins is less
-        than 1.
+        If the lengths differ, there is no sample, a confidence is outside [0, 1], n_bins is less
+        than 1, or binning is unknown.
 
     Examples
     --------
@@ -51,13 +53,14 @@ def plot_reliability(
     >>> ax.get_title()
     'ECE 0.100, 4 predictions, 2 bins of 2'
     """
-    accuracy, stated, counts = calibration_bins(confidence, correct, n_bins)
+    accuracy, stated, counts = calibration_bins(confidence, correct, n_bins, binning=binning)
     ece = (counts * np.abs(accuracy - stated)).sum() / counts.sum()
     ax = new_axes((4.5, 4.5)) if ax is None else ax
     ax.plot([0, 1], [0, 1], color="0.4", ls="--", lw=1, label="calibrated")
     ax.vlines(stated, accuracy, stated, color=COLORS[1], lw=1.5)
     ax.plot(stated, accuracy, color=COLORS[0], marker="o", ls="-", lw=1, label="bins")
-    sizes = " or ".join(str(size) for size in sorted(set(counts.tolist())))
+    smallest, largest = counts.min(), counts.max()
+    sizes = str(smallest) + (f" {'or' if binning == 'mass' else 'to'} {largest}" if largest > smallest else "")
     bins = f"{len(counts)} bin{'s' if len(counts) > 1 else ''} of {sizes}"
     ax.set_title(f"ECE {ece:.3f}, {counts.sum()} predictions, {bins}", fontsize="medium")
     ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
