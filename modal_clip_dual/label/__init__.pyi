@@ -1,0 +1,1 @@
+from .session import LabelSession as LabelSession

@@ -1,0 +1,576 @@
+"""LabelSession: the state behind the page, and the thread in which everything slow happens."""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..data.files import look_at, looking_once
+from . import model
+from .answers import DROP, FORGET, LABEL, SKIP, Names, Said, bring, now, said_of
+from .grids import Check, Grid, check_of, choose_rows, draw
+from .journal import Journal
+
+SLOW = 3.0  # seconds of a round from which on a grid is prepared ahead
+UNDONE = 200  # gestures that can be taken back
+
+
+class LabelSession:
+    """A person, a page and a `DualPromptLearner`: what is shown, what was said, what is computed behind it.
+
+    One thread alone talks to the learner: it takes in answers, trains and chooses the next grid.  Answers never
+    wait for it.  They are in the journal, a file beside the learner's state, before `say` returns; from there they go
+    into the state file as soon as the thread is free, and after a kill at the next start.
+
+    Parameters
+    ----------
+    learner : DualPromptLearner
+        Its pool must hold paths or images.  It need not have started: files that cannot be read are left out then.
+    n_instances : int, default=20
+        Number of images of a grid.
+    n_random : int, default=2
+        How many of these are drawn at random, to check the model on.
+    new_paths : sequence of str, default=()
+        Files to append to the pool.
+    labels : mapping of {str: str}, default=None
+        Class names by path, to begin with.
+    annotator : str, default=None
+        Who answers.
+
+    Attributes
+    ----------
+    grid : Grid or None
+        What is asked for now.
+    said : dict of {int: Said}
+        Answers by row of the pool, the latest last.
+    status : dict
+        What the thread does: ``phase``, ``done`` and ``total`` where they can be counted, ``since`` and
+        ``expected``, the seconds that it will take, or None.
+
+    Examples
+    --------
+    >>> from modal_clip_dual import DualLinearClassifier, DualPromptLearner, auto_sampling
+    >>> from modal_clip_dual.data import load_digits_images
+    >>> from modal_clip_dual.label import LabelSession
+    >>> X, y, class_names = load_digits_images().values()
+    >>> clf = DualLinearClassifier(dict(zip(class_names, class_names)), model_name="demo", pretrained="bundled")
+    >>> session = LabelSession(DualPromptLearner(clf, X[:300], query_strategy=auto_sampling), n_instances=10)
+    >>> session.start()
+    >>> session.wait()
+    >>> len(session.grid.rows)
+    10
+    >>> session.say([(session.grid.rows[0], "label", "seven")])
+    >>> session.confirm(session.grid.number)  # the other nine are what the model says
+    >>> session.wait()
+    >>> len(session.said), session.grid.round
+    (10, 1)
+    >>> session.close()
+    """
+
+    def __init__(
+        self,
+        learner: Any,
+        *,
+        n_instances: int = 20,
+        n_random: int = 2,
+        new_paths: Sequence[str] = (),
+        labels: Mapping[str, str] | None = None,
+        annotator: str | None = None,
+    ):
+        self.learner = learner
+        self.n_instances = n_instances
+        self.n_random = n_random
+        self.annotator = annotator
+        self.names = Names(learner)
+        self.class_names = self.names.all()
+        self.said: dict[int, Said] = {}
+        self.grid: Grid | None = None
+        self.checks: list[Check] = []
+        self.unreadable: list[tuple[str, str]] = []  # paths and reasons
+        self.status: dict[str, Any] = {}
+        self.log: list[dict[str, Any]] = []
+        self.stop_reason: str | None = None
+        self.version = 0
+        self._new_paths, self._first_labels = list(new_paths), dict(labels or {})
+        self._ready: list[Grid] = []  # prepared, not shown yet
+        self._pending: dict[int, Said | None] = {}  # said, and not in the learner yet
+        self._pending_classes: list[str] = []
+        self._folded: dict[int, Said] = {}  # what the learner holds
+        self._undo: list[tuple[dict[int, Said | None], Grid | None, bool]] = []
+        self._n_events = 0
+        self._n_grids = 0
+        self._stale = False  # a grid was completed since the last training
+        self._changed = threading.Condition()  # an RLock underneath: the page's state is read under it
+        self._model = threading.Lock()  # of the learner, its estimator included
+        self._reviewed: dict[str, tuple[int, list[dict[str, Any]]]] = {}
+        self._closing = self._failed = False
+        path = getattr(learner, "path", None)
+        self._journal = Journal(None if path is None else f"{path}.page")
+        self._thread = threading.Thread(target=self._run, name="label", daemon=True)
+        self._set_status("starting")
+
+    # ---------------------------------------------------------------- what the page shows
+
+    @property
+    def paths(self) -> Any:
+        """The pool: paths, or images."""
+        return self.learner.X_pool
+
+    @property
+    def lock(self) -> threading.Condition:
+        """Held while what is shown is read or changed; never for long."""
+        return self._changed
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether a gesture can be taken back."""
+        return bool(self._undo)
+
+    @property
+    def n_pool(self) -> int:
+        """Number of images in the pool."""
+        return len(self.learner.X_pool)
+
+    def n_labeled(self) -> int:
+        """Return the number of images with a label."""
+        return sum(said.what == LABEL for said in self.said.values())
+
+    def waiting(self) -> list[int]:
+        """Return the rows of the grid that have no answer yet."""
+        return [] if self.grid is None else [row for row in self.grid.rows if row not in self.said]
+
+    def tiles(self, kind: str, offset: int = 0, n: int = 60) -> tuple[list[dict[str, Any]], int]:
+        """Return a part of what can be looked through, and how long all of it is.
+
+        Parameters
+        ----------
+        kind : {"history", "labels", "predictions"}
+            Answers, the latest first; labels that the model doubts most; its predictions that it doubts most.  The
+            order of the last two stays the same until the next training.
+        offset, n : int
+            Which part.
+
+        Raises
+        ------
+        ValueError
+            If there is no such kind.
+        """
+        if kind == "history":
+            with self._changed:
+                rows = list(self.said)[::-1]
+            return [{"row": row, "name": None, "correct": None} for row in rows[offset : offset + n]], len(rows)
+        if kind not in ("labels", "predictions"):
+            raise ValueError(f"kind={kind!r}; expected history, labels or predictions")
+        round_, found = self._reviewed.get(kind, (-1, []))
+        if round_ != len(self.log):
+            with self._model, looking_once():  # waits for a training that is going on
+                round_, found = len(self.log), self._doubted(kind)
+            self._reviewed[kind] = round_, found
+        return found[offset : offset + n], len(found)
+
+    def _doubted(self, kind: str) -> list[dict[str, Any]]:
+        with self._changed:
+            said = dict(self.said)
+        estimator, pool = self.learner.estimator, self.paths
+        if kind == "labels":
+            return model.doubtful_labels(estimator, pool, said, self.names)
+        rows = np.setdiff1d(self.learner.unlabeled_, list(said)).tolist()
+        return model.doubtful_predictions(estimator, pool, rows, self.names)
+
+    # ---------------------------------------------------------------- what the person says
+
+    def say(self, answers: Iterable[tuple[int, str, str | None]]) -> None:
+        """Take in answers of one gesture, in place of earlier ones.
+
+        Parameters
+        ----------
+        answers : iterable of (row, what, name)
+            ``what`` is "label", with a class name, "skip", "drop" or "forget".
+
+        Raises
+        ------
+        ValueError
+            If one does not fit; nothing is changed then.
+        """
+        with self._changed:
+            self._say(self._checked(answers))
+
+    def confirm(self, number: int, rows: Iterable[int] | None = None) -> None:
+        """Give the images of the grid that have no answer the label that the model says, and go on to the next.
+
+        Parameters
+        ----------
+        number : int
+            ``grid.number``, so that a second click does not confirm what it has not seen.
+        rows : iterable of int, default=None
+            Only these; then the grid stays.
+
+        Raises
+        ------
+        ValueError
+            If that grid is no longer shown, or for an image there is no prediction.
+        """
+        with self._changed:
+            if self.grid is None or self.grid.number != number:
+                raise ValueError(f"grid {number} is not the one that is shown")
+            predicted, waiting = self.grid.predicted(), self.waiting()
+            chosen = waiting if rows is None else [row for row in waiting if row in set(rows)]
+            if any(predicted[row] is None for row in chosen):
+                raise ValueError("the model says nothing yet; give each image a label, or skip it")
+            answers = self._checked((row, LABEL, predicted[row]) for row in chosen)
+            self._say(answers, finished=rows is None)
+
+    def undo(self) -> bool:
+        """Take the last gesture back; return whether there was one."""
+        with self._changed:
+            if not self._undo:
+                return False
+            before, grid, checked = self._undo.pop()
+            if grid is not None:
+                if self.grid is not None:
+                    self._ready.insert(0, self.grid)
+                self.grid = grid
+                self._write_grid()
+            if checked and self.checks:
+                self.checks.pop()
+                self._write({"uncheck": True})
+            self._take(before)
+            return True
+
+    def add_class(self, name: str) -> str:
+        """Add a class; return its name without spaces at the ends.
+
+        Raises
+        ------
+        ValueError
+            If there is one of this name, or the name is empty.
+        """
+        name = " ".join(str(name).split())
+        with self._changed:
+            if not name.replace("_", ""):
+                raise ValueError("a class needs a name")
+            if name.casefold() in [known.casefold() for known in self.class_names]:
+                raise ValueError(f"there is a class {name!r} already")
+            self._write({"class": name})
+            self.class_names = [*self.class_names, name]
+            self._pending_classes.append(name)
+            self._wake()
+        return name
+
+    def extend_budget(self, n: int) -> None:
+        """Allow n more labels."""
+        with self._changed:
+            self.learner.budget = self.n_labeled() + n
+            self._failed = False
+            self._wake()
+
+    def retry(self) -> None:
+        """Try again what failed."""
+        with self._changed:
+            self._failed = False
+            self._wake()
+
+    def _checked(self, answers: Iterable[tuple[int, str, str | None]]) -> dict[int, Said | None]:
+        checked: dict[int, Said | None] = {}
+        for row, what, name in answers:
+            if not isinstance(row, int) or isinstance(row, bool) or not 0 <= row < self.n_pool:
+                raise ValueError(f"row {row!r}; expected a number from 0 to {self.n_pool - 1}")
+            if what not in (LABEL, SKIP, DROP, FORGET) or (what == LABEL) != (name is not None):
+                raise ValueError(f"answer {what!r}, {name!r}; expected label with a class, skip, drop or forget")
+            if what == LABEL and name not in self.class_names:
+                raise ValueError(f"there is no class {name!r}")
+            checked[row] = None if what == FORGET else Said(what, name, now())
+        return checked
+
+    def _say(self, answers: dict[int, Said | None], finished: bool = False) -> None:
+        before = {row: self.said.get(row) for row in answers}
+        grid = self.grid if finished else None
+        self._take(answers)
+        checked = False
+        if grid is not None:
+            labels = {row: said.name for row, said in self.said.items() if said.what == LABEL and said.name}
+            check = check_of(grid, labels)
+            self.checks.append(check)
+            self._write({"check": list(vars(check).values())})
+            checked, self._stale = True, True
+            self._show_next()
+        if answers or grid is not None:
+            self._undo = [*self._undo, (before, grid, checked)][-UNDONE:]
+
+    def _take(self, answers: Mapping[int, Said | None]) -> None:
+        """Write answers down, then show them and let the thread know."""
+        self._write({"say": [[row, *(said or (FORGET, None, now()))] for row, said in answers.items()]})
+        self._apply(answers)
+        self._wake()
+
+    def _apply(self, answers: Mapping[int, Said | None]) -> None:
+        for row, said in answers.items():
+            self.said.pop(row, None)
+            if said is not None:
+                self.said[row] = said
+            self._pending[row] = said
+
+    def _show_next(self) -> None:
+        """Show the next grid that is prepared, without what has been answered since."""
+        self.grid = None
+        while self._ready and self.grid is None:
+            grid = self._ready.pop(0).without(self.said)
+            self.grid = grid if grid.rows else None
+        self._write_grid()
+
+    def _write_grid(self) -> None:
+        grids = ([] if self.grid is None else [self.grid]) + self._ready
+        self._write({"grids": [grid.to_json() for grid in grids]})
+
+    def _write(self, event: dict[str, Any]) -> None:
+        self._n_events += 1
+        self._journal.append({"n": self._n_events, **event})
+
+    def _wake(self) -> None:
+        self.version += 1
+        self._changed.notify_all()
+
+    def _set_status(self, phase: str, **more: Any) -> None:
+        with self._changed:
+            self.status = {"phase": phase, "since": time.time(), "expected": None, "done": None, "total": None, **more}
+            self._wake()
+
+    # ---------------------------------------------------------------- the thread
+
+    def start(self) -> None:
+        """Start the thread; the page shows by `status` what it does."""
+        self._thread.start()
+
+    def close(self, timeout: float | None = 60.0) -> None:
+        """Take in what was said, end the thread, and let other processes use the state file."""
+        with self._changed:
+            self._closing = True
+            self._wake()
+        if self._thread.ident is not None:
+            self._thread.join(timeout)
+        if not self._thread.is_alive():
+            self.learner.close()
+
+    def wait(self, timeout: float = 600.0, until: Callable[[], bool] | None = None) -> None:
+        """Wait until the thread has nothing to do, or until something holds.
+
+        Raises
+        ------
+        RuntimeError
+            If the thread failed.
+        TimeoutError
+            If it takes longer.
+        """
+        with self._changed:
+            done = self._changed.wait_for(lambda: self._failed or (until or self._idle)(), timeout)
+        if self._failed:
+            raise RuntimeError(self.status.get("message") or "the thread failed")
+        if not done:
+            raise TimeoutError(f"still {self.status['phase']} after {timeout:.0f} s")
+
+    def _idle(self) -> bool:
+        return self.status["phase"] in ("ready", "done") and self._job() is None
+
+    def _run(self) -> None:
+        jobs: list[Callable[[], None]] = [self._prepare]
+        while True:
+            try:
+                while jobs:
+                    with self._model:
+                        jobs[0]()
+                    jobs.pop(0)
+            except Exception as error:  # whatever it is, the answers are kept and the page says it
+                traceback.print_exc()
+                with self._changed:
+                    self._failed = True
+                    self._set_status("error", message=f"{type(error).__name__}: {error}")
+            with self._changed:
+                self._changed.wait_for(lambda: self._closing or (not self._failed and (jobs or self._job())))
+                if self._closing and (self._failed or not self._unfolded()):
+                    return
+                jobs = jobs or [self._fold if self._closing else self._job() or self._fold]
+
+    def _unfolded(self) -> bool:
+        return bool(self._pending or self._pending_classes)
+
+    def _job(self) -> Callable[[], None] | None:
+        """What the thread has to do next: take in answers, then see to it that there is a grid."""
+        if self._unfolded():
+            return self._fold
+        over = self.status["phase"] == "done" and self._over() is not None
+        if not self._ready and not over and (self.grid is None or (self._stale and self._is_slow())):
+            return self._next_grid
+        return None
+
+    def _is_slow(self) -> bool:
+        return bool(self.log) and self._round_seconds() > SLOW
+
+    def _round_seconds(self) -> float:
+        return sum(self.log[-1][name] or 0.0 for name in ("train_seconds", "query_seconds"))
+
+    def _prepare(self) -> None:
+        """Encode all images, start the learner, and find out where the work stood."""
+        learner = self.learner
+        started = hasattr(learner, "log_")
+        paths = self._new_paths if started else learner.X_pool
+        if len(paths):
+            kept, wrong = model.encode(learner.estimator, paths, self._encoding)
+            self.unreadable += [(str(paths[k]), reason) for k, reason in wrong]
+            if started and len(kept):
+                learner.extend([paths[k] for k in kept])
+            elif not started:
+                if not len(kept):
+                    raise ValueError(f"none of the {len(paths)} files can be read as an image: {wrong[0][1]}")
+                learner.X_pool = paths if not wrong else [paths[k] for k in kept]
+        self._set_status("training")
+        learner.start()
+        with self._changed:
+            self._folded = said_of(learner, self.names)
+            self.said = dict(self._folded)
+            self._replay()
+            self._begin_with_labels()
+            self.log = list(learner.log_)
+        self._fold()
+        with self._changed:
+            self._stale |= self.log[-1]["n_labels"] != self.n_labeled()
+            self._show_next() if self.grid is None else self._wake()
+        self._set_status("ready")
+
+    def _encoding(self, done: int, total: int, seconds: float) -> None:
+        expected = seconds / done * total if done else None
+        with self._changed:
+            self.status = {"phase": "encoding", "since": time.time() - seconds, "expected": expected,
+                           "done": done, "total": total}  # fmt: skip
+            self._wake()
+
+    def _replay(self) -> None:
+        """Apply what the journal holds, and write it anew without what the learner has."""
+        events = self._journal.read([str(path) for path in self.paths] if self._journal.path else [])
+        folded = max((event.get("folded", 0) for event in events), default=0)
+        for event in events:
+            if "grids" in event:
+                self._ready = [Grid(**grid) for grid in event["grids"]]
+            if "check" in event:
+                self.checks.append(Check(*event["check"]))
+            if "uncheck" in event and self.checks:
+                self.checks.pop()
+            if "class" in event and event["class"] not in self.class_names:
+                self.class_names = [*self.class_names, event["class"]]
+                self._pending_classes.append(event["class"])
+            if "say" in event and event["n"] > folded:
+                said = {row: None if what == FORGET else Said(what, name, at) for row, what, name, at in event["say"]}
+                self._apply(said)
+        grids = [grid for grid in self._ready if not all(row in self.said for row in grid.rows)]
+        self.grid, self._ready = (grids[0], grids[1:]) if grids else (None, [])
+        self._n_grids = max([len(self.checks), *(grid.number for grid in grids)])
+        kept: list[dict[str, Any]] = [{"check": list(vars(check).values())} for check in self.checks]
+        kept += [{"class": name} for name in self._pending_classes]
+        kept.append({"say": [[row, *(said or (FORGET, None, now()))] for row, said in self._pending.items()]})
+        kept.append({"grids": [grid.to_json() for grid in grids]})
+        self._n_events = len(kept)
+        if self._journal.path:
+            numbered = [{"n": k, **event} for k, event in enumerate(kept, 1)]
+            self._journal.start([str(path) for path in self.paths], numbered)
+
+    def _begin_with_labels(self) -> None:
+        """Take labels that exist as answers, of images that have none yet."""
+        if self._first_labels:
+            rows = {str(path): row for row, path in enumerate(self.paths)}
+            known = ((rows.get(path), LABEL, name) for path, name in self._first_labels.items())
+            answers = self._checked((k, what, name) for k, what, name in known if k is not None and k not in self.said)
+            if answers:
+                self._take(answers)
+                self._stale = True
+
+    def _fold(self) -> None:
+        """Bring what was said into the learner, which saves it."""
+        with self._changed:
+            want, classes, n = dict(self._pending), list(self._pending_classes), self._n_events
+        for name in classes:
+            if name not in self.names.all():
+                self.names.add(name)
+        if want:
+            bring(self.learner, self.names, self._folded, want, self.annotator)
+        with self._changed:
+            for row, said in want.items():
+                self._folded.pop(row, None)
+                if said is not None:
+                    self._folded[row] = said
+                if self._pending.get(row) == said:  # not said anew meanwhile
+                    self._pending.pop(row, None)
+            self._pending_classes = self._pending_classes[len(classes) :]
+            if want or classes:
+                self._write({"folded": n})
+            self._wake()
+
+    def _next_grid(self) -> None:
+        """Train if something was said since the last time, and choose the next images."""
+        learner = self.learner
+        over = self._over()
+        if self._stale:
+            expected = self.log[-1]["train_seconds"] if self.log else None
+            self._set_status("training", expected=expected)
+            self._without_lost_files()
+            learner.train()
+            with self._changed:
+                self._stale = False
+                self.log = list(learner.log_)
+        if over is not None or self._over() is not None:
+            self._set_status("done", message=over or self._over())
+            return
+        self._set_status("choosing", expected=self.log[-1]["query_seconds"] if self.log else None)
+        for _ in range(2 if self.grid is None and self._is_slow() else 1):
+            grid = self._choose()
+            with self._changed:
+                self.log, self.stop_reason = list(learner.log_), learner.stop_reason()
+                if grid is not None:
+                    self._ready.append(grid)
+                    self._show_next() if self.grid is None else self._write_grid()
+        self._set_status("ready")
+
+    def _over(self) -> str | None:
+        """Why there is nothing more to ask for, or None."""
+        if len(self.said) + len(self.waiting()) >= self.n_pool:
+            return "every image has an answer"
+        budget = self.learner.budget
+        if budget is not None and self.n_labeled() + len(self.waiting()) >= budget:
+            return f"the budget of {budget} labels is spent"
+        return None
+
+    def _choose(self) -> Grid | None:
+        learner = self.learner
+        with self._changed:
+            shown = [row for grid in [*self._ready, *([self.grid] if self.grid else [])] for row in grid.rows]
+            taken = {*self.said, *shown}
+        free = learner.unlabeled_
+        n_shown = int(np.isin(free, shown).sum())
+        n = min(self.n_instances, len(free) - n_shown)
+        if learner.budget is not None:
+            n = min(n, learner.budget - self.n_labeled() - n_shown)
+        if n <= 0:
+            return None
+        self._n_grids += 1
+        random = draw(np.setdiff1d(free, shown), min(self.n_random, n), (learner.random_state, 1, self._n_grids))
+        asked, _ = learner.query(n_instances=n + n_shown)
+        rows = choose_rows(asked.tolist(), random, taken, n)
+        if not rows:
+            return None
+        said = model.predictions(learner.estimator, self.paths, rows, self.names)
+        return Grid(self._n_grids, len(self.log) - 1, rows, random=[r for r in random if r in rows], **said)
+
+    def _without_lost_files(self) -> None:
+        """Leave out files that are gone by now, with a word on the page."""
+        if not model.holds_paths(self.paths):
+            return
+        rows = [row for row in range(self.n_pool) if self.said.get(row, Said("", None, 0)).what != DROP]
+        gone = [row for row, look in zip(rows, look_at([self.paths[row] for row in rows])) if look is None]
+        if gone:
+            with self._changed:
+                self.unreadable += [(str(self.paths[row]), "the file is gone") for row in gone]
+                self._take({row: Said(DROP, None, now()) for row in gone})
+            self._fold()
