@@ -47,15 +47,15 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add = label.add_argument
     add("folder", type=Path, metavar="FOLDER", help="the images, also those in folders below it")
     add("--classes", nargs="+", action=listed(str), metavar="A,B,...",
-        help="names of the classes; or a text file with one name per line (default: the folders in FOLDER)")  # fmt: skip
+        help="names of the classes, or a text file with one per line (default: the folders in FOLDER)")  # fmt: skip
     add("--folder-labels", action="store_true",
-        help="images in a folder that is called like a class have that label (default: they are asked for, too)")  # fmt: skip
+        help="images in a folder called like a class have that label (default: they are asked for, too)")  # fmt: skip
     add("--model", help="open_clip's name of the CLIP (default: ViT-B-16, which is downloaded once); demo is the "
         "small one that ships with the package: it works offline, and knows little")  # fmt: skip
     add("--pretrained", help="open_clip's tag of its weights (default: openai; bundled for demo)")
     add("--template", action="append", metavar="TEXT",
-        help='hand-written prompt with {} for the class name; may be given several times (default: "a photo of a {}.")'
-    )  # fmt: skip
+        help='hand-written prompt with {} for the class name; may be given several times (default: '
+             '"a photo of a {}.")')  # fmt: skip
     add("--strategy", type=strategy, default="auto",
         help=f"what chooses the images: {', '.join(available_strategies())}, or your own function as "
              "package.module:function (default: auto)")  # fmt: skip
@@ -70,7 +70,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="where embeddings are kept, so that no image is encoded twice: disk is the user's cache folder, memory "
              "keeps them until the end (default: disk)")  # fmt: skip
     add("--host", default="127.0.0.1",
-        help="address to listen on; another one than 127.0.0.1 lets others in who know the address of the page")  # fmt: skip
+        help="address to listen on; another one than 127.0.0.1 lets in others who know the page's address")  # fmt: skip
     add("--port", type=int, default=0, help="port to listen on (default: any that is free)")
     add("--no-browser", action="store_true", help="only print the address of the page")
     label.set_defaults(run=run_label)
@@ -94,8 +94,8 @@ def run_label(args: argparse.Namespace) -> int:
     url = f"http://{shown_host(args.host)}:{port}/{token}/"
     if open_to_others:
         print(
-            f"warning: --host {args.host} lets everyone in who reaches this machine and knows the address below; it is "
-            "sent without encryption, so use it in networks that you trust",
+            f"warning: --host {args.host} lets everyone in who reaches this machine and knows the address below; it "
+            "is sent without encryption, so use it in networks that you trust",
             file=sys.stderr,
         )
     print(f"Label at {url}\nEverything is saved in {session.learner.path}.  Ctrl-C ends the program.", flush=True)
@@ -182,7 +182,8 @@ def class_names_of(args: argparse.Namespace, folder: Path) -> list[str]:
                 raise ValueError(f"{error}; or name the classes: --classes cat,dog") from error
     twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
     if len(names) < 2 or twice:
-        raise ValueError(f"--classes: {twice[0]!r} comes twice" if twice else f"--classes: {names}; expected at least two")
+        problem = f"{twice[0]!r} comes twice" if twice else f"{names}; expected at least two"
+        raise ValueError(f"--classes: {problem}")
     return list(names)
 
 
@@ -195,11 +196,12 @@ def _begun(args: argparse.Namespace, state: Path, paths: Sequence[str], names: l
     if not os.access(state.parent, os.W_OK):
         raise ValueError(f"{str(state.parent)!r} cannot be written to; --state FILE saves elsewhere")
     model, tag = model_of(args)
-    check_template(args.template or "a photo of a {}.")
+    template = args.template or "a photo of a {}."
+    check_template(template)
     print(f"{len(paths):,} images, {len(names)} classes.  Loading {model} ...", flush=True)
     load_backbone(model, tag, args.device)
     estimator = DualLinearClassifier(
-        {name: name for name in names}, model_name=model, pretrained=tag, template=args.template or "a photo of a {}.",
+        {name: name for name in names}, model_name=model, pretrained=tag, template=template,
         cache=args.cache, device=args.device, verbose=0,
     )  # fmt: skip
     return DualPromptLearner(
@@ -227,8 +229,8 @@ def _resumed(args: argparse.Namespace, state: Path) -> Any:
     asked = model_of(args) if args.model else (saved[0], args.pretrained or saved[1])
     if asked != saved:
         raise ValueError(
-            f"{state} was begun with --model {saved[0]} --pretrained {saved[1]}, and its labels go on with that; leave "
-            "these out, or begin anew with another --state"
+            f"{state} was begun with --model {saved[0]} --pretrained {saved[1]}, and its labels go on with that; "
+            "leave these out, or begin anew with another --state"
         )
     if args.template and args.template != estimator.template:
         estimator.set_params(template=args.template)

@@ -60,7 +60,7 @@ def said_of(learner: Any, names: Names) -> dict[int, Said]:
     if not len(table):
         return {}
     seconds = table["time"].astype("int64").to_numpy() / 1e9
-    at = {row: when for row, when in zip(table["row"].tolist(), seconds.tolist())}
+    at = dict(zip(table["row"].tolist(), seconds.tolist()))
     said = {}
     for row, label in zip(learner.rows_.tolist(), learner.labels_.tolist()):
         said[row] = Said(LABEL, names.name(label), at[row])
@@ -71,7 +71,7 @@ def said_of(learner: Any, names: Names) -> dict[int, Said]:
 
 
 def bring(
-    learner: Any, names: Names, have: Mapping[int, Said], want: Mapping[int, Said | None], annotator: str | None = None
+    learner: Any, names: Names, have: Mapping[int, Said], want: Mapping[int, Said | None], annotator: str | None
 ) -> None:
     """Say to a learner what it lacks of the answers that are wanted; it saves them, and trains on nothing yet.
 
@@ -85,6 +85,8 @@ def bring(
             relabel = said.what == LABEL and row not in back and row in have and have[row].what == LABEL
             by_what["relabel" if relabel else "teach" if said.what == LABEL else said.what].append(row)
     with looking_once():
+        if by_what[DROP]:  # first: the others look whether all files are there
+            learner.drop(by_what[DROP], annotator=annotator, train=False)
         if back:
             learner.forget(back, train=False)
         for what in ("teach", "relabel"):
@@ -93,8 +95,6 @@ def bring(
                 getattr(learner, what)(rows=by_what[what], y=labels, annotator=annotator, train=False)
         if by_what[SKIP]:
             learner.skip(by_what[SKIP], annotator=annotator, train=False)
-        if by_what[DROP]:
-            learner.drop(by_what[DROP], annotator=annotator, train=False)
 
 
 def _labels(names: Names, said: Iterable[Said | None]) -> np.ndarray:

@@ -64,7 +64,8 @@ def check_of(grid: Grid, labels: Mapping[int, str]) -> Check:
 
 def agreement(checks: Sequence[Check]) -> dict[str, Any]:
     """Return shares of agreement over some grids, with Wilson's 95% interval for the random images."""
-    total = {name: sum(getattr(check, name) for check in checks) for name in ("n", "agree", "n_random", "random_agree")}
+    names = ("n", "agree", "n_random", "random_agree")
+    total = {name: sum(getattr(check, name) for check in checks) for name in names}
     low = high = None
     if total["n_random"]:
         from scipy.stats import binomtest

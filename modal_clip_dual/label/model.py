@@ -24,7 +24,7 @@ def holds_paths(pool: Any) -> bool:
 def encode(
     estimator: Any, pool: Any, progress: Callable[[int, int, float], None]
 ) -> tuple[np.ndarray, list[tuple[int, str]]]:
-    """Encode all images of a pool, into the estimator's cache; return the rows kept, and what is wrong with others."""
+    """Encode all images of a pool into the estimator's cache; return the rows kept, and what is wrong with others."""
     array = as_array(pool)
     began, wrong = time.perf_counter(), dict[int, str]()
     step = max(CHUNK, len(array) // SHARE)

@@ -108,7 +108,8 @@ class Guard:
         self.hosts = hosts
         policy = {
             "default-src": "'none'", "script-src": "'self'", "style-src": "'self'", "img-src": "'self'",
-            "connect-src": "'self'", "base-uri": "'none'", "form-action": "'none'", "frame-ancestors": frame_ancestors,
+            "connect-src": "'self'", "base-uri": "'none'", "form-action": "'none'",
+            "frame-ancestors": frame_ancestors,
         }  # fmt: skip
         self.headers = {
             "content-security-policy": "; ".join(f"{name} {value}" for name, value in policy.items()),
@@ -191,7 +192,7 @@ class Page:
         found = ASSETS.get(request.path_params.get("name", ""))
         if found is None:
             return Response("not found", 404)
-        content = files(__package__).joinpath("assets", found[0]).read_bytes()
+        content = files(__package__).joinpath("assets").joinpath(found[0]).read_bytes()
         return Response(content, media_type=found[1])
 
     async def state(self, request: Request) -> Response:

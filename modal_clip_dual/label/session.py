@@ -105,7 +105,7 @@ class LabelSession:
         self._n_events = 0
         self._n_grids = 0
         self._stale = False  # a grid was completed since the last training
-        self._changed = threading.Condition()  # an RLock underneath: the page's state is read under it
+        self._changed = threading.Condition()
         self._model = threading.Lock()  # of the learner, its estimator included
         self._reviewed: dict[str, tuple[int, list[dict[str, Any]]]] = {}
         self._closing = self._failed = False
@@ -337,7 +337,8 @@ class LabelSession:
 
     def _set_status(self, phase: str, **more: Any) -> None:
         with self._changed:
-            self.status = {"phase": phase, "since": time.time(), "expected": None, "done": None, "total": None, **more}
+            unknown = {"expected": None, "done": None, "total": None}
+            self.status = {"phase": phase, "since": time.time(), **unknown, **more}
             self._wake()
 
     # ---------------------------------------------------------------- the thread
@@ -390,7 +391,8 @@ class LabelSession:
                     self._failed = True
                     self._set_status("error", message=f"{type(error).__name__}: {error}")
             with self._changed:
-                self._changed.wait_for(lambda: self._closing or (not self._failed and (jobs or self._job())))
+                while not self._closing and (self._failed or not (jobs or self._job())):
+                    self._changed.wait()
                 if self._closing and (self._failed or not self._unfolded()):
                     return
                 jobs = jobs or [self._fold if self._closing else self._job() or self._fold]
@@ -481,8 +483,8 @@ class LabelSession:
         """Take labels that exist as answers, of images that have none yet."""
         if self._first_labels:
             rows = {str(path): row for row, path in enumerate(self.paths)}
-            known = ((rows.get(path), LABEL, name) for path, name in self._first_labels.items())
-            answers = self._checked((k, what, name) for k, what, name in known if k is not None and k not in self.said)
+            known = {rows[path]: name for path, name in self._first_labels.items() if path in rows}
+            answers = self._checked((row, LABEL, name) for row, name in known.items() if row not in self.said)
             if answers:
                 self._take(answers)
                 self._stale = True
@@ -495,7 +497,12 @@ class LabelSession:
             if name not in self.names.all():
                 self.names.add(name)
         if want:
-            bring(self.learner, self.names, self._folded, want, self.annotator)
+            try:
+                bring(self.learner, self.names, self._folded, want, self.annotator)
+            except FileNotFoundError:
+                if not self._drop_lost_files():
+                    raise
+                return self._fold()
         with self._changed:
             for row, said in want.items():
                 self._folded.pop(row, None)
@@ -515,7 +522,8 @@ class LabelSession:
         if self._stale:
             expected = self.log[-1]["train_seconds"] if self.log else None
             self._set_status("training", expected=expected)
-            self._without_lost_files()
+            if self._drop_lost_files():
+                self._fold()
             learner.train()
             with self._changed:
                 self._stale = False
@@ -563,14 +571,16 @@ class LabelSession:
         said = model.predictions(learner.estimator, self.paths, rows, self.names)
         return Grid(self._n_grids, len(self.log) - 1, rows, random=[r for r in random if r in rows], **said)
 
-    def _without_lost_files(self) -> None:
-        """Leave out files that are gone by now, with a word on the page."""
+    def _drop_lost_files(self) -> bool:
+        """Leave out files that are gone by now, with a word on the page; return whether there are some."""
         if not model.holds_paths(self.paths):
-            return
-        rows = [row for row in range(self.n_pool) if self.said.get(row, Said("", None, 0)).what != DROP]
+            return False
+        with self._changed:
+            dropped = {row for row, said in self.said.items() if said.what == DROP}
+        rows = [row for row in range(self.n_pool) if row not in dropped]
         gone = [row for row, look in zip(rows, look_at([self.paths[row] for row in rows])) if look is None]
         if gone:
             with self._changed:
                 self.unreadable += [(str(self.paths[row]), "the file is gone") for row in gone]
                 self._take({row: Said(DROP, None, now()) for row in gone})
-            self._fold()
+        return bool(gone)

@@ -79,8 +79,8 @@ def _draft(array: Any, size: int) -> Image.Image | None:
             if image.mode != "RGB" or min(image.size) < 2 * size or image.getexif().get(0x0112, 1) != 1:
                 return None
             image.draft("RGB", (2 * size, 2 * size))
-            image.load()
-            return image.copy()
+            small: Image.Image = image.copy()
+            return small
     except (OSError, ValueError, Image.DecompressionBombError):
         return None
 

@@ -3,7 +3,7 @@
 
 import { accuracyPlot, color, percent } from "./plots.js";
 
-const FEW = 10; // classes that all have a number key
+const FEW = 20; // classes that are all shown, the first ten with a number key; of more, the likeliest of an image
 const PAGE = 24; // images of a page of review
 const DOUBT = 0.5;
 
@@ -19,6 +19,7 @@ let elements = new Map(); // tiles by row
 let shown = null; // what the content was built for
 let busy = Promise.resolve(); // gestures are sent one after the other
 let confirming = false;
+let few = true; // numbers mean the same for every image; said once, so that a new class does not change it
 
 function h(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
@@ -71,6 +72,7 @@ async function listen() {
 
 function take(told) {
   if (state !== null && told.version < state.version) return;
+  if (state === null) few = told.classes.length <= FEW;
   state = told;
   render();
 }
@@ -176,7 +178,7 @@ function tileList(some, label) {
 function tileElement(tile) {
   const picture = h("img", { src: `thumb/${tile.row}`, alt: "", draggable: "false", decoding: "async" });
   const element = h("button", { type: "button", class: "tile", role: "option", tabindex: "-1", "data-row": tile.row, title: tile.file },
-    picture, h("span", { class: "text" }, h("span", { class: "name" }), h("span", { class: "share" })));
+    picture, h("span", { class: "text" }, h("span", { class: "name" }), h("span", { class: "share" })), h("span", { class: "model" }));
   picture.addEventListener("load", () => { tiny(picture); renderHead(); });
   picture.addEventListener("error", () => { element.classList.add("broken"); element.dataset.done = ""; renderHead(); });
   element.addEventListener("click", (event) => clicked(tile.row, event));
@@ -193,14 +195,16 @@ function tiny(picture) {
 function dress(element, tile) {
   const said = tile.said;
   const name = element.querySelector(".name");
+  const differs = said !== null && said.what === "label" && tile.name !== null && said.name !== tile.name;
   if (said === null) name.textContent = tile.name ?? "?";
-  else if (said.what === "label" && tile.name !== null && said.name !== tile.name) name.replaceChildren(said.name, " ", h("s", {}, tile.name));
+  else if (differs && view === "label") name.replaceChildren(said.name, " ", h("s", {}, tile.name));
   else name.textContent = said.what === "label" ? said.name : said.what === "skip" ? "cannot tell" : "left out";
+  element.querySelector(".model").textContent = differs && view !== "label" ? `model: ${tile.name}` : "";
   element.classList.toggle("said", said !== null);
   element.classList.toggle("skip", said !== null && said.what === "skip");
   element.classList.toggle("drop", said !== null && said.what === "drop");
   element.classList.toggle("doubt", said === null && tile.correct !== null && tile.correct < DOUBT);
-  element.querySelector(".share").textContent = tile.correct === null ? "" : percent(tile.correct);
+  element.querySelector(".share").textContent = tile.correct === null || (differs && view === "label") ? "" : percent(tile.correct);
   element.setAttribute("aria-selected", selected.has(tile.row));
   element.tabIndex = tile.row === cursor ? 0 : -1;
   const sure = tile.correct === null ? "" : `, ${percent(tile.correct)} sure`;
@@ -318,7 +322,7 @@ function pager() {
 // ---------------------------------------------------------------- the palette: classes for what is selected
 
 function numbered() {
-  if (state.classes.length <= FEW) return state.classes;
+  if (few) return state.classes;
   const tile = tiles().find((one) => selected.has(one.row));
   const likely = tile && tile.guesses ? tile.guesses : [];
   return [...new Set([...likely, ...state.classes])].slice(0, 9);
@@ -336,7 +340,7 @@ function renderPalette() {
     chips.replaceChildren(...names.map((name, k) => {
       const dot = h("i", { class: "dot" });
       dot.style.background = color(state.classes.indexOf(name));
-      return h("button", { type: "button", disabled: !selected.size, onclick: () => give(name) }, h("kbd", {}, `${(k + 1) % 10}`), dot, h("span", { class: "name" }, name));
+      return h("button", { type: "button", disabled: !selected.size, onclick: () => give(name) }, k < 10 ? h("kbd", {}, `${(k + 1) % 10}`) : null, dot, h("span", { class: "name" }, name));
     }));
   }
   const some = tiles().filter((tile) => selected.has(tile.row));
