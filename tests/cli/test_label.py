@@ -26,9 +26,9 @@ def parse(folder, *arguments):
 
 
 def test_session_of_the_arguments_and_going_on(folder):
-    session = make_session(parse(folder, "--budget", "20", "--batch", "5", "--folder-labels"))
+    session = make_session(parse(folder, "--budget", "40", "--batch", "5", "--folder-labels"))
     assert session.n_pool == 31 and session.class_names == ["other", "three"]
-    assert session.learner.path == str(folder / "labels.npz") and session.learner.budget == 20
+    assert session.learner.path == str(folder / "labels.npz") and session.learner.budget == 40
     session.start()
     session.wait()
     assert {str(session.paths[row]).split("/")[-2] == said.name for row, said in session.said.items()} == {True}

@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import norm
 
 from modal_clip_dual import DualPromptLearner
-from modal_clip_dual.label import session as module
+from modal_clip_dual.label import work
 from modal_clip_dual.label.grids import Check, Grid, agreement, check_of, choose_rows
 from modal_clip_dual.label.journal import Journal
 
@@ -209,7 +209,7 @@ def test_new_files_and_labels_to_begin_with(make, folder, truth, digits):
 
 
 def test_a_grid_ahead_where_training_is_slow(make, truth, monkeypatch):
-    monkeypatch.setattr(module, "SLOW", -1.0)
+    monkeypatch.setattr(work, "SLOW", -1.0)
     session = make()
     shown = session.grid
     assert len(session._ready) == 1 and not set(session._ready[0].rows) & set(shown.rows)
