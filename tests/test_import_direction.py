@@ -13,7 +13,7 @@ ROOT = Path(modal_clip_dual.__file__).parent
 FLOORS = [
     {"__main__"},
     {"cli", "label"},
-    {"evaluation"},
+    {"evaluation", "exchange"},
     {"active"},
     {"classifier", "heads", "correctness", "test_time"},
     {"base"},
