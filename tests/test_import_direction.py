@@ -14,7 +14,7 @@ FLOORS = [
     {"__main__"},
     {"cli"},
     {"label"},
-    {"evaluation"},
+    {"evaluation", "exchange"},
     {"active"},
     {"classifier", "heads", "correctness", "test_time"},
     {"base"},

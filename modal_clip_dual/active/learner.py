@@ -92,9 +92,11 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
         them, ``changes`` since the round before (`relabel`, `forget`, `skip`, `drop`, `extend`, `add_class`),
         and ``query_seconds`` and ``train_seconds``.  What is not known is None.
     rows_ : ndarray of int
-        Labeled rows of the pool, in the order of labeling.
+        Labeled rows of the pool, in the order of labeling; read-only.
     labels_ : ndarray
-        Their labels that count; a copy, which `relabel` changes.
+        Their labels that count; read-only: `relabel` changes them.
+    paths_ : list of str or None
+        Absolute paths of the pool's files; None if it holds no files.
     pseudo_rows_, pseudo_labels_ : ndarray
         The pseudo-labels of the last training.
 

@@ -70,7 +70,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="where embeddings are kept, so that no image is encoded twice: disk is the user's cache folder, memory "
              "keeps them until the end (default: disk)")  # fmt: skip
     add("--host", default="127.0.0.1",
-        help="address to listen on; another one than 127.0.0.1 lets in others who know the page's address")  # fmt: skip
+        help="address to listen on; others than 127.0.0.1 let people in who know the page's address")  # fmt: skip
     add("--port", type=int, default=0, help="port to listen on (default: any that is free)")
     add("--no-browser", action="store_true", help="only print the address of the page")
     label.set_defaults(run=run_label)

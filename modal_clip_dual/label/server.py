@@ -13,7 +13,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 from ..data.images import UnreadableImagesError
-from .exports import FORMATS, export_file
+from .exports import export_file, new_folder, offers_of
 from .session import LabelSession
 from .thumbnails import LARGE, THUMBNAIL, Thumbnails
 from .view import state_of, tiles_of
@@ -259,22 +259,27 @@ class Page:
 
     async def formats(self, request: Request) -> Response:
         """Answer with the formats of `export`."""
-        return await self._answer(lambda: [{"name": name, "title": form.title} for name, form in FORMATS.items()])
+        offers = offers_of(self.session)
+        return await self._answer(lambda: [{"name": name, "title": offer.title} for name, offer in offers.items()])
 
     async def export(self, request: Request) -> Response:
         """Answer with a file of all labels."""
+        from starlette.background import BackgroundTask
         from starlette.concurrency import run_in_threadpool
-        from starlette.responses import PlainTextResponse, Response
+        from starlette.responses import FileResponse, PlainTextResponse
 
         name = request.path_params["format"]
-        if name not in FORMATS:
+        offer = offers_of(self.session).get(name)
+        if offer is None:
             return PlainTextResponse("there is no such format", 404)
+        folder = new_folder()
         try:
-            content = await run_in_threadpool(export_file, self.session, name)
+            path = await run_in_threadpool(export_file, self.session, name, folder.name)
         except (OSError, ValueError, RuntimeError) as error:
+            folder.cleanup()
             return PlainTextResponse(str(error), 400)
-        disposition = f'attachment; filename="{FORMATS[name].file}"'
-        return Response(content, media_type=FORMATS[name].media, headers={"content-disposition": disposition})
+        done = BackgroundTask(folder.cleanup)
+        return FileResponse(path, media_type=offer.media, filename=offer.file, background=done)
 
     async def _answer(self, ask: Callable[[], Any]) -> Response:
         from starlette.concurrency import run_in_threadpool

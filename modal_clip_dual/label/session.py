@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from ..data.files import looking_once
-from . import model
 from .answers import DROP, FORGET, LABEL, SKIP, Names, Said, now
 from .grids import Check, Grid, check_of
 from .journal import Journal
+from .model import doubtful_labels, doubtful_predictions
 from .work import Working
 
 UNDONE = 200  # gestures that can be taken back
@@ -116,11 +117,6 @@ class LabelSession(Working):
     # ---------------------------------------------------------------- what the page shows
 
     @property
-    def paths(self) -> Any:
-        """The pool: paths, or images."""
-        return self.learner.X_pool
-
-    @property
     def lock(self) -> threading.Condition:
         """Held while what is shown is read or changed; never for long."""
         return self._changed
@@ -129,11 +125,6 @@ class LabelSession(Working):
     def can_undo(self) -> bool:
         """Whether a gesture can be taken back."""
         return bool(self._undo)
-
-    @property
-    def n_pool(self) -> int:
-        """Number of images in the pool."""
-        return len(self.learner.X_pool)
 
     def n_labeled(self) -> int:
         """Return the number of images with a label."""
@@ -167,7 +158,7 @@ class LabelSession(Working):
             raise ValueError(f"kind={kind!r}; expected history, labels or predictions")
         round_, found = self._reviewed.get(kind, (-1, []))
         if round_ != len(self.log):
-            with self._model, looking_once():  # waits for a training that is going on
+            with self.model(), looking_once():
                 round_, found = len(self.log), self._doubted(kind)
             self._reviewed[kind] = round_, found
         return found[offset : offset + n], len(found)
@@ -177,9 +168,16 @@ class LabelSession(Working):
             said = dict(self.said)
         estimator, pool = self.learner.estimator, self.paths
         if kind == "labels":
-            return model.doubtful_labels(estimator, pool, said, self.names)
+            return doubtful_labels(estimator, pool, said, self.names)
         rows = np.setdiff1d(self.learner.unlabeled_, list(said)).tolist()
-        return model.doubtful_predictions(estimator, pool, rows, self.names)
+        return doubtful_predictions(estimator, pool, rows, self.names)
+
+    @contextmanager
+    def model(self) -> Iterator[None]:
+        """Keep the thread from the learner, which has taken in all answers; waits for a training that is going on."""
+        with self._model:
+            self._fold()
+            yield
 
     # ---------------------------------------------------------------- what the person says
 

@@ -35,8 +35,6 @@ class Working:
     n_instances: int
     n_random: int
     annotator: str | None
-    paths: Any
-    n_pool: int
     n_labeled: Callable[[], int]
     waiting: Callable[[], list[int]]
     _new_paths: list[str]
@@ -61,6 +59,16 @@ class Working:
     _write: Callable[[dict[str, Any]], None]
     _wake: Callable[[], None]
     _set_status: Callable[..., None]
+
+    @property
+    def paths(self) -> Any:
+        """The pool: paths, or images."""
+        return self.learner.X_pool
+
+    @property
+    def n_pool(self) -> int:
+        """Number of images in the pool."""
+        return len(self.learner.X_pool)
 
     def _run(self) -> None:
         jobs: list[Callable[[], None]] = [self._prepare]

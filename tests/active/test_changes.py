@@ -619,3 +619,13 @@ def test_killed_in_the_middle_of_a_change(taught, pool, tmp_path, what, phase):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         resumed.query(n_instances=1)
+
+
+def test_labels_and_rows_cannot_be_written_to(taught):
+    """What was written to these copies was lost without a word."""
+    learner = taught()
+    for array in (learner.labels_, learner.rows_):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 1
+        assert array.base is None  # a copy: what one holds does not change with the learner
+    learner.relabel(learner.rows_[:1], learner.labels_[:1])

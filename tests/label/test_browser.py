@@ -110,7 +110,7 @@ KEYS = {name: "1234567890"[k] for k, name in enumerate(NAMES)}
 def exported(page):
     page.locator("#exports summary").click()
     with page.expect_download() as download:
-        page.locator("#exports a", has_text="CSV").click()
+        page.locator("#exports a", has_text="CSV table").click()
     text = Path(download.value.path()).read_text(encoding="utf-8")
     return {row["path"].rpartition("/")[2]: row for row in csv.DictReader(io.StringIO(text)) if row["what"]}
 

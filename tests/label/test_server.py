@@ -1,11 +1,14 @@
 """The web server: who is let in, and what is answered."""
 
 import html.parser
+import io
 import json
 import re
 import shutil
+import zipfile
 from importlib.resources import files
 
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -174,8 +177,6 @@ def test_pictures(client, session, folder):
 
 
 def test_large_pictures_are_made_small(tmp_path):
-    import io
-
     import numpy as np
 
     from modal_clip_dual.label.thumbnails import Thumbnails
@@ -199,14 +200,24 @@ def test_large_pictures_are_made_small(tmp_path):
     assert sum(len(content) for _, content in thumbnails._kept.values()) <= 20_000
 
 
-def test_export(client, session):
+def test_export(client, session, truth):
     number = session.grid.number
+    predicted = session.grid.predicted()
     client.post("api/confirm", json={"number": number})
     names = [form["name"] for form in client.get("api/formats").json()]
-    assert "csv" in names
-    answer = client.get("api/export/csv")
-    assert answer.headers["content-disposition"].startswith("attachment")
-    assert answer.text.count(",label,") == 10
+    assert set(names) == {"csv", "csv-predictions", "folders", "coco", "label-studio"}
+    answers = {name: client.get(f"api/export/{name}") for name in names}
+    for answer in answers.values():
+        assert answer.status_code == 200 and answer.headers["content-disposition"].startswith("attachment")
+    said = {str(session.paths[row]): name for row, name in predicted.items()}
+    table = pd.read_csv(io.StringIO(answers["csv"].text))
+    assert table.dropna(subset="label").set_index("path")["label"].to_dict() == said
+    assert pd.read_csv(io.StringIO(answers["csv-predictions"].text))["sure"].notna().all()
+    with zipfile.ZipFile(io.BytesIO(answers["folders"].content)) as archive:
+        packed = {name.split("/")[-1]: name.split("/")[-2] for name in archive.namelist() if name.endswith(".png")}
+    assert packed == {path.rpartition("/")[2]: name for path, name in said.items()}
+    assert len(answers["coco"].json()["annotations"]) == 10
+    assert len(answers["label-studio"].json()) == 121
 
 
 def test_missing_extra(monkeypatch):
