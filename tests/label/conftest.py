@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from digits_folder import write_digits
 
 N = 120  # digits in the folder
 
@@ -13,13 +13,6 @@ def folder(tmp_path, digits, monkeypatch):
     """A folder of digits, ``0000.png`` and on, whose embeddings are kept for this test alone."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return write_digits(tmp_path / "digits", digits, N)
-
-
-def write_digits(folder, digits, n):
-    folder.mkdir()
-    for k in range(n):
-        Image.fromarray(digits.images[k]).save(folder / f"{k:04}.png")
-    return folder
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import write_digits
+from digits_folder import write_digits
 
 pytest.importorskip("uvicorn")
 api = pytest.importorskip("playwright.sync_api")
