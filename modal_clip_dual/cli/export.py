@@ -26,7 +26,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add("--overwrite", action="store_true", help="replace OUT, if it is a file or an exported folder")
     add("--link", action="store_true", help="with folders: symbolic links in place of copies")
     add("--root", type=Path, metavar="DIR",
-        help="with label-studio: its LOCAL_FILES_DOCUMENT_ROOT (default: the folder that holds all images)")  # fmt: skip
+        help="with label-studio: its LOCAL_FILES_DOCUMENT_ROOT (default: the folder of all images)")  # fmt: skip
     export.set_defaults(run=run_export)
 
 
