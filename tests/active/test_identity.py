@@ -223,4 +223,4 @@ def test_paths_of_any_text_are_saved_small(tmp_path):
     with np.load(tmp_path / "state.npz", allow_pickle=False) as file:
         assert file["pool_paths_utf8"].nbytes == len("\0".join(paths).encode())
     again = DualPromptLearner.resume(tmp_path / "state.npz")
-    assert again.paths_ == paths and again.X_pool.tolist() == paths
+    assert again.paths_ == paths and list(again.X_pool) == paths
