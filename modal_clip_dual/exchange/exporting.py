@@ -151,7 +151,7 @@ def table_of(loop: SavedLoop, predictions: bool, samples: Any = None) -> Table:
 
     ``samples`` are those of a pool without files.
     """
-    counted = loop.annotations[loop.annotations["counts"]]
+    counted = loop.annotations[loop.annotations["counts"].astype(bool)]  # of no answers, too
     said = dict(zip(counted["row"].tolist(), counted.to_dict("records")))
     labels = np.array([line["label"] for line in said.values() if line["what"] == "label"])
     known = meanings(loop.class_names, labels)

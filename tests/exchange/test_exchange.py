@@ -393,3 +393,27 @@ def test_a_learner_without_names_takes_labels_as_they_are(tmp_path):
     assert dict(zip(learner.rows_.tolist(), learner.labels_.tolist())) == {2: 7, 3: 8, 0: 7, 1: 8}
     with pytest.raises(FileNotFoundError, match="does not exist"):
         import_labels(learner, tmp_path / "no.csv")
+
+
+@pytest.mark.parametrize("format", sorted(PATHS))
+def test_nothing_is_labeled_yet(pool, tmp_path, format):
+    assert export_labels(make(pool), tmp_path / PATHS[format], format=format) == 0
+    if format == "csv":
+        assert pd.read_csv(tmp_path / PATHS[format])["path"].tolist() == pool
+
+
+def test_files_whose_names_are_no_text(tmp_path):
+    name = os.fsdecode(b"\xff\xfe.png")
+    try:
+        Image.new("RGB", (4, 4)).save(tmp_path / name)
+    except OSError:
+        pytest.skip("the file system takes names of text only")
+    path = str(tmp_path / name)
+    learner = make([path], path=tmp_path / "state.npz")
+    learner.teach(rows=[0], y=["cat"], train=False)
+    learner.close()
+    for format, file in PATHS.items():
+        assert export_labels(tmp_path / "state.npz", tmp_path / file, format=format) == 1
+        other = make([path])
+        assert import_labels(other, tmp_path / file, format=format, train=False).n_labels == 1
+    assert DualPromptLearner.resume(tmp_path / "state.npz").paths_ == [path]
