@@ -17,8 +17,13 @@ GUESSES = 9  # likeliest classes that are told of each image
 
 
 def holds_paths(pool: Any) -> bool:
-    """Whether a pool consists of files."""
-    return kind_of(as_array(pool)) == "paths"
+    """Whether a pool consists of files; told by its first sample, since there may be very many."""
+    return kind_of(as_array(pool[:1])) == "paths"
+
+
+def part_of(pool: Any, rows: Sequence[int]) -> Any:
+    """Return some rows of a pool, without a look at the others."""
+    return pool[list(rows)] if isinstance(pool, np.ndarray) else [pool[row] for row in rows]
 
 
 def encode(
@@ -47,7 +52,7 @@ def predictions(estimator: Any, pool: Any, rows: Sequence[int], names: Names) ->
     """Return predicted names, P(correct) and the likeliest classes of some rows, as a `Grid` takes them."""
     if not hasattr(estimator, "classes_") or not len(rows):
         return {"names": [None] * len(rows), "correct": [None] * len(rows), "guesses": [[]] * len(rows)}
-    X = as_array(pool)[list(rows)]
+    X = part_of(pool, rows)
     predicted = [names.name(label) for label in np.asarray(estimator.predict(X)).tolist()]
     ask = getattr(estimator, "predict_correct_proba", None)
     correct = [None] * len(rows) if ask is None else np.asarray(ask(X), dtype=float).tolist()
@@ -64,7 +69,7 @@ def doubtful_labels(estimator: Any, pool: Any, said: Mapping[int, Said], names: 
     rows = [row for row, answer in said.items() if answer.what == LABEL]
     if not rows or not hasattr(estimator, "predict_proba") or not hasattr(estimator, "classes_"):
         return []
-    probability = estimator.predict_proba(as_array(pool)[rows])
+    probability = estimator.predict_proba(part_of(pool, rows))
     classes = {names.name(label): k for k, label in enumerate(np.asarray(estimator.classes_).tolist())}
     called = list(classes)
     tiles = []
