@@ -77,5 +77,5 @@ def _said(said: Said | None) -> dict[str, Any] | None:
 
 
 def _round(record: dict[str, Any]) -> dict[str, Any]:
-    names = ("round", "n_labels", "estimated_accuracy", "kappa")
+    names = ("round", "n_labels", "estimated_accuracy", "accuracy_interval", "kappa")
     return {name: record.get(name) for name in names}

@@ -2,11 +2,11 @@
 
     python tests/benchmarks/gestures.py --grids 10 --seeds 3
 
-The person labels the digits of scikit-learn with the bundled CLIP, through `LabelSession`, which is what the page does.
+The person labels the digits of scikit-learn with the bundled CLIP, through `LabelSession`, as the page does.
 Counted, per 100 labels:
 
 - grid, mouse: a click on each wrong image and a key for its class, then Enter for the rest;
-- grid, keyboard: the arrow keys (left and right) to each wrong image, in the order of the page, in place of the click;
+- grid, keyboard: arrow keys (left and right) to each wrong image, in the order of the page, in place of the click;
 - one by one: a key for every image, Enter or a number.
 
 Prints a Markdown table, a line per grid, means over the seeds.

@@ -208,7 +208,12 @@ def test_mouse_review_and_one_image(page, tmp_path, digits, truth):
         page.locator(".tile").nth(0).click()
         page.locator(".tile").nth(2).click(modifiers=["Shift"])
         page.locator("#skip").click()
+        page.locator(".tile.skip").nth(2).wait_for()
         assert page.locator(".tile.skip").count() == 3
+        page.keyboard.press("ArrowRight")  # keys are for the images after a click on a button
+        page.locator(".tile").nth(3).and_(page.locator("[aria-selected=true]")).wait_for()
+        page.locator(".tile").nth(0).click()
+        page.locator(".tile").nth(2).click(modifiers=["Shift"])
         page.locator("#forget").click()
         page.locator(".tile.skip").first.wait_for(state="detached")
 

@@ -472,8 +472,15 @@ function neighbor(key) {
 function focusCursor(force) {
   const element = elements.get(cursor);
   if (!element) return;
+  if ($("work") === document.activeElement) force = true;
   const here = document.activeElement;
   if (force || here === document.body || here === null || !here.isConnected) element.focus({ preventScroll: !force });
+}
+
+/** Back to the images: after a click on a button, keys are meant for them, and Enter must not press it again. */
+function home() {
+  if (document.querySelector("dialog[open]") || $("exports").open) return;
+  (elements.get(cursor) ?? $("work")).focus({ preventScroll: true });
 }
 
 /** Say something of all selected images. */
@@ -682,6 +689,9 @@ document.querySelectorAll("dialog").forEach((dialog) => {
   dialog.querySelector(".close").addEventListener("click", () => dialog.close());
   dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
   dialog.addEventListener("close", () => focusCursor(true));
+});
+document.addEventListener("click", (event) => {
+  if (event.detail > 0 && event.target.closest("nav button, .actions > button, .head button, .palette button, .strip button, .more button")) setTimeout(home);
 });
 document.addEventListener("click", (event) => { if (!$("exports").contains(event.target)) $("exports").open = false; });
 

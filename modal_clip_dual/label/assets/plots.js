@@ -18,7 +18,7 @@ export function color(k) {
   return `hsl(${Math.round((k * 137.508 + 225) % 360)} 62% 55%)`;
 }
 
-/** What the model thinks of itself, by the number of labels: a line; and how often it was right on random images:
+/** What the model thinks of itself, by the number of labels: a line, with its interval where it tells one; and how often it was right on random images:
  *  a point per grid in which there were some, with the interval of all of them together as a band. */
 export function accuracyPlot(rounds, checks, all) {
   const told = rounds.filter((r) => r.estimated_accuracy !== null);
@@ -35,6 +35,11 @@ export function accuracyPlot(rounds, checks, all) {
   if (all.low !== null) {
     parts.push(s("rect", { x: left, width: W - left - right, y: y(all.high), height: y(all.low) - y(all.high),
       fill: "var(--good)", opacity: 0.14 }));
+  }
+  for (const r of told) {
+    if (!r.accuracy_interval) continue;
+    const [low, high] = r.accuracy_interval;
+    parts.push(s("line", { x1: x(r.n_labels), x2: x(r.n_labels), y1: y(low), y2: y(high), stroke: "var(--accent)", opacity: 0.45, "stroke-width": 2 }));
   }
   const points = told.map((r) => `${x(r.n_labels).toFixed(1)},${y(r.estimated_accuracy).toFixed(1)}`);
   if (points.length > 1) {
