@@ -42,8 +42,8 @@ class Resuming:
     _keys: np.ndarray | None
 
     def _target(self) -> str | None:
-        """The state file, wherever the process has gone since the learner was made."""
-        return None if self.path is None else os.path.normpath(os.path.join(self._folder, self.path))
+        """The state file itself, behind links, wherever the process has gone since the learner was made."""
+        return None if self.path is None else os.path.realpath(os.path.join(self._folder, self.path))
 
     def _claim(self) -> None:
         """Take the state file for this process, and remember what is in it."""

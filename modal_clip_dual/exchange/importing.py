@@ -154,7 +154,7 @@ def _take_in(
         )
     for name in new:
         learner.add_class(name, train=False)
-    report = _apply(learner, found, annotator, conflicts)
+    changed, kept = _apply(learner, found, annotator, conflicts)
     if train:
         learner.train()
     if unmatched:
@@ -164,7 +164,8 @@ def _take_in(
             UserWarning,
             stacklevel=3,
         )
-    return report._replace(unmatched=unmatched)
+    n_left_out = changed["skip"] + changed["drop"]
+    return ImportReport(changed["teach"], changed["relabel"], kept, n_left_out, unmatched)
 
 
 def _new_classes(found: Mapping[int, Sequence[Said]], estimator: Any) -> list[str]:
@@ -181,7 +182,10 @@ def _labels_of(estimator: Any) -> dict[str, Any]:
     return {name: label for label, name in known.items()}
 
 
-def _apply(learner: Any, found: Mapping[int, Sequence[Said]], annotator: str | None, conflicts: str) -> ImportReport:
+def _apply(
+    learner: Any, found: Mapping[int, Sequence[Said]], annotator: str | None, conflicts: str
+) -> tuple[Counter[str], int]:
+    """Take in what was said; return how many samples got what, and how many were kept."""
     rows, labels = learner.rows_.tolist(), learner.labels_.tolist()
     labels_of = _labels_of(learner.estimator) or {str(label): label for label in labels}
     said_before = learner.annotations
@@ -223,7 +227,7 @@ def _apply(learner: Any, found: Mapping[int, Sequence[Said]], annotator: str | N
             getattr(learner, call)(rows=positions, y=y, annotator=who, train=False)
         else:
             (learner.skip if call == SKIP else learner.drop)(positions, annotator=who, train=False)
-    return ImportReport(counts["teach"], counts["relabel"], kept, counts["skip"] + counts["drop"], [])
+    return counts, kept
 
 
 # ---------------------------------------------------------------- which sample is meant
