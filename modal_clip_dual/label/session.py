@@ -127,11 +127,21 @@ class LabelSession(Working):
         return bool(self._undo)
 
     def n_labeled(self) -> int:
-        """Return the number of images with a label."""
+        """Return the number of images with a label.
+
+        Returns
+        -------
+        n : int
+        """
         return sum(said.what == LABEL for said in self.said.values())
 
     def waiting(self) -> list[int]:
-        """Return the rows of the grid that have no answer yet."""
+        """Return the rows of the grid that have no answer yet.
+
+        Returns
+        -------
+        rows : list of int
+        """
         return [] if self.grid is None else [row for row in self.grid.rows if row not in self.said]
 
     def tiles(self, kind: str, offset: int = 0, n: int = 60) -> tuple[list[dict[str, Any]], int]:
@@ -144,6 +154,14 @@ class LabelSession(Working):
             order of the last two stays the same until the next training.
         offset, n : int
             Which part.
+
+        Returns
+        -------
+        tiles : list of dict
+            With ``row``, ``name``, the predicted class, and ``correct``: P(correct), and for labels the probability
+            that the model gives the label.
+        total : int
+            Number of all of them.
 
         Raises
         ------
@@ -174,7 +192,13 @@ class LabelSession(Working):
 
     @contextmanager
     def model(self) -> Iterator[None]:
-        """Keep the thread from the learner, which has taken in all answers; waits for a training that is going on."""
+        """Keep the thread from the learner, which has taken in all answers; waits for a training that is going on.
+
+        Yields
+        ------
+        None
+            Inside of the block the learner and its estimator stay as they are.
+        """
         with self._model:
             self._fold()
             yield
@@ -223,7 +247,13 @@ class LabelSession(Working):
             self._say(answers, finished=rows is None)
 
     def undo(self) -> bool:
-        """Take the last gesture back; return whether there was one."""
+        """Take the last gesture back.
+
+        Returns
+        -------
+        done : bool
+            Whether there was one.
+        """
         with self._changed:
             if not self._undo:
                 return False
@@ -240,7 +270,17 @@ class LabelSession(Working):
             return True
 
     def add_class(self, name: str) -> str:
-        """Add a class; return its name without spaces at the ends.
+        """Add a class behind the others.
+
+        Parameters
+        ----------
+        name : str
+            What it is called in a prompt.
+
+        Returns
+        -------
+        name : str
+            The same without spaces at the ends.
 
         Raises
         ------
@@ -260,7 +300,13 @@ class LabelSession(Working):
         return name
 
     def extend_budget(self, n: int) -> None:
-        """Allow n more labels."""
+        """Allow n more labels.
+
+        Parameters
+        ----------
+        n : int
+            Labels beyond those that are there.
+        """
         with self._changed:
             self.learner.budget = self.n_labeled() + n
             self._failed = False
@@ -345,7 +391,13 @@ class LabelSession(Working):
         self._thread.start()
 
     def close(self, timeout: float | None = 60.0) -> None:
-        """Take in what was said, end the thread, and let other processes use the state file."""
+        """Take in what was said, end the thread, and let other processes use the state file.
+
+        Parameters
+        ----------
+        timeout : float or None, default=60.0
+            Seconds to wait for a training that is going on; None waits until its end.
+        """
         with self._changed:
             self._closing = True
             self._wake()
@@ -356,6 +408,13 @@ class LabelSession(Working):
 
     def wait(self, timeout: float = 600.0, until: Callable[[], bool] | None = None) -> None:
         """Wait until the thread has nothing to do, or until something holds.
+
+        Parameters
+        ----------
+        timeout : float, default=600.0
+            Seconds.
+        until : callable, default=None
+            Called without arguments, says whether to go on.
 
         Raises
         ------
