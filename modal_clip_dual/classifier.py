@@ -22,6 +22,7 @@ from .utils.labels import check_labels, encode_labels, labels_of_partial_fit, re
 from .utils.persistence import plain
 from .utils.selection import select_highest_per_class
 from .utils.validation import check_integer
+from .utils.weights import weighted_rows
 
 if TYPE_CHECKING:
     import torch
@@ -295,7 +296,9 @@ class DualPromptClassifier(CLIPClassifier):
 
     # ---------------------------------------------------------------- training
 
-    def fit(self, X: Any, y: Any, *, X_pseudo: Any = None, y_pseudo: Any = None) -> DualPromptClassifier:
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, *, X_pseudo: Any = None, y_pseudo: Any = None
+    ) -> DualPromptClassifier:
         """Train all prompts from new random values.
 
         With pseudo-labels each step takes ``batch_size`` labeled and ``pseudo_batch_size``
@@ -310,6 +313,12 @@ class DualPromptClassifier(CLIPClassifier):
             if there are pseudo-labels.
         y : array-like of shape (n,)
             Labels.  A class may have no sample.
+        sample_weight : array-like of shape (n,), default=None
+            Weight of each sample's loss, relative to the others; 0 leaves a sample out.  Batches are those of the
+            samples that there are, so a weight of 2 is a sample that comes twice only where a batch holds all of
+            them and complements are not drawn (``complement="all"`` or ``"hard"``); otherwise it is so on average.
+            For classes of very different size:
+            ``sklearn.utils.class_weight.compute_sample_weight("balanced", y)``.
         X_pseudo : array-like, default=None
             Samples with pseudo-labels, in the same form as X; there may be none.  See
             `mine_confident`.
@@ -337,16 +346,18 @@ class DualPromptClassifier(CLIPClassifier):
             raise ValueError(f"{given} was passed without {missing}; expected both or neither")
         if X_pseudo is None or not (_num_samples(X_pseudo) or _num_samples(y_pseudo)):
             classes, names, target = resolve_labels(self.class_names, check_labels(y))
-            return self._train(X, target, classes, names)
+            return self._train(X, target, classes, names, sample_weight=sample_weight)
         y_pseudo = check_labels(y_pseudo, "y_pseudo")
         if X is None or not (_num_samples(X) or _num_samples(y)):
+            if sample_weight is not None:
+                raise ValueError("sample_weight was passed without X; expected weights of labeled samples, or None")
             classes, names, target = resolve_labels(self.class_names, y_pseudo)
             return self._train(None, target[:0], classes, names, X_pseudo, target)
         y = check_labels(y)
         known = y if self.class_names is not None else np.concatenate([y, y_pseudo])
         classes, names = resolve_classes(self.class_names, known)
         target = encode_labels(y, classes), encode_labels(y_pseudo, classes, "y_pseudo")
-        return self._train(X, target[0], classes, names, X_pseudo, target[1])
+        return self._train(X, target[0], classes, names, X_pseudo, target[1], sample_weight=sample_weight)
 
     def fit_unlabeled(self, X_pool: Any, n_per_class: int = 16) -> DualPromptClassifier:
         """Train on pseudo-labels of zero-shot CLIP alone, without any label: round 0.
@@ -456,6 +467,7 @@ class DualPromptClassifier(CLIPClassifier):
         X_pseudo: Any = None,
         pseudo_target: Any = (),
         *,
+        sample_weight: Any = None,
         continued: bool = False,
         table: Any = None,
         **attributes: Any,
@@ -473,14 +485,23 @@ class DualPromptClassifier(CLIPClassifier):
             target = np.concatenate([target, pseudo_target])
         arrays, (backbone, *_) = zip(*parts)
         array = arrays[0] if len(arrays) == 1 else join(*arrays)
-        net = self._make_net(backbone, names, n_labeled, n_pseudo, continued=continued)
+        rows, weight = weighted_rows(sample_weight, n_labeled)
+        if weight is not None:  # of pseudo-labeled samples, too, which count alike
+            n_labeled = len(rows)
+            rows = np.concatenate([rows, np.arange(len(target) - n_pseudo, len(target))])
+            weight = np.concatenate([weight / weight.mean(), np.ones(n_pseudo)])
+        target = target[rows]
+        net = self._make_net(backbone, names, n_labeled, n_pseudo, continued=continued, sample_weight=weight)
         module = module_of(net)
         if self.verbose >= 2:
             print(module.text_encoder)
         if module.visual is None:
             inputs = self._encode(array, backbone)
+            inputs = inputs if weight is None else inputs[rows]
         else:
-            inputs = self._source(array, backbone)
+            inputs = self._source(array[rows], backbone)
+            if weight is not None:
+                inputs.numbers = rows  # in messages
             inputs.check(seed=0)  # unreadable files raise an error before any training
             if callable(self.augment):  # an error here comes before training
                 next(inputs.read([np.arange(1)], seed=0))
@@ -505,7 +526,8 @@ class DualPromptClassifier(CLIPClassifier):
         return {"visual_prompts": self.visual_prompts, **moved}
 
     def _make_net(
-        self, backbone: Backbone, names: list[str], n_labeled: int, n_pseudo: int = 0, *, continued: bool = False
+        self, backbone: Backbone, names: list[str], n_labeled: int, n_pseudo: int = 0, *, continued: bool = False,
+        sample_weight: np.ndarray | None = None,
     ) -> NeuralNetClassifier:
         """Return a skorch net with initialized modules; with ``continued``, of the kind of the last fit."""
         from .nn.training import make_net
@@ -524,6 +546,7 @@ class DualPromptClassifier(CLIPClassifier):
             visual_prompts=visual["visual_prompts"],
             templates=check_template(self.template),
             net_params={**(self.net_params or {}), **of_module},
+            sample_weight=sample_weight,
             **{name: getattr(self, name) for name in same},
         )
 

@@ -105,12 +105,14 @@ def as_float32(actual, expected, atol=0, err_msg=""):
 
 @pytest.fixture
 def single_precision(check, monkeypatch):
-    """The tolerance of float32 for one check.
+    """The tolerance of float32 for two checks.
 
-    It asks for the same numbers to 1e-7 whatever the order of the rows, but float32 products round a row by where it
-    stands.  Here it gets 1e-4, which scikit-learn's assert_allclose takes where results are float32.
+    They ask for the same numbers to 1e-7 whatever the order of the rows, and for weighted rows as for repeated ones,
+    but float32 products round a row by where it stands, and sums by their order.  Here they get 1e-4, which
+    scikit-learn's assert_allclose takes where results are float32.
     """
-    if check.func.__name__ == "check_methods_sample_order_invariance":
+    rounded = "check_methods_sample_order_invariance", "check_sample_weight_equivalence_on_dense_data"
+    if check.func.__name__ in rounded:
         monkeypatch.setattr(estimator_checks, "assert_allclose_dense_sparse", as_float32)
 
 
@@ -122,12 +124,21 @@ EXPECTED_FAILURES = {
 }
 
 
+# One batch holds all rows of a check: only then is a row of weight 2 the same as two rows.
 @parametrize_with_checks(
-    [AnyWidth(max_epochs=3, n_context=2, complement="all", random_state=0, device="cpu")],
+    [AnyWidth(max_epochs=3, n_context=2, complement="all", batch_size=256, random_state=0, device="cpu")],
     expected_failed_checks=lambda estimator: EXPECTED_FAILURES,
 )
 def test_scikit_learn_checks(estimator, check, single_precision):
     check(estimator)
+
+
+OF_DRAWS = {
+    "check_sample_weight_equivalence_on_dense_data": (
+        "the draws of a fit come behind the order of its samples, so more samples have other draws; without draws "
+        "it is so (tests/utils/test_weights.py)"
+    ),
+}
 
 
 @parametrize_with_checks(
@@ -136,7 +147,8 @@ def test_scikit_learn_checks(estimator, check, single_precision):
         AnyWidthDualLinear(device="cpu"),
         AnyWidthBayesAdapter(max_epochs=20, random_state=0, device="cpu"),
     ],
-    expected_failed_checks=lambda estimator: EXPECTED_FAILURES,
+    expected_failed_checks=lambda estimator: EXPECTED_FAILURES
+    | (OF_DRAWS if isinstance(estimator, BayesAdapterClassifier) else {}),
 )
 @pytest.mark.filterwarnings("ignore:AnyWidthDualLinear has no pool")
 def test_scikit_learn_checks_of_heads(estimator, check, single_precision):

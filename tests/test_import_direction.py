@@ -12,8 +12,9 @@ ROOT = Path(modal_clip_dual.__file__).parent
 # From top to bottom; rooms of one floor do not know each other.
 FLOORS = [
     {"__main__"},
-    {"cli", "label"},
-    {"evaluation"},
+    {"cli"},
+    {"label"},
+    {"evaluation", "exchange"},
     {"active"},
     {"classifier", "heads", "correctness", "test_time"},
     {"base"},

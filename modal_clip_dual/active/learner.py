@@ -100,9 +100,11 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
         since the round before (`relabel`, `forget`, `skip`, `drop`, `extend`, `add_class`),
         and ``query_seconds`` and ``train_seconds``.  What is not known is None.
     rows_ : ndarray of int
-        Labeled rows of the pool, in the order of labeling.
+        Labeled rows of the pool, in the order of labeling; read-only.
     labels_ : ndarray
-        Their labels that count; a copy, which `relabel` changes.
+        Their labels that count; read-only: `relabel` changes them.
+    paths_ : list of str or None
+        Absolute paths of the pool's files; None if it holds no files.
     pseudo_rows_, pseudo_labels_ : ndarray
         The pseudo-labels of the last training.
 
@@ -215,7 +217,8 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
             self._save()
         return self
 
-    def _check(self) -> None:
+    def _check_settings(self) -> None:
+        """Check what may also be set while the loop runs."""
         check_abilities(self.estimator, self.path)
         if not callable(self.query_strategy):
             raise TypeError(f"query_strategy={self.query_strategy!r} cannot be called")
@@ -233,6 +236,9 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
         check_integer("random_state", self.random_state, least=0)
         if self.budget is not None:
             check_integer("budget", self.budget, least=1)
+
+    def _check(self) -> None:
+        self._check_settings()
         self._given = as_array(self.X_pool, "X_pool")
         self._pool = absolute(self._given, self._folder)
         self._truth = None if self.y_pool is None else check_labels(self.y_pool, "y_pool")
@@ -244,6 +250,7 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
     def _begin(self, files: bool = True) -> None:
         """What every change and every question rests on: a start, class names as they were, files that are there."""
         self.start()
+        self._check_settings()
         check_same_meanings(self._names, self._class_names, self._labeled()[1])
         new = [{"what": "add_class", "name": name} for name in new_names(self._names, self._class_names)]
         if new:  # set on the estimator, behind the others

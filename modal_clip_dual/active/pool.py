@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import _num_samples
 
+from ..data.images import as_array, kind_of
 from ..utils.arrays import Rows, is_mapped
 from .annotations import Annotations
+from .identity import absolute
 
 
 class Pooled:
@@ -25,13 +27,20 @@ class Pooled:
 
     @property
     def rows_(self) -> np.ndarray:
-        """Labeled rows of the pool, in the order of labeling."""
-        return np.array(self._labeled()[0])
+        """Labeled rows of the pool, in the order of labeling; read-only."""
+        return _read_only(self._labeled()[0])
 
     @property
     def labels_(self) -> np.ndarray:
-        """The labels of ``rows_`` that count; a copy."""
-        return np.array(self._labeled()[1])
+        """The labels of ``rows_`` that count; read-only, since `relabel` changes them."""
+        return _read_only(self._labeled()[1])
+
+    @property
+    def paths_(self) -> list[str] | None:
+        """Absolute paths of the pool's files, wherever the process has gone since; None if it holds no files."""
+        pool = getattr(self, "_pool", None)
+        pool = absolute(as_array(self.X_pool, "X_pool"), self._folder) if pool is None else pool
+        return pool.tolist() if kind_of(pool) == "paths" else None
 
     @property
     def unlabeled_(self) -> np.ndarray:
@@ -51,6 +60,13 @@ class Pooled:
         rows = np.arange(len(self._pool))
         left_out = [*self._annotations.dropped, *self._gone.tolist()]
         return np.setdiff1d(rows, left_out) if left_out else rows
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    """Return a copy that nobody can write to: what is written to it would be lost without a word."""
+    copy = np.array(array)
+    copy.flags.writeable = False
+    return copy
 
 
 def part_of(pool: Any, rows: np.ndarray, lazily: bool) -> Any:

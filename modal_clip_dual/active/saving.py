@@ -45,8 +45,8 @@ class Resuming:
     _keys: np.ndarray | None
 
     def _target(self) -> str | None:
-        """The state file, wherever the process has gone since the learner was made."""
-        return None if self.path is None else os.path.normpath(os.path.join(self._folder, self.path))
+        """The state file itself, behind links, wherever the process has gone since the learner was made."""
+        return None if self.path is None else os.path.realpath(os.path.join(self._folder, self.path))
 
     def _claim(self) -> None:
         """Take the state file for this process, and remember what is in it."""
@@ -220,8 +220,13 @@ def write_learner(learner: Any, path: str) -> None:
         learner._keys = keys_of(learner._pool, getattr(estimator, "cache", None))
     arrays["pool_keys"] = learner._keys
     if kind_of(learner._pool) == "paths":
-        arrays["pool_paths"] = learner._pool.astype(str)
+        arrays["pool_paths_utf8"] = _as_bytes(learner._pool)
     write_state(path, "learner", settings, arrays)
+
+
+def _as_bytes(paths: np.ndarray) -> np.ndarray:
+    """Return paths as one text of bytes, a quarter of what NumPy's texts take: it is written at every answer."""
+    return np.frombuffer("\0".join(paths).encode("utf-8", "surrogateescape"), dtype=np.uint8)
 
 
 def read_learner(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -231,6 +236,9 @@ def read_learner(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str
         settings["n_per_class"] = settings.pop("n_pseudo")
         settings["first_query"] = FIRST_QUERIES[bool(settings.pop("random_first_query"))]
         settings["fit"] = settings.pop("prompts")
+    if "pool_paths_utf8" in arrays:
+        text = arrays.pop("pool_paths_utf8").tobytes().decode("utf-8", "surrogateescape")
+        arrays["pool_paths"] = np.array(text.split("\0"), dtype=object)
     if "answers.row" not in arrays:
         _without_annotations(settings, arrays)
     if "calibration" not in settings:  # a version before it

@@ -26,6 +26,7 @@ from ..utils.persistence import (
     describe_versions,
 )
 from ..utils.rollback import unchanged_on_error
+from ..utils.weights import weighted_rows
 from ._prediction import Predicting
 from ._saving import Saving
 
@@ -162,7 +163,9 @@ class CLIPClassifier(Predicting, Saving):
         self.precision = precision
         self.verbose = verbose
 
-    def _fit(self, embeddings: np.ndarray, target: np.ndarray, text: np.ndarray, logit_scale: float) -> Any:
+    def _fit(
+        self, embeddings: np.ndarray, target: np.ndarray, text: np.ndarray, logit_scale: float, *weight: np.ndarray
+    ) -> Any:
         raise NotImplementedError(f"{type(self).__name__} has no _fit")
 
     # ---------------------------------------------------------------- training
@@ -188,11 +191,20 @@ class CLIPClassifier(Predicting, Saving):
         FileNotFoundError
             If X names a file that does not exist.
         """
+        return self._fit_samples(X, y)
+
+    def _fit_samples(self: Self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Do the work of `fit`; with weights, ``_fit`` gets only the samples whose weight is not 0.
+
+        It takes a last argument ``weight`` then: (n,) numbers above 0.
+        """
         self._check_params()
         classes, names, target = resolve_labels(self.class_names, check_labels(y))
         array, backbone = self._prepare(X, refit=True, n_labels=len(target))
-        embeddings = unit_rows(self._encode(array, backbone))
-        head = self._fit(embeddings, target, self._text(backbone, names), backbone.logit_scale)
+        rows, weight = weighted_rows(sample_weight, len(target))
+        embeddings, target = unit_rows(self._encode(array, backbone))[rows], target[rows]
+        extra = () if weight is None else (weight,)
+        head = self._fit(embeddings, target, self._text(backbone, names), backbone.logit_scale, *extra)
         self._adopt(head, classes, names, backbone, X if kind_of(array) == "embeddings" else None)
         return self
 
@@ -250,6 +262,13 @@ class CLIPClassifier(Predicting, Saving):
         from ..clip.backbone import load_backbone
 
         return load_backbone(model_name, pretrained, self.device, self.precision)
+
+    @property
+    def _n_features_out(self) -> int:
+        """Width of the embeddings that `transform` returns, for the names of its columns."""
+        fitted = "_head" in self.__dict__
+        backbone = self._fitted_backbone() if fitted else self._load_backbone(self.model_name, self.pretrained)
+        return backbone.embed_dim
 
     def _backbone_for(self, array: Any) -> Backbone:
         """Return the CLIP that the parameters name, for a checked X."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
 
 
-class Predicting(ClassifierMixin, TransformerMixin, BaseEstimator):
+class Predicting(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, TransformerMixin, BaseEstimator):
     """The methods of `CLIPClassifier` that predict; all of them use `_logits`."""
 
     class_names: Any
@@ -250,7 +250,7 @@ class Predicting(ClassifierMixin, TransformerMixin, BaseEstimator):
 
         Returns
         -------
-        embeddings : ndarray of shape (n, D), float32
+        embeddings : ndarray of shape (n, D), float32; a frame after ``set_output(transform="pandas")``
             Embeddings of length 1.  Without visual prompts they may be passed to every method in
             place of X.
 

@@ -7,7 +7,7 @@ import os
 import sys
 
 from .. import __version__
-from . import benchmark, demo, report
+from . import benchmark, demo, export, import_, label, report
 from .parsing import refuse
 
 # What files, downloads, memory, devices and arguments bring about; other errors are the code's own.
@@ -23,7 +23,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"modal-clip-dual {__version__}")
     parser.add_argument("--traceback", action="store_true", help="show where in the code an error came from")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (benchmark, report, demo):
+    for command in (benchmark, report, demo, label, export, import_):
         command.add_parser(commands)
     return parser
 

@@ -197,7 +197,7 @@ def _arguments(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _dry_run(plan: Plan, out: Path) -> None:
-    from .estimates import duration, estimate_seconds
+    from .estimates import crowded, duration, estimate_seconds
 
     done = sum((out / "runs" / run.file_name).exists() for run in plan.runs)
     counted: dict[tuple[str, str], int] = {}
@@ -214,6 +214,9 @@ def _dry_run(plan: Plan, out: Path) -> None:
             f"about {duration(seconds)} for the others, one at a time: training and encoding, estimated "
             "from a few steps and images; what strategies compute is not in it"
         )
+        advice = crowded()
+        if advice is not None:
+            print(f"note: {advice}")
 
 
 def text_tables(frame: pd.DataFrame, with_paper: bool = False) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,8 @@ from sklearn.base import clone
 from ..classifier import MOVED
 from ..data.images import kind_of
 from ..evaluation.plan import Plan, Run
+
+REPETITIONS = 3  # of what is timed
 
 
 def estimate_seconds(plan: Plan, runs: Sequence[Run]) -> float:
@@ -29,12 +33,8 @@ def estimate_seconds(plan: Plan, runs: Sequence[Run]) -> float:
     for same in by_estimator.values():
         clf = clone(same[0].estimator).set_params(max_epochs=1, cache=None, verbose=0)
         clf.fit(X, y)  # loads the model and warms up
-        start = time.perf_counter()
-        clf.fit(X, y)
-        fit = time.perf_counter() - start
-        start = time.perf_counter()
-        clf.predict(X)
-        per_image = (time.perf_counter() - start) / n_sample
+        fit = shortest(partial(clf.fit, X, y))
+        per_image = shortest(partial(clf.predict, X)) / n_sample
         moved = clf.visual_prompts is not None
         steps_timed = -(-n_sample // clf.batch_size)
         per_step = max(0.0, fit - (0 if moved else per_image * n_sample)) / steps_timed
@@ -46,6 +46,36 @@ def estimate_seconds(plan: Plan, runs: Sequence[Run]) -> float:
             encoded.add(clf.model_name)
             total += per_image * images
     return total
+
+
+def shortest(work: Callable[[], Any]) -> float:
+    """Return the seconds of the fastest of a few times: others that share the machine make single ones long."""
+    seconds = []
+    for _ in range(REPETITIONS):
+        start = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+def crowded() -> str | None:
+    """Say what to do where threads of torch would wait for cores that others use; None where there are enough.
+
+    Threads of one sum wait for each other, so one that gets no core stops all of them.
+    """
+    import torch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = torch.get_num_threads()
+    if threads == 1 or not hasattr(os, "getloadavg"):
+        return None
+    load = os.getloadavg()[0]
+    if load + threads <= cores + 1:
+        return None
+    return (
+        f"{load:.0f} processes share the {cores} cores, and torch takes {threads} threads that wait for each other: "
+        "it may be many times faster with one, OMP_NUM_THREADS=1 before the command"
+    )
 
 
 def _steps(plan: Plan, run: Run, clf: Any) -> int:

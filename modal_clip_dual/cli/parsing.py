@@ -98,6 +98,14 @@ def add_prompt_arguments(parser: argparse.ArgumentParser) -> None:
              "one name per line (default: the data set's)")  # fmt: skip
 
 
+def names_in(names: list[str]) -> list[str]:
+    """Return class names as they are, or those in a text file with one per line, if the only one is such a file."""
+    if len(names) != 1 or not Path(names[0]).is_file():
+        return names
+    lines = Path(names[0]).read_text(encoding="utf-8").splitlines()
+    return [line.strip() for line in lines if line.strip()]
+
+
 def reword(data: Any, args: argparse.Namespace) -> None:
     """Put the template and the class names of the command line into a data set.
 
@@ -112,10 +120,7 @@ def reword(data: Any, args: argparse.Namespace) -> None:
         check_template(args.template)
         data.template = args.template
     if args.class_names:
-        names = args.class_names
-        if len(names) == 1 and Path(names[0]).is_file():
-            lines = Path(names[0]).read_text(encoding="utf-8").splitlines()
-            names = [line.strip() for line in lines if line.strip()]
+        names = names_in(args.class_names)
         if len(names) != len(data.class_names):
             raise ValueError(
                 f"--class-names has {len(names)} names; expected one for each of the {len(data.class_names)} classes "

@@ -4,6 +4,6 @@ from .datasets.loading import (
     load_benchmark as load_benchmark,
 )
 from .digits import load_digits_images as load_digits_images
-from .folders import load_image_folder as load_image_folder
+from .folders import list_images as list_images, load_image_folder as load_image_folder
 from .images import UnreadableImagesError as UnreadableImagesError
 from .unreadable import drop_unreadable as drop_unreadable

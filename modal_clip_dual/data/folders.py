@@ -110,6 +110,59 @@ def load_image_folder(folder: str | os.PathLike[str], extensions: Sequence[str] 
     return Bunch(paths=array, target=np.array(target), class_names=class_names)
 
 
+def list_images(folder: str | os.PathLike[str], extensions: Sequence[str] | None = None) -> np.ndarray:
+    """List all images of a folder and of the folders in it, whatever these are called.
+
+    Only names are looked at; no image is opened.  What is passed over, and the warning that counts it, are those of
+    `load_image_folder`.
+
+    Parameters
+    ----------
+    folder : str or path-like
+        The folder.
+    extensions : sequence of str, default=None
+        Ends of the names of images, as for `load_image_folder`.
+
+    Returns
+    -------
+    paths : ndarray of shape (n,) of str
+        Sorted; may be empty.
+
+    Raises
+    ------
+    NotADirectoryError
+        If ``folder`` is not a folder.
+    TypeError
+        If ``extensions`` is one string.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from PIL import Image
+    >>> from modal_clip_dual.data import list_images
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ("b.png", "more/a.png"):
+    ...         Path(folder, name).parent.mkdir(exist_ok=True)
+    ...         Image.new("RGB", (4, 4)).save(Path(folder, name))
+    ...     paths = list_images(folder)
+    >>> [Path(path).name for path in paths]
+    ['b.png', 'a.png']
+    """
+    if isinstance(extensions, str):
+        raise TypeError(f"extensions={extensions!r}; expected a sequence such as ('.jpg', '.png')")
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise NotADirectoryError(f"folder={str(folder)!r} is not a folder")
+    extensions = extensions_read() if extensions is None else extensions
+    over = PassedOver()
+    paths = sorted(_files(folder, tuple(extension.lower() for extension in extensions), over))
+    over.warn(folder)
+    array = np.empty(len(paths), dtype=object)
+    array[:] = paths
+    return array
+
+
 def extensions_read() -> tuple[str, ...]:
     """Ends of the names of all files that can be read as images here."""
     from .images import HEIF_EXTENSIONS, reads_heif

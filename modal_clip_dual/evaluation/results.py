@@ -15,10 +15,9 @@ from typing import Any
 import pandas as pd
 
 from ..utils.persistence import named, replacing
+from ..utils.spreadsheet import as_text, from_text
 
 TEXT = ("data", "estimator", "loop", "strategy")
-# Names that a spreadsheet takes for formulas, and, behind quotes, names that look like escaped ones.
-FORMULA = re.compile(r"'*[=+\-@\t\r]")
 
 
 def read_results(path: str | os.PathLike[str]) -> pd.DataFrame:
@@ -92,7 +91,7 @@ class RoundFile:
                 if not self.n_rows:
                     writer.writerow(row)
                 writer.writerow(
-                    "" if value is None else _as_text(value) if name in TEXT else value
+                    "" if value is None else as_text(value) if name in TEXT else value
                     for name, value in row.items()
                 )
                 stream.flush()
@@ -121,15 +120,6 @@ def _is_alive(process: str) -> bool:
     import psutil
 
     return process.isdecimal() and psutil.pid_exists(int(process))
-
-
-def _as_text(name: Any) -> Any:
-    """Put a quote before a name that a spreadsheet would take for a formula."""
-    return f"'{name}" if isinstance(name, str) and FORMULA.match(name) else name
-
-
-def _from_text(cell: str) -> str:
-    return cell[1:] if cell.startswith("'") and FORMULA.match(cell) else cell
 
 
 def read_runs(files: Iterable[Path]) -> pd.DataFrame:
@@ -161,7 +151,7 @@ def _row_of(row: dict[Any, Any]) -> dict[str, Any]:
     if None in row or None in row.values():
         raise ValueError("a line is longer or shorter than the first")
     row = {"loop" if name == "learner" else name: value for name, value in row.items()}  # as 0.1.0 called it
-    return {name: _from_text(value) if name in TEXT else value or None for name, value in row.items()}
+    return {name: from_text(value) if name in TEXT else value or None for name, value in row.items()}
 
 
 def frame_of(rows: list[dict[str, Any]]) -> pd.DataFrame:
@@ -178,7 +168,7 @@ def frame_of(rows: list[dict[str, Any]]) -> pd.DataFrame:
 def write_csv(frame: pd.DataFrame, file: str | os.PathLike[str]) -> None:
     """Write a frame as CSV whose names no spreadsheet takes for formulas."""
     names = [name for name in TEXT if name in frame.columns]
-    frame.assign(**{name: frame[name].map(_as_text) for name in names}).to_csv(file, index=False)
+    frame.assign(**{name: frame[name].map(as_text) for name in names}).to_csv(file, index=False)
 
 
 def write_table(frame: pd.DataFrame, path: str | os.PathLike[str]) -> list[Path]:

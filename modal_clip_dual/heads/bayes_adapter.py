@@ -66,12 +66,24 @@ def penalty(mean: torch.Tensor, log_ratio: torch.Tensor, prior: torch.Tensor, pr
     return spread + ((mean - prior).square().sum(dim=1) / prior_scale**2).sum()
 
 
-def cross_entropy(embeddings: torch.Tensor, target: torch.Tensor, weights: torch.Tensor, logit_scale: float) -> Any:
-    """Return the mean cross-entropy of unit embeddings over all draws of the weights (S, C, D), of any length."""
+def cross_entropy(
+    embeddings: torch.Tensor,
+    target: torch.Tensor,
+    weights: torch.Tensor,
+    logit_scale: float,
+    sample_weight: torch.Tensor | None = None,
+) -> Any:
+    """Return the mean cross-entropy of unit embeddings over all draws of the weights (S, C, D), of any length.
+
+    ``sample_weight`` (n,) are factors of the samples' losses.
+    """
     from torch.nn import functional as F
 
     logits = logit_scale * embeddings @ F.normalize(weights, dim=2).transpose(1, 2)
-    return F.cross_entropy(logits.flatten(0, 1), target.repeat(len(weights)))
+    if sample_weight is None:
+        return F.cross_entropy(logits.flatten(0, 1), target.repeat(len(weights)))
+    losses = F.cross_entropy(logits.flatten(0, 1), target.repeat(len(weights)), reduction="none")
+    return (losses * sample_weight.repeat(len(weights))).mean()
 
 
 def fit_posterior(
@@ -88,6 +100,7 @@ def fit_posterior(
     max_epochs: int,
     batch_size: int,
     last: Posterior | None = None,
+    sample_weight: np.ndarray | None = None,
 ) -> Posterior:
     """Minimize cross-entropy + ``kl_factor`` * `penalty` by gradient descent with momentum.
 
@@ -99,6 +112,7 @@ def fit_posterior(
     import torch
 
     x, y = as_tensor(embeddings), torch.from_numpy(target.astype(np.int64))
+    factors = None if sample_weight is None else as_tensor(sample_weight / sample_weight.mean())
     if last is None:
         prior = as_tensor(unit_rows(text)) * (logit_scale / LOGITS)
         deviation = torch.full((len(prior),), prior_scale / LOGITS)
@@ -118,7 +132,7 @@ def fit_posterior(
             if n_train_samples:
                 noise = rng.standard_normal((n_train_samples, *prior.shape), dtype=np.float32)
                 weights = mean + (deviation * log_ratio.exp())[:, None] * torch.from_numpy(noise)
-            loss = cross_entropy(x[rows], y[rows], weights, logit_scale)
+            loss = cross_entropy(x[rows], y[rows], weights, logit_scale, None if factors is None else factors[rows])
             loss = loss + factor * penalty(mean, log_ratio, prior, deviation)
             gradients = torch.autograd.grad(loss, parameters)
             with torch.no_grad():
@@ -288,6 +302,34 @@ class BayesAdapterClassifier(CLIPClassifier):
         self.batch_size = batch_size
         self.random_state = random_state
 
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> BayesAdapterClassifier:
+        """Learn the posterior from labeled samples.
+
+        Parameters
+        ----------
+        X : array-like
+            Embeddings (n, D), images (n, H, W[, 3]) of uint8, or n file paths.
+        y : array-like of shape (n,)
+            Labels.  A class may have no sample.
+        sample_weight : array-like of shape (n,), default=None
+            Weight of each sample's loss; 0 leaves it out.  The sum of the weights takes the place of the number of
+            labels, so twice the weights are the same loss as twice the samples.  Steps and draws are those of the
+            samples that there are: results are the same bits only without draws (``n_samples=0``) and with one
+            batch.
+
+        Returns
+        -------
+        self : BayesAdapterClassifier
+
+        Raises
+        ------
+        ValueError
+            If a parameter or an argument does not fit, before any work; an earlier fit is kept.
+        FileNotFoundError
+            If X names a file that does not exist.
+        """
+        return self._fit_samples(X, y, sample_weight)
+
     def partial_fit(self, X: Any, y: Any, classes: Any = None) -> BayesAdapterClassifier:
         """Learn from further labeled samples, with the posterior so far as the prior.
 
@@ -329,7 +371,7 @@ class BayesAdapterClassifier(CLIPClassifier):
             )
         array, backbone = self._prepare(X, refit=last is None, n_labels=len(target))
         embeddings = unit_rows(self._encode(array, backbone))
-        head = self._fit(embeddings, target, self._text(backbone, names), backbone.logit_scale, last)
+        head = self._fit(embeddings, target, self._text(backbone, names), backbone.logit_scale, last=last)
         self._adopt(head, known, names, backbone, X if kind_of(array) == "embeddings" else None)
         return self
 
@@ -339,10 +381,11 @@ class BayesAdapterClassifier(CLIPClassifier):
         target: np.ndarray,
         text: np.ndarray,
         logit_scale: float,
+        *weight: np.ndarray,
         last: Posterior | None = None,
     ) -> Posterior:
         # The penalty is twice the divergence, whose exact factor is 1 / n beside a mean cross-entropy.
-        exact = 0.5 / len(target)
+        exact = 0.5 / (float(weight[0].sum()) if weight else len(target))
         factor = AUTHORS / text.size if isinstance(self.kl_weight, str) else self.kl_weight * exact
         return fit_posterior(
             embeddings,
@@ -357,6 +400,7 @@ class BayesAdapterClassifier(CLIPClassifier):
             max_epochs=self.max_epochs,
             batch_size=self.batch_size,
             last=last,
+            sample_weight=weight[0] if weight else None,
         )
 
     def _logits(self, embeddings: np.ndarray) -> np.ndarray:

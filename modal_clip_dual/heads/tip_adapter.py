@@ -22,7 +22,7 @@ class Cache:
     """The arrays that Tip-Adapter keeps from a fit."""
 
     keys: np.ndarray  # (n, D) unit embeddings of the labeled samples
-    values: np.ndarray  # (n, C) one-hot labels
+    values: np.ndarray  # (n, C) one-hot labels, times the samples' weights
     text: np.ndarray  # (C, D) text embeddings, times the logit scale
 
 
@@ -129,8 +129,37 @@ class TipAdapterClassifier(CLIPClassifier):
         self.alpha = alpha
         self.beta = beta
 
-    def _fit(self, embeddings: np.ndarray, target: np.ndarray, text: np.ndarray, logit_scale: float) -> Cache:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> TipAdapterClassifier:
+        """Keep the labeled samples.
+
+        Parameters
+        ----------
+        X : array-like
+            Embeddings (n, D), images (n, H, W[, 3]) of uint8, or n file paths.
+        y : array-like of shape (n,)
+            Labels.  A class may have no sample.
+        sample_weight : array-like of shape (n,), default=None
+            Weight of each sample's vote: with 2 it votes like two of the same, with 0 it is left out.
+
+        Returns
+        -------
+        self : TipAdapterClassifier
+
+        Raises
+        ------
+        ValueError
+            If a parameter or an argument does not fit, before any work; an earlier fit is kept.
+        FileNotFoundError
+            If X names a file that does not exist.
+        """
+        return self._fit_samples(X, y, sample_weight)
+
+    def _fit(
+        self, embeddings: np.ndarray, target: np.ndarray, text: np.ndarray, logit_scale: float, *weight: np.ndarray
+    ) -> Cache:
         values = np.eye(len(text), dtype=np.float32)[target]
+        if weight:
+            values *= weight[0][:, None].astype(np.float32)
         return Cache(embeddings, values, text * np.float32(logit_scale))
 
     def _logits(self, embeddings: np.ndarray) -> np.ndarray:

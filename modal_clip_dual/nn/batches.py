@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ class Batches:
 
     It replaces a DataLoader, without the work per row.  Its constructor is the one that skorch
     expects of an iterator.  Shuffling, and the augmentation of images that goes with it,
-    draw from ``generator`` alone.
+    draw from ``generator`` alone.  ``sample_weight`` (n,) are weights of the samples, with mean 1.
     """
 
     def __init__(
@@ -27,8 +26,10 @@ class Batches:
         batch_size: int,
         shuffle: bool = False,
         generator: torch.Generator | None = None,
+        sample_weight: torch.Tensor | None = None,
     ):
-        self.X, self.y, _ = _unwrapped(dataset)
+        self.X, self.y, rows = _unwrapped(dataset)
+        self.weight = None if sample_weight is None else sample_weight[rows].to(self.y.device)
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.generator = generator
@@ -36,7 +37,7 @@ class Batches:
     def __len__(self) -> int:
         return math.ceil(len(self.X) / self.batch_size)
 
-    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, Any]]:
         n = len(self.X)
         order = torch.randperm(n, generator=self.generator) if self.shuffle else torch.arange(n)
         if hasattr(self.X, "read"):
@@ -47,26 +48,32 @@ class Batches:
         for k, rows in enumerate(order.split(self.batch_size)):
             if not self.shuffle:  # a slice copies nothing
                 rows = slice(k * self.batch_size, (k + 1) * self.batch_size)
-            yield as_tensor(self.X[rows]), self._labels(rows)
+            yield as_tensor(self.X[rows]), self._target(rows)
 
-    def _read(self, order: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def _read(self, order: torch.Tensor) -> Iterator[tuple[torch.Tensor, Any]]:
         seed = None
         if self.shuffle:
             seed = int(torch.randint(2**31, (), generator=self.generator))
         batches = [rows.numpy() for rows in order.split(self.batch_size)]
-        labels = repeat(torch.empty(0)) if self.y is None else self.y[order].split(self.batch_size)
-        for pixels, y in zip(self.X.read(batches, seed), labels):
-            yield pixels.to(y.device, non_blocking=True), y
+        device = "cpu" if self.y is None else self.y.device
+        for pixels, rows in zip(self.X.read(batches, seed), order.split(self.batch_size)):
+            yield pixels.to(device, non_blocking=True), self._target(rows)
 
-    def _labels(self, rows: Any) -> torch.Tensor:
-        return torch.empty(0) if self.y is None else self.y[rows]
+    def _target(self, rows: Any) -> Any:
+        """Labels, and with weights the factors of a sum of losses, which is their weighted mean."""
+        if self.y is None:
+            return torch.empty(0)
+        if self.weight is None:
+            return self.y[rows]
+        weight = self.weight[rows]
+        return self.y[rows], weight / len(weight)
 
 
 class PairedBatches:
     """Batches of labeled and of pseudo-labeled samples, joined step by step.
 
     An epoch is one pass over the set with more batches; the other one is cycled.  Each
-    sample comes with the weight 1 over the number of its own kind in the batch.
+    sample comes with the weight 1 over the number of its own kind in the batch, times its own weight if it has one.
 
     Parameters
     ----------
@@ -80,6 +87,8 @@ class PairedBatches:
         Number of pseudo-labeled samples per step.
     generator : torch.Generator
         Random generator for order, cycles and augmentation.
+    sample_weight : torch.Tensor of shape (n,), optional
+        Weights of the samples, with mean 1 for each kind.
     """
 
     def __init__(
@@ -89,8 +98,10 @@ class PairedBatches:
         n_labeled: int,
         pseudo_batch_size: int,
         generator: torch.Generator,
+        sample_weight: torch.Tensor | None = None,
     ):
         self.X, self.y, rows = _unwrapped(dataset)
+        self.weight = torch.ones(len(rows)) if sample_weight is None else sample_weight[rows]
         self.sets = [
             (torch.from_numpy(np.flatnonzero(rows < n_labeled)), batch_size),
             (torch.from_numpy(np.flatnonzero(rows >= n_labeled)), pseudo_batch_size),
@@ -104,7 +115,7 @@ class PairedBatches:
         steps = [self._cycled(rows, size) for rows, size in self.sets if len(rows)]
         parts = list(zip(*steps))
         batches = [torch.cat(part) for part in parts]
-        weights = [torch.cat([torch.full((len(k),), 1 / len(k)) for k in part]) for part in parts]
+        weights = [torch.cat([self.weight[k] / len(k) for k in part]) for part in parts]
         device = self.y.device
         if hasattr(self.X, "read"):
             seed = int(torch.randint(2**31, (), generator=self.generator))

@@ -127,10 +127,12 @@ def make_net(
     gradient_clip_value: float | None = 5.0,
     net_params: Mapping[str, Any] | None = None,
     verbose: int = 0,
+    sample_weight: np.ndarray | None = None,
 ) -> NeuralNetClassifier:
     """Build a skorch net with initialized modules, ready for training on labeled samples.
 
-    ``n_pseudo`` pseudo-labeled samples follow the ``n_labeled`` labeled ones.
+    ``n_pseudo`` pseudo-labeled samples follow the ``n_labeled`` labeled ones.  ``sample_weight`` holds a weight for
+    each of both, with mean 1 for each kind.
 
     The three seeds are those of the contexts, the order of the samples and the drawn
     complements; the other arguments are those of `DualPromptClassifier`.
@@ -152,6 +154,13 @@ def make_net(
         params["iterator_train"] = PairedBatches
         params["iterator_train__n_labeled"] = n_labeled
         params[PSEUDO_BATCH_SIZE] = pseudo_batch_size
+    if sample_weight is not None:
+        if "iterator_train" in (net_params or {}):
+            raise ValueError(
+                "sample_weight with net_params['iterator_train']: weights come with the batches of this package; "
+                "expected one of both"
+            )
+        params["iterator_train__sample_weight"] = torch.from_numpy(sample_weight.astype(np.float32))
     n_steps = max_epochs * max(math.ceil(n_labeled / batch_size), math.ceil(n_pseudo / pseudo_batch_size))
     if "optimizer" not in params:
         params = {"optimizer": torch.optim.SGD, **SGD, **params}

@@ -619,3 +619,39 @@ def test_killed_in_the_middle_of_a_change(taught, pool, tmp_path, what, phase):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         resumed.query(n_instances=1)
+
+
+def test_labels_and_rows_cannot_be_written_to(taught):
+    """What was written to these copies was lost without a word."""
+    learner = taught()
+    for array in (learner.labels_, learner.rows_):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 1
+        assert array.base is None  # a copy: what one holds does not change with the learner
+    learner.relabel(learner.rows_[:1], learner.labels_[:1])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("budget", "5", "budget='5' is a str"),
+        ("budget", 0, "budget=0; expected at least 1"),
+        ("n_per_class", -1, "n_per_class=-1"),
+        ("disagreement", "first", "disagreement='first'; expected one of"),
+        ("first_query", "mine", "first_query='mine'"),
+        ("random_state", 1.5, "random_state=1.5"),
+        ("query_strategy", "random", "query_strategy='random' cannot be called"),
+        ("estimator", object(), "without fit, predict"),
+    ],
+)
+def test_what_is_set_while_the_loop_runs_is_checked(taught, name, value, message):
+    learner = taught()
+    rows, before = learner.rows_, getattr(learner, name)
+    setattr(learner, name, value)
+    with pytest.raises((TypeError, ValueError), match=message):
+        learner.query(n_instances=2)
+    with pytest.raises((TypeError, ValueError), match=message):
+        learner.teach(rows=[100], y=[1])
+    setattr(learner, name, before)
+    assert learner.rows_.tolist() == rows.tolist()
+    learner.query(n_instances=2)

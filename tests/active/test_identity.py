@@ -206,3 +206,21 @@ def test_old_files_knew_images_by_path_size_and_time(state, paths, digits):
     for path in paths:
         os.utime(path, (1, 1))  # by now it knows them by their bytes
     assert len(DualPromptLearner.resume(state).rows_) == 5
+
+
+def test_paths_of_any_text_are_saved_small(tmp_path):
+    """Paths are written at every answer: a text of bytes, not four bytes per character."""
+    from PIL import Image
+
+    from modal_clip_dual import DualPromptLearner, TipAdapterClassifier
+
+    paths = [str(tmp_path / name) for name in ("a\nb.png", "ünï 犬.png", "'\"; drop.png")]
+    for k, path in enumerate(paths):
+        Image.new("RGB", (4, 4), (k, 0, 0)).save(path)
+    clf = TipAdapterClassifier(["cat", "dog"], model_name="demo", pretrained="bundled", device="cpu", verbose=0)
+    learner = DualPromptLearner(clf, paths, path=tmp_path / "state.npz").start()
+    learner.close()
+    with np.load(tmp_path / "state.npz", allow_pickle=False) as file:
+        assert file["pool_paths_utf8"].nbytes == len("\0".join(paths).encode())
+    again = DualPromptLearner.resume(tmp_path / "state.npz")
+    assert again.paths_ == paths and list(again.X_pool) == paths

@@ -120,3 +120,20 @@ def test_a_copy_has_no_lock(make, digits):
     copy.teach(rows=[0, 1], y=digits.target[:2])
     with pytest.raises(RuntimeError, match="was written by another learner"):
         learner.teach(rows=[2], y=digits.target[2:3])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_a_link_to_a_state_file_is_that_file(embeddings, tmp_path):
+    """A save through the link went beside the file that it leads to, and took no lock of it."""
+    clf = TipAdapterClassifier(["cat", "dog"], model_name="demo", pretrained="bundled", device="cpu", verbose=0)
+    (tmp_path / "real").mkdir()
+    real, link = tmp_path / "real" / "state.npz", tmp_path / "link.npz"
+    learner = DualPromptLearner(clf, embeddings[:20], path=real).start()
+    learner.close()
+    link.symlink_to(real)
+    again = DualPromptLearner.resume(link, embeddings[:20])
+    assert (tmp_path / "real" / "state.npz.lock").exists() and not (tmp_path / "link.npz.lock").exists()
+    again.teach(rows=[0], y=["cat"], train=False)
+    again.close()
+    assert link.is_symlink()
+    assert DualPromptLearner.resume(real, embeddings[:20]).labels_.tolist() == ["cat"]

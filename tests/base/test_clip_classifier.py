@@ -128,3 +128,28 @@ def test_old_loops_go_on(digits, expected, tmp_path):
     # Training amplifies the last bits: the same to two digits, where another seed would differ in the first.
     np.testing.assert_allclose(learner.predict_proba(digits.images[:20]), expected["continued"], atol=0.02)
     assert DualPromptLearner.resume(path, digits.images[:200]).rows_.tolist() == expected["continued_rows"].tolist()
+
+
+def test_transform_gives_frames_where_asked(embeddings, digits):
+    """scikit-learn's set_output, before a fit and after one, and as the whole process's setting."""
+    import pandas as pd
+    import sklearn
+
+    from modal_clip_dual import DualPromptClassifier
+
+    clf = DualPromptClassifier(
+        digits.class_names, model_name="demo", pretrained="bundled", max_epochs=1, device="cpu", verbose=0
+    )
+    expected, index = clf.transform(embeddings[:5]), list("abcde")
+    frame = clf.set_output(transform="pandas").transform(pd.DataFrame(embeddings[:5], index=index))
+    assert list(frame.columns) == [f"dualpromptclassifier{k}" for k in range(embeddings.shape[1])]
+    assert frame.index.tolist() == index
+    np.testing.assert_array_equal(frame.to_numpy(), expected)
+    images = clf.transform(digits.images[:5])
+    assert isinstance(images, pd.DataFrame) and images.shape == (5, embeddings.shape[1])
+    clf.fit(embeddings[:40], digits.target[:40])
+    assert list(clf.transform(embeddings[:5]).columns) == clf.get_feature_names_out().tolist()
+    with sklearn.config_context(transform_output="pandas"):
+        again = DualPromptClassifier(**clf.get_params()).fit(embeddings[:40], digits.target[:40])
+        assert isinstance(again.transform(embeddings[:5]), pd.DataFrame)
+        assert again.predict_proba(embeddings[:5]).shape == (5, 10)

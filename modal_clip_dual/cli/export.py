@@ -1,0 +1,49 @@
+"""The command ``modal-clip-dual export``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+EXPORT = """\
+Write the labels of a loop for other programs: a table (.csv), a folder per class, COCO-style JSON,
+or tasks of Label Studio with the model's predictions.  STATE is the learner's path=; another process
+may go on working with it.
+"""
+
+FORMATS = ("csv", "folders", "coco", "label-studio")
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the command line."""
+    export = commands.add_parser("export", help="write labels of a loop for other programs", description=EXPORT)
+    add = export.add_argument
+    add("state", type=Path, metavar="STATE", help="state file of the loop")
+    add("out", type=Path, metavar="OUT", help="file or folder to write")
+    add_format(export)
+    add("--predictions", action="store_true", help="also write the model's predictions, and P(correct)")
+    add("--overwrite", action="store_true", help="replace OUT, if it is a file or an exported folder")
+    add("--link", action="store_true", help="with folders: symbolic links in place of copies")
+    add("--root", type=Path, metavar="DIR",
+        help="with label-studio: its LOCAL_FILES_DOCUMENT_ROOT (default: the folder of all images)")  # fmt: skip
+    export.set_defaults(run=run_export)
+
+
+def add_format(parser: argparse.ArgumentParser) -> None:
+    """Add the choice of a format."""
+    parser.add_argument("--format", choices=FORMATS, help="what it is (default: by the name of the file)")
+
+
+def run_export(args: argparse.Namespace) -> int:
+    """Write the labels; return the exit status."""
+    from ..exchange import export_labels
+
+    options: dict[str, Any] = {"link": True} if args.link else {}
+    if args.root is not None:
+        options["root"] = args.root
+    n = export_labels(
+        args.state, args.out, format=args.format, predictions=args.predictions, overwrite=args.overwrite, **options
+    )
+    print(f"{n} labels written: {args.out}")
+    return 0

@@ -1,0 +1,244 @@
+"""The command ``modal-clip-dual label``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import sys
+import threading
+import warnings
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..strategies.registry import available_strategies
+from .parsing import find_own_strategies, listed, names_in, positive_int, refuse, strategy
+
+LABEL = """\
+Label a folder of images in the browser.  A CLIP and a linear head on it (DualLinearClassifier)
+guess every label, from the class names alone at first; the page shows the images that are worth
+asking about, under the class that they are taken for.  Correct the wrong ones, confirm the rest
+with one key; the model learns behind the page, and the next images come.
+
+Every answer is saved at once, in a file beside the images.  The same command goes on where it was
+stopped, however that happened.  The page is served on this machine only, under an address that
+nobody can guess.
+"""
+
+EXAMPLES = """\
+examples:
+  modal-clip-dual label photos --classes "cat,dog,neither"
+  modal-clip-dual label photos --classes names.txt --template "a satellite photo of {}." --budget 300
+  modal-clip-dual label scans --classes "zero,one,two" --model demo
+"""
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the command line."""
+    label = commands.add_parser(
+        "label",
+        help="label a folder of images in the browser",
+        description=LABEL,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = label.add_argument
+    add("folder", type=Path, metavar="FOLDER", help="the images, also those in folders below it")
+    add("--classes", nargs="+", action=listed(str), metavar="A,B,...",
+        help="names of the classes, or a text file with one per line (default: the folders in FOLDER)")  # fmt: skip
+    add("--folder-labels", action="store_true",
+        help="images in a folder called like a class have that label (default: they are asked for, too)")  # fmt: skip
+    add("--model", help="open_clip's name of the CLIP (default: ViT-B-16, which is downloaded once); demo is the "
+        "small one that ships with the package: it works offline, and knows little")  # fmt: skip
+    add("--pretrained", help="open_clip's tag of its weights (default: openai; bundled for demo)")
+    add("--template", action="append", metavar="TEXT",
+        help='hand-written prompt with {} for the class name; may be given several times (default: '
+             '"a photo of a {}.")')  # fmt: skip
+    add("--strategy", type=strategy, default="auto",
+        help=f"what chooses the images: {', '.join(available_strategies())}, or your own function as "
+             "package.module:function (default: auto)")  # fmt: skip
+    add("--batch", type=positive_int, default=20, metavar="N", help="images of a grid (default: 20)")
+    add("--random", type=int, default=2, metavar="N",
+        help="how many of these are drawn at random, as a fair check of the model (default: 2)")  # fmt: skip
+    add("--budget", type=positive_int, metavar="N", help="labels after which to stop (default: none)")
+    add("--annotator", metavar="NAME", help="who answers; written down with every answer")
+    add("--state", type=Path, metavar="FILE", help="where everything is saved (default: FOLDER/labels.npz)")
+    add("--device", default="auto", help='torch device (default: auto: "cuda" if there is one)')
+    add("--cache", default="disk", metavar="DIR",
+        help="where embeddings are kept, so that no image is encoded twice: disk is the user's cache folder, memory "
+             "keeps them until the end (default: disk)")  # fmt: skip
+    add("--host", default="127.0.0.1",
+        help="address to listen on; others than 127.0.0.1 let people in who know the page's address")  # fmt: skip
+    add("--port", type=int, default=0, help="port to listen on (default: any that is free)")
+    add("--no-browser", action="store_true", help="only print the address of the page")
+    label.set_defaults(run=run_label)
+
+
+def run_label(args: argparse.Namespace) -> int:
+    """Serve the page until Ctrl-C; return the exit status."""
+    from ..label.server import LOOPBACK, check_installed, listen, new_token, serve
+
+    try:
+        check_installed()
+        session = make_session(args)
+        listener = listen(args.host, args.port)
+    except (OSError, TypeError, ValueError, ImportError, RuntimeError) as error:
+        if args.traceback:
+            raise
+        return refuse(error)
+    token, port = new_token(), listener.getsockname()[1]
+    open_to_others = args.host not in LOOPBACK
+    hosts = hosts_of(args.host) if open_to_others else LOOPBACK
+    url = f"http://{shown_host(args.host)}:{port}/{token}/"
+    if open_to_others:
+        print(
+            f"warning: --host {args.host} lets everyone in who reaches this machine and knows the address below; it "
+            "is sent without encryption, so use it in networks that you trust",
+            file=sys.stderr,
+        )
+    print(f"Label at {url}\nEverything is saved in {session.learner.path}.  Ctrl-C ends the program.", flush=True)
+    if not args.no_browser:
+        threading.Timer(0.5, webbrowser.open, [url]).start()
+    serve(session, listener, token, hosts)
+    print(f"{session.n_labeled():,} labels in {session.learner.path}; the same command goes on.")
+    return 0
+
+
+def shown_host(host: str) -> str:
+    """Return how the page is called from here: addresses that mean all of this machine are no names for it."""
+    if host in ("0.0.0.0", "::"):
+        return socket.gethostname()
+    return f"[{host}]" if ":" in host else host
+
+
+def hosts_of(host: str) -> list[str]:
+    """Return the names by which the page may be called where others may reach it."""
+    from ..label.server import ANY_ADDRESS, LOOPBACK
+
+    return [*LOOPBACK, host, socket.gethostname(), ANY_ADDRESS]
+
+
+def make_session(args: argparse.Namespace) -> Any:
+    """Return the session that the arguments describe: a new one, or the one that was saved.
+
+    Raises
+    ------
+    OSError, RuntimeError, TypeError, ValueError
+        If something does not fit, before any image is read.
+    """
+    from ..data import list_images
+    from ..label import LabelSession
+
+    folder = args.folder.absolute()
+    if not folder.is_dir():
+        raise NotADirectoryError(f"FOLDER {str(args.folder)!r} is not a folder")
+    if not 0 <= args.random <= args.batch:
+        raise ValueError(f"--random {args.random}; expected 0 to the {args.batch} images of --batch")
+    state = (args.state or folder / "labels.npz").absolute()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of other files in the folder, the state file among them
+        paths = [str(path) for path in list_images(folder)]
+    find_own_strategies([args.strategy])
+    if state.exists():
+        learner = _resumed(args, state)
+        known = set(map(str, learner.X_pool))
+        new = [path for path in paths if path not in known]
+    else:
+        if not paths:
+            raise ValueError(f"FOLDER {str(args.folder)!r} holds no images")
+        learner, new = _begun(args, state, paths, class_names_of(args, folder)), []
+    names = list(learner.estimator.class_names.values())
+    labels = {path: Path(path).parent.name for path in paths} if args.folder_labels else {}
+    return LabelSession(
+        learner,
+        n_instances=args.batch,
+        n_random=args.random,
+        new_paths=new,
+        labels={path: name for path, name in labels.items() if name in names},
+        annotator=args.annotator,
+    )
+
+
+def class_names_of(args: argparse.Namespace, folder: Path) -> list[str]:
+    """Return the class names: those of the command line, or of the folders in the folder.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two, or one comes twice.
+    """
+    from ..data import load_image_folder
+
+    if args.classes:
+        names = names_in(args.classes)
+    else:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            try:
+                names = load_image_folder(folder).class_names
+            except ValueError as error:
+                raise ValueError(f"{error}; or name the classes: --classes cat,dog") from error
+    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    if len(names) < 2 or twice:
+        problem = f"{twice[0]!r} comes twice" if twice else f"{names}; expected at least two"
+        raise ValueError(f"--classes: {problem}")
+    return list(names)
+
+
+def _begun(args: argparse.Namespace, state: Path, paths: Sequence[str], names: list[str]) -> Any:
+    from .. import DualLinearClassifier, DualPromptLearner, get_strategy
+    from ..active import StablePredictions
+    from ..clip.backbone import load_backbone
+    from ..clip.inputs import check_template
+
+    if not os.access(state.parent, os.W_OK):
+        raise ValueError(f"{str(state.parent)!r} cannot be written to; --state FILE saves elsewhere")
+    model, tag = model_of(args)
+    template = args.template or "a photo of a {}."
+    check_template(template)
+    print(f"{len(paths):,} images, {len(names)} classes.  Loading {model} ...", flush=True)
+    load_backbone(model, tag, args.device)
+    estimator = DualLinearClassifier(
+        {name: name for name in names}, model_name=model, pretrained=tag, template=template,
+        cache=args.cache, device=args.device, verbose=0,
+    )  # fmt: skip
+    return DualPromptLearner(
+        estimator, paths, query_strategy=get_strategy(args.strategy, name="--strategy"), path=str(state),
+        budget=args.budget, stopping=[StablePredictions()],
+    )  # fmt: skip
+
+
+def model_of(args: argparse.Namespace) -> tuple[str, str]:
+    """Return name and tag of the CLIP."""
+    model = args.model or "ViT-B-16"
+    return model, args.pretrained or ("bundled" if model == "demo" else "openai")
+
+
+def _resumed(args: argparse.Namespace, state: Path) -> Any:
+    from .. import DualPromptLearner, get_strategy
+    from ..active import StablePredictions
+
+    print(f"Going on with {state} ...", flush=True)
+    learner = DualPromptLearner.resume(
+        state, query_strategy=get_strategy(args.strategy, name="--strategy"), stopping=[StablePredictions()]
+    )
+    estimator = learner.estimator
+    saved = estimator.model_name, estimator.pretrained
+    asked = model_of(args) if args.model else (saved[0], args.pretrained or saved[1])
+    if asked != saved:
+        raise ValueError(
+            f"{state} was begun with --model {saved[0]} --pretrained {saved[1]}, and its labels go on with that; "
+            "leave these out, or begin anew with another --state"
+        )
+    if args.template and args.template != estimator.template:
+        estimator.set_params(template=args.template)
+    estimator.set_params(cache=args.cache, device=args.device)
+    if args.budget is not None:
+        learner.budget = args.budget
+    names = estimator.class_names
+    for name in names_in(args.classes or []):
+        if name not in names.values():
+            learner.add_class(name, label=name, train=False)
+    return learner

@@ -1,0 +1,232 @@
+"""Labels of a loop as a file or a folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..active.class_names import meanings
+from ..active.saved import SavedLoop, read_loop
+from ..data.images import as_array
+from ..utils.persistence import check_target, replacing
+from .registry import format_of
+from .table import DROP, LABEL, Entry, Format, Table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MARK = "classes.json"  # what a folder that was exported has, and another one hardly
+
+
+def export_labels(
+    learner: Any,
+    path: str | os.PathLike[str],
+    *,
+    format: str | None = None,
+    predictions: bool = False,
+    overwrite: bool = False,
+    **options: Any,
+) -> int:
+    """Write the labels of a loop for other programs.
+
+    Labels are the ones that count, by the names of their classes.  What is written is whole or not there at all:
+    a file takes the place of an old one at once.
+
+    Parameters
+    ----------
+    learner : DualPromptLearner, str or path-like
+        A learner, or its state file, which another process may go on working with.
+    path : str or path-like
+        File or folder to write.
+    format : {"csv", "folders", "coco", "label-studio"}, default=None
+        None tells it by the path: ``.csv``, or no ending for ``"folders"``.
+
+        - ``"csv"``: a line per sample of the pool, with the columns row, path, what ("label", "skip", "drop" or
+          empty), label, annotator, time, predicted and sure.  A quote stands before texts that a spreadsheet would
+          take for formulas.
+        - ``"folders"``: a folder per class with copies of its images (``link=True``: symbolic links).
+        - ``"coco"``: JSON with images, categories and annotations, one per label, without boxes.
+        - ``"label-studio"``: tasks with people's annotations and the model's pre-annotations;
+          ``root=`` is the folder that Label Studio serves (``LOCAL_FILES_DOCUMENT_ROOT``), by default the one that
+          holds all files.
+    predictions : bool, default=False
+        Whether to add the model's prediction for every sample that is there, and P(correct).  In ``"folders"``
+        samples without a label then lie in the folder of their predicted class.
+    overwrite : bool, default=False
+        Whether to replace what is at the path: a file, or a folder that was exported before.
+    **options
+        Arguments of the format: ``link``, ``root``.
+
+    Returns
+    -------
+    n : int
+        Number of samples with a label.
+
+    Raises
+    ------
+    FileExistsError
+        If there is something at the path.
+    TypeError, ValueError
+        If an argument does not fit; nothing is written then.
+
+    See Also
+    --------
+    import_labels : Read the same formats.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from modal_clip_dual import DualPromptLearner, TipAdapterClassifier
+    >>> from modal_clip_dual.data import load_digits_images
+    >>> from modal_clip_dual.exchange import export_labels
+    >>> X, y, class_names = load_digits_images().values()
+    >>> clf = TipAdapterClassifier(class_names, model_name="demo", pretrained="bundled")
+    >>> learner = DualPromptLearner(clf, X[:8])
+    >>> learner.teach(rows=[3, 7], y=y[[3, 7]])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     n = export_labels(learner, f"{folder}/labels.csv")
+    ...     print(n, Path(folder, "labels.csv").read_text().splitlines()[4][:16])
+    2 3,,label,three,,
+    """
+    chosen = format_of(format, path)
+    unknown = sorted(set(options) - set(chosen.options))
+    if unknown:
+        raise TypeError(
+            f"{chosen.title} takes no {', '.join(unknown)}; expected {list(chosen.options) or 'nothing more'}"
+        )
+    target = check_target(path) if not chosen.folder else Path(path)
+    _check_free(target, chosen, overwrite)
+    if isinstance(learner, (str, os.PathLike)):
+        loop, samples = read_loop(learner), None
+    else:
+        loop, samples = _loop_of(learner), as_array(learner.X_pool)
+    place = os.path.abspath(target)
+    state = learner if samples is None else learner.path
+    if state is not None and place == os.path.abspath(state):
+        raise ValueError(f"path={str(path)!r} is the state file itself; expected another path")
+    if loop.paths is not None and place in set(loop.paths):
+        raise ValueError(f"path={str(path)!r} is an image of the pool; expected another path")
+    if chosen.paths and loop.paths is None:
+        raise ValueError(f"{chosen.title} needs a pool of files, and this one holds none; expected format='csv'")
+    table = table_of(loop, predictions, samples)
+    if chosen.folder:
+        _write_folder(table, target, chosen, options)
+    else:
+        with replacing(target) as temporary:
+            chosen.write(table, temporary, **options)
+    return sum(entry.what == LABEL for entry in table.entries)
+
+
+def _check_free(target: Path, chosen: Format, overwrite: bool) -> None:
+    if not os.path.lexists(target):
+        if not target.absolute().parent.is_dir():
+            raise ValueError(f"path={str(target)!r}: there is no such folder to write to")
+        return
+    if not overwrite:
+        raise FileExistsError(f"path={str(target)!r} exists; overwrite=True replaces it (in the shell --overwrite)")
+    if chosen.folder and not (target / MARK).is_file():
+        raise FileExistsError(
+            f"path={str(target)!r} is no folder that was exported before (it has no {MARK}), so it is not replaced; "
+            "expected another path"
+        )
+
+
+def _loop_of(learner: Any) -> SavedLoop:
+    learner.start()
+    paths = learner.paths_
+    n_pool = len(learner.X_pool) if paths is None else len(paths)
+    names = getattr(learner.estimator, "class_names", None)
+    return SavedLoop(n_pool, paths, learner.annotations, names, lambda: learner.estimator)
+
+
+def table_of(loop: SavedLoop, predictions: bool, samples: Any = None) -> Table:
+    """Return what is exported of a loop.
+
+    ``samples`` are those of a pool without files.
+    """
+    counted = loop.annotations[loop.annotations["counts"].astype(bool)]  # of no answers, too
+    said = dict(zip(counted["row"].tolist(), counted.to_dict("records")))
+    labels = np.array([line["label"] for line in said.values() if line["what"] == "label"])
+    known = meanings(loop.class_names, labels)
+    names = _class_names(loop.class_names) or sorted({str(label) for label in labels.tolist()})
+    predicted = _predicted(loop, samples, said, known) if predictions else {}
+    entries = [_entry(row, loop, said.get(row), known, predicted.get(row)) for row in range(loop.n_pool)]
+    extra = sorted({entry.predicted for entry in entries if entry.predicted is not None} - set(names))
+    return Table([*names, *extra], entries)
+
+
+def _class_names(class_names: Any) -> list[str]:
+    if class_names is None:
+        return []
+    return [str(name) for name in (class_names.values() if isinstance(class_names, Mapping) else class_names)]
+
+
+def _name(label: Any, known: Mapping[Any, str]) -> str:
+    label = label.item() if isinstance(label, np.generic) else label
+    return known.get(label, str(label))
+
+
+def _entry(row: int, loop: SavedLoop, line: Any, known: Mapping[Any, str], predicted: Any) -> Entry:
+    line = line or {"what": None, "label": None, "annotator": None, "time": None}
+    time: pd.Timestamp | None = line["time"]
+    return Entry(
+        row=row,
+        path=None if loop.paths is None else loop.paths[row],
+        what=line["what"],
+        label=_name(line["label"], known) if line["what"] == LABEL else None,
+        annotator=line["annotator"] if isinstance(line["annotator"], str) else None,  # NaN in a column of texts
+        time=None if time is None or time != time else time.isoformat(timespec="seconds"),
+        predicted=None if predicted is None else predicted[0],
+        sure=None if predicted is None else predicted[1],
+    )
+
+
+def _predicted(
+    loop: SavedLoop, samples: Any, said: Mapping[int, Any], known: Mapping[Any, str]
+) -> dict[int, tuple[str, float | None]]:
+    """Predictions by row, of samples that are there."""
+    classifier = loop.classifier()
+    if classifier is None or not hasattr(classifier, "classes_"):
+        raise ValueError("predictions=True, but nothing was trained yet; expected predictions=False")
+    rows = [row for row in range(loop.n_pool) if said.get(row, {}).get("what") != DROP]
+    if loop.paths is not None:
+        rows = [row for row in rows if os.path.isfile(loop.paths[row])]
+        part: Any = [loop.paths[row] for row in rows]
+    elif samples is None:
+        raise ValueError("predictions=True: the state file holds no samples; expected the learner itself")
+    else:
+        part = samples[np.array(rows, dtype=np.intp)]
+    if not rows:
+        return {}
+    known = {**meanings(loop.class_names, classifier.classes_), **known}
+    if hasattr(classifier, "predict_with_confidence"):
+        labels, sure = classifier.predict_with_confidence(part)
+    else:
+        labels, sure = classifier.predict(part), [None] * len(rows)
+    return {
+        row: (_name(label, known), None if p is None else round(float(p), 6))
+        for row, label, p in zip(rows, labels.tolist(), sure)
+    }
+
+
+def _write_folder(table: Table, target: Path, chosen: Format, options: Mapping[str, Any]) -> None:
+    """Write a folder beside the target, which then takes its place."""
+    mark = uuid.uuid4().hex[:8]
+    new, old = (target.with_name(f".{target.name}.{mark}.{part}") for part in ("new", "old"))
+    try:
+        chosen.write(table, new, **options)
+        if os.path.lexists(target):
+            os.replace(target, old)
+        os.replace(new, target)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+        if os.path.lexists(old) and not os.path.lexists(target):
+            os.replace(old, target)
+        shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,111 @@
+"""What people want of each image, and how a `DualPromptLearner` is brought there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..data.files import looking_once
+
+LABEL, SKIP, DROP, FORGET = "label", "skip", "drop", "forget"
+
+
+class Said(NamedTuple):
+    """An answer for one image: a class, or that nobody can tell, or that the file is broken."""
+
+    what: str
+    name: str | None
+    time: float
+
+
+class Names:
+    """Class names of an estimator, and the labels that stand for them."""
+
+    def __init__(self, learner: Any):
+        self.learner = learner
+
+    def all(self) -> list[str]:
+        """Return all class names, in the order of the estimator's."""
+        names = self.learner.estimator.class_names
+        return [str(name) for name in (names.values() if isinstance(names, Mapping) else names)]
+
+    def label(self, name: str) -> Any:
+        """Return the label of a class."""
+        names = self.learner.estimator.class_names
+        if isinstance(names, Mapping):
+            return next(label for label, called in names.items() if called == name)
+        numbers = len(self.learner.rows_) and self.learner.labels_.dtype.kind in "iu"
+        return list(names).index(name) if numbers else name
+
+    def name(self, label: Any) -> str:
+        """Return the class that a label stands for."""
+        names = self.learner.estimator.class_names
+        if isinstance(names, Mapping):
+            return str(names[label])
+        return str(label) if isinstance(label, str) else str(list(names)[label])
+
+    def add(self, name: str) -> None:
+        """Add a class behind the others; nothing is trained."""
+        names = self.learner.estimator.class_names
+        texts = isinstance(names, Mapping) and any(isinstance(label, str) for label in names)
+        self.learner.add_class(name, label=name if texts else None, train=False)
+
+
+def said_of(learner: Any, names: Names) -> dict[int, Said]:
+    """Return all answers that a learner holds, the latest last."""
+    table = learner.annotations
+    if not len(table):
+        return {}
+    seconds = table["time"].astype("int64").to_numpy() / 1e9
+    at = dict(zip(table["row"].tolist(), seconds.tolist()))
+    said = {}
+    for row, label in zip(learner.rows_.tolist(), learner.labels_.tolist()):
+        said[row] = Said(LABEL, names.name(label), at[row])
+    for row, what in zip(table["row"].tolist(), table["what"].tolist()):
+        if what != LABEL:
+            said[row] = Said(what, None, at[row])
+    return dict(sorted(said.items(), key=lambda item: item[1].time))
+
+
+def bring(
+    learner: Any, names: Names, have: Mapping[int, Said], want: Mapping[int, Said | None], annotator: str | None
+) -> None:
+    """Say to a learner what it lacks of the answers that are wanted; it saves them, and trains on nothing yet.
+
+    It may be repeated: what is there already is not said again.
+    """
+    changed = {row: said for row, said in want.items() if not _same(have.get(row), said)}
+    back = [row for row, said in changed.items() if row in have and (said is None or have[row].what == DROP)]
+    by_what: dict[str, list[int]] = {"teach": [], "relabel": [], SKIP: [], DROP: []}
+    for row, said in changed.items():
+        if said is not None:
+            relabel = said.what == LABEL and row not in back and row in have and have[row].what == LABEL
+            by_what["relabel" if relabel else "teach" if said.what == LABEL else said.what].append(row)
+    with looking_once():
+        if by_what[DROP]:  # first: the others look whether all files are there
+            learner.drop(by_what[DROP], annotator=annotator, train=False)
+        if back:
+            learner.forget(back, train=False)
+        for what in ("teach", "relabel"):
+            if by_what[what]:
+                labels = _labels(names, (changed[row] for row in by_what[what]))
+                getattr(learner, what)(rows=by_what[what], y=labels, annotator=annotator, train=False)
+        if by_what[SKIP]:
+            learner.skip(by_what[SKIP], annotator=annotator, train=False)
+
+
+def _labels(names: Names, said: Iterable[Said | None]) -> np.ndarray:
+    known = {name: names.label(name) for name in names.all()}
+    return np.array([known[answer.name] for answer in said if answer is not None and answer.name is not None])
+
+
+def _same(have: Said | None, want: Said | None) -> bool:
+    return (have and have[:2]) == (want and want[:2])
+
+
+def now() -> float:
+    """Return the time of an answer."""
+    return time.time()

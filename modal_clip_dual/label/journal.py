@@ -1,0 +1,70 @@
+"""What is said on the page, line by line in a file: each answer is on the disk before it is confirmed."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from ..utils.persistence import replacing
+
+
+def identity_of(paths: Sequence[str]) -> list[Any]:
+    """Number and checksum of file names, in order: by it a journal knows the pool that its rows are positions in."""
+    digest = blake2b(digest_size=16)
+    for path in paths:
+        digest.update(os.path.basename(path).encode("utf-8", "surrogateescape") + b"\0")
+    return [len(paths), digest.hexdigest()]
+
+
+class Journal:
+    """Events as lines of JSON, each flushed to the disk before `append` returns.
+
+    A line that a kill cut off is passed over when the file is read.
+
+    Parameters
+    ----------
+    path : str, path-like or None
+        The file; None keeps nothing.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None):
+        self.path = None if path is None else Path(path)
+
+    def read(self, paths: Sequence[str]) -> list[dict[str, Any]]:
+        """Return the events of the file, if they are about this pool or about its first rows; else none."""
+        if self.path is None or not self.path.is_file():
+            return []
+        events = []
+        for line in self.path.read_bytes().split(b"\n"):
+            try:
+                event = json.loads(line)
+            except ValueError:  # cut off
+                continue
+            if isinstance(event, dict):
+                events.append(event)
+        pool = events[0].get("pool") if events else None
+        if not isinstance(pool, list) or pool != identity_of(paths[: pool[0]]):
+            return []
+        return events[1:]
+
+    def start(self, paths: Sequence[str], events: Sequence[dict[str, Any]] = ()) -> None:
+        """Begin anew with some events, in place of what the file held."""
+        if self.path is None:
+            return
+        lines = [json.dumps(event) for event in ({"pool": identity_of(paths)}, *events)]
+        with replacing(self.path) as temporary:
+            temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+    def append(self, event: dict[str, Any]) -> None:
+        """Write one event, and return when it is on the disk."""
+        if self.path is None:
+            return
+        # A newline before as well: the line before may have been cut off.
+        with open(self.path, "ab") as file:
+            file.write(b"\n" + json.dumps(event).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())

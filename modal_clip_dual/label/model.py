@@ -1,0 +1,93 @@
+"""What the page asks of the model: embeddings of all images, predictions, and what it doubts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..data.images import UnreadableImagesError, as_array, kind_of
+from .answers import LABEL, Names, Said
+
+CHUNK = 256  # images that are encoded between two looks at the time
+SHARE = 100  # and at least this share of all of them
+GUESSES = 9  # likeliest classes that are told of each image
+
+
+def holds_paths(pool: Any) -> bool:
+    """Whether a pool consists of files; told by its first sample, since there may be very many."""
+    return kind_of(as_array(pool[:1])) == "paths"
+
+
+def part_of(pool: Any, rows: Sequence[int]) -> Any:
+    """Return some rows of a pool, without a look at the others."""
+    return pool[list(rows)] if isinstance(pool, np.ndarray) else [pool[row] for row in rows]
+
+
+def encode(
+    estimator: Any, pool: Any, progress: Callable[[int, int, float], None]
+) -> tuple[np.ndarray, list[tuple[int, str]]]:
+    """Encode all images of a pool into the estimator's cache; return the rows kept, and what is wrong with others."""
+    array = as_array(pool)
+    began, wrong = time.perf_counter(), dict[int, str]()
+    step = max(CHUNK, len(array) // SHARE)
+    for start in range(0, len(array), step):
+        progress(start, len(array), time.perf_counter() - began)
+        rows = np.arange(start, min(start + step, len(array)))
+        while len(rows):
+            try:
+                estimator.transform(array[rows])
+                break
+            except UnreadableImagesError as error:
+                wrong |= {int(rows[row]): reason for row, reason in zip(error.rows, error.reasons)}
+                rows = np.setdiff1d(rows, list(wrong))
+    progress(len(array), len(array), time.perf_counter() - began)
+    kept = np.setdiff1d(np.arange(len(array)), list(wrong))
+    return kept, sorted(wrong.items())
+
+
+def predictions(estimator: Any, pool: Any, rows: Sequence[int], names: Names) -> dict[str, list[Any]]:
+    """Return predicted names, P(correct) and the likeliest classes of some rows, as a `Grid` takes them."""
+    if not hasattr(estimator, "classes_") or not len(rows):
+        return {"names": [None] * len(rows), "correct": [None] * len(rows), "guesses": [[]] * len(rows)}
+    X = part_of(pool, rows)
+    predicted = [names.name(label) for label in np.asarray(estimator.predict(X)).tolist()]
+    ask = getattr(estimator, "predict_correct_proba", None)
+    correct = [None] * len(rows) if ask is None else np.asarray(ask(X), dtype=float).tolist()
+    guesses: list[list[str]] = [[] for _ in rows]
+    if hasattr(estimator, "predict_proba"):
+        classes = [names.name(label) for label in np.asarray(estimator.classes_).tolist()]
+        order = np.argsort(-estimator.predict_proba(X), axis=1, kind="stable")[:, :GUESSES]
+        guesses = [[classes[k] for k in likeliest] for likeliest in order]
+    return {"names": predicted, "correct": correct, "guesses": guesses}
+
+
+def doubtful_labels(estimator: Any, pool: Any, said: Mapping[int, Said], names: Names) -> list[dict[str, Any]]:
+    """Return labels by the probability that the model gives them, the smallest first."""
+    rows = [row for row, answer in said.items() if answer.what == LABEL]
+    if not rows or not hasattr(estimator, "predict_proba") or not hasattr(estimator, "classes_"):
+        return []
+    probability = estimator.predict_proba(part_of(pool, rows))
+    classes = {names.name(label): k for k, label in enumerate(np.asarray(estimator.classes_).tolist())}
+    called = list(classes)
+    tiles = []
+    for row, shares in zip(rows, probability):
+        given = said[row].name
+        share = float(shares[classes[given]]) if given in classes else 0.0
+        tiles.append({"row": row, "name": called[int(shares.argmax())], "correct": share, "said": given})
+    return sorted(tiles, key=lambda tile: tile["correct"])
+
+
+def doubtful_predictions(
+    estimator: Any, pool: Any, rows: Sequence[int], names: Names
+) -> list[dict[str, Any]]:
+    """Return predictions for unlabeled rows by P(correct), the smallest first."""
+    found = predictions(estimator, pool, rows, names)
+    tiles = [
+        {"row": row, "name": name, "correct": correct, "said": None}
+        for row, name, correct in zip(rows, found["names"], found["correct"])
+        if name is not None and correct is not None
+    ]
+    return sorted(tiles, key=lambda tile: tile["correct"])

@@ -1,0 +1,35 @@
+"""Weights of samples in a fit."""
+
+from __future__ import annotations
+
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from sklearn.utils import check_array
+
+
+def weighted_rows(sample_weight: Any, n: int) -> tuple[Any, np.ndarray | None]:
+    """Return the rows that count in a fit of n samples, and their weights; all rows and None without weights.
+
+    Rows of weight 0 do not count.  A single number weighs all samples alike.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the weights are no n finite numbers of at least 0, or all of them are 0.
+    """
+    if sample_weight is None:
+        return slice(None), None
+    if isinstance(sample_weight, Real):
+        sample_weight = np.full(n, sample_weight)
+    weight = check_array(sample_weight, ensure_2d=False, allow_nd=True, dtype=np.float64, input_name="sample_weight")
+    if weight.shape != (n,):
+        raise ValueError(f"sample_weight.shape == {weight.shape}, expected {(n,)}: a weight for each sample")
+    if weight.min() < 0:
+        row = int(weight.argmin())
+        raise ValueError(f"sample_weight[{row}]={weight[row]:g}; expected weights of at least 0")
+    rows = np.flatnonzero(weight)
+    if not len(rows):
+        raise ValueError("sample_weight: all weights are zero; expected at least one sample that counts")
+    return rows, weight[rows]

@@ -1,0 +1,89 @@
+"""The command ``label``: what is wrong is said before the page opens."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from modal_clip_dual.cli import build_parser, main
+from modal_clip_dual.cli.label import class_names_of, hosts_of, make_session, shown_host
+
+
+@pytest.fixture
+def folder(tmp_path, digits, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for k in range(30):
+        path = tmp_path / "photos" / ("three" if digits.target[k] == 3 else "other") / f"{k:03}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(digits.images[k]).save(path)
+    Image.fromarray(digits.images[40]).save(tmp_path / "photos" / "loose.png")
+    (tmp_path / "photos" / "notes.txt").write_text("no image")
+    return tmp_path / "photos"
+
+
+def parse(folder, *arguments):
+    return build_parser().parse_args(["label", str(folder), "--model", "demo", "--device", "cpu", *arguments])
+
+
+def test_session_of_the_arguments_and_going_on(folder):
+    session = make_session(parse(folder, "--budget", "40", "--batch", "5", "--folder-labels"))
+    assert session.n_pool == 31 and session.class_names == ["other", "three"]
+    assert session.learner.path == str(folder / "labels.npz") and session.learner.budget == 40
+    session.start()
+    session.wait()
+    assert {str(session.paths[row]).split("/")[-2] == said.name for row, said in session.said.items()} == {True}
+    assert session.n_labeled() == 30
+    session.close()
+    Image.new("L", (8, 8)).save(folder / "new.png")
+    again = make_session(parse(folder, "--budget", "50", "--classes", "other,three,four"))
+    again.start()
+    again.wait()
+    assert again.n_pool == 32 and again.learner.budget == 50 and again.n_labeled() == 30
+    assert again.class_names == ["other", "three", "four"]
+    again.close()
+    with pytest.raises(ValueError, match="was begun with --model demo"):
+        make_session(build_parser().parse_args(["label", str(folder), "--model", "ViT-B-32"]))
+
+
+def test_class_names(folder, tmp_path):
+    assert class_names_of(parse(folder), folder) == ["other", "three"]
+    assert class_names_of(parse(folder, "--classes", "a, b c,d"), folder) == ["a", "b c", "d"]
+    (tmp_path / "names.txt").write_text("one\n\n two \n")
+    assert class_names_of(parse(folder, "--classes", str(tmp_path / "names.txt")), folder) == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    ["arguments", "message"],
+    [
+        (["/nowhere"], "'/nowhere' is not a folder"),
+        (["EMPTY", "--classes", "a,b"], "holds no images"),
+        (["FLAT"], "or name the classes: --classes cat,dog"),
+        (["FLAT", "--classes", "a"], "expected at least two"),
+        (["FLAT", "--classes", "a,b,a"], "'a' comes twice"),
+        (["FLAT", "--classes", "a,b", "--random", "30"], "--random 30"),
+        (["FLAT", "--classes", "a,b", "--model", "nosuch"], "model_name='nosuch'"),
+        (["FLAT", "--classes", "a,b", "--template", "no name"], "template='no name'"),
+        (["FLAT", "--classes", "a,b", "--model", "demo", "--strategy", "nosuch:function"], "cannot be imported"),
+        (["FLAT", "--classes", "a,b", "--model", "demo", "--device", "nosuch"], "device='nosuch'"),
+        (["FLAT", "--classes", "a,b", "--model", "demo", "--host", "192.0.2.1"], "cannot listen on 192.0.2.1"),
+        (["FLAT", "--classes", "a,b", "--state", "/nowhere/labels.npz"], "cannot be written to"),
+        (["FLAT", "--classes", "a,b", "--state", "FLAT/0.png"], "is not a saved state"),
+    ],
+)
+def test_what_is_wrong(arguments, message, tmp_path, capsys, monkeypatch):
+    pytest.importorskip("uvicorn")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "EMPTY").mkdir()
+    (tmp_path / "FLAT").mkdir()
+    Image.new("L", (8, 8)).save(tmp_path / "FLAT" / "0.png")
+    arguments = [str(tmp_path / a) if a.startswith(("EMPTY", "FLAT")) else a for a in arguments]
+    assert main(["label", *arguments, "--no-browser"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and message in error
+    assert not Path(tmp_path / "FLAT" / "labels.npz").exists()
+
+
+def test_hosts():
+    assert shown_host("127.0.0.1") == "127.0.0.1" and shown_host("::1") == "[::1]"
+    assert shown_host("0.0.0.0") not in ("0.0.0.0", "")
+    assert {"127.0.0.1", "10.0.0.5", "address"} <= set(hosts_of("10.0.0.5"))
