@@ -92,12 +92,12 @@ class DualPromptClassifier(CLIPClassifier):
         [4]_ that keep the positive prompt near the hand-written ``template``; their weights are
         ``criterion__text_weight`` and ``criterion__logits_weight`` of ``net_params``.  A class must
         derive from `modal_clip_dual.nn.criteria.PromptCriterion`.
-    visual_prompts : {"vpt-deep", "vpt-shallow", "maple"} or None, default=None
+    visual_prompts : {"vpt-deep", "vpt-shallow", "maple", "ivlp"} or None, default=None
         Learnable tokens in the image tower, which must be open_clip's VisionTransformer.
         ``"vpt-deep"`` has separate tokens for every block [2]_, the paper's choice as we read it;
         ``"vpt-shallow"`` has tokens for the first block.  ``"maple"`` has contexts for the first blocks
-        of the text tower, too, which linear maps turn into visual tokens [3]_.  None
-        leaves the image tower unchanged.
+        of the text tower, too, which linear maps turn into visual tokens [3]_.  ``"ivlp"`` has such contexts and
+        separate visual tokens, independent of them [4]_.  None leaves the image tower unchanged.
     augment : "auto", callable or None, default="auto"
         Random change of training images.  With visual prompts ``"auto"`` is a random
         resized crop and a horizontal flip; turn it off where a flip changes the meaning.  A
@@ -137,9 +137,10 @@ class DualPromptClassifier(CLIPClassifier):
         ``{"optimizer": torch.optim.AdamW, "callbacks": [...]}``.  The optimizer is SGD unless it is named here,
         with ``optimizer__momentum=0.9`` and ``optimizer__weight_decay=5e-4``.  Arguments of the parts are:
 
-        - ``module__n_visual_tokens=20``: tokens per block of VPT; MaPLe has as many as ``n_context``.
-        - ``module__prompt_depth=None``: number of blocks with their own prompts in MaPLe (J); None is 9, as in
-          [3]_, or all blocks of the shallower tower if it has fewer.
+        - ``module__n_visual_tokens=None``: tokens per block; None is 20 for VPT and 4 for IVLP, as in the papers.
+          MaPLe has as many as ``n_context``.
+        - ``module__prompt_depth=None``: number of blocks with their own prompts in MaPLe and IVLP (J); None is 9,
+          as in [3]_ and [4]_, or all blocks of the shallower tower if it has fewer.
         - ``module__detach_positive=False``: send the gradient of L2 to the negative prompt alone.
         - ``module__text_encoding="auto"``: how prompts go through the text tower.  ``"prefix-sharing"`` encodes
           the part that all classes share once, ``"truncated"`` cuts sequences behind the longest one, ``"full"``
@@ -511,8 +512,13 @@ class DualPromptClassifier(CLIPClassifier):
 
     def _visual_settings(self) -> dict[str, Any]:
         """Return the settings of the visual prompts of the next fit."""
+        from .nn.prompts import visual_prompts_of
+
         given = self.net_params or {}
-        moved = {name: given.get(*MOVED[name]) for name in VISUAL_SETTINGS if name in MOVED}
+        moved = {name: given.get(MOVED[name][0]) for name in VISUAL_SETTINGS if name in MOVED}
+        if moved["n_visual_tokens"] is None:  # what is saved does not depend on defaults
+            kind = self.visual_prompts and visual_prompts_of(self.visual_prompts)
+            moved["n_visual_tokens"] = kind.n_tokens if kind else MOVED["n_visual_tokens"][1]
         return {"visual_prompts": self.visual_prompts, **moved}
 
     def _make_net(

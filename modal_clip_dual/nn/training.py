@@ -38,7 +38,7 @@ _COUNT = [Interval(Integral, 1, None, closed="left")]
 # Arguments of the module, the batches and SGD that net_params may set.
 PART_CONSTRAINTS: dict[str, Any] = {
     "module__detach_positive": ["boolean"],
-    "module__n_visual_tokens": _COUNT,
+    "module__n_visual_tokens": [*_COUNT, None],
     "module__prompt_depth": [*_COUNT, None],
     "module__text_encoding": [StrOptions({"auto", "prefix-sharing", "truncated", "full"})],
     "module__text_batch_size": [*_COUNT, StrOptions({"auto"}), None],
