@@ -5,6 +5,7 @@ from .encoder import CLIPImageEncoder as CLIPImageEncoder
 from .heads.bayes_adapter import BayesAdapterClassifier as BayesAdapterClassifier
 from .heads.dual_linear import DualLinearClassifier as DualLinearClassifier
 from .heads.tip_adapter import TipAdapterClassifier as TipAdapterClassifier
+from .nn.averaging import WeightAverage as WeightAverage
 from .strategies import (
     alfa_mix_sampling as alfa_mix_sampling,
     auto_sampling as auto_sampling,

@@ -17,6 +17,7 @@ from .clip.inputs import BATCH_SIZE, check_template, digest_cache, disk_cache, j
 from .data.images import kind_of
 from .data.stores import EMBEDDING_BYTES, MemoryStore
 from .nn.fitted import VISUAL_SETTINGS, FittedPrompts
+from .utils.arrays import unit_rows
 from .utils.catalog import names_in
 from .utils.labels import check_labels, encode_labels, resolve_classes, resolve_labels
 from .utils.persistence import plain
@@ -88,10 +89,10 @@ class DualPromptClassifier(CLIPClassifier):
         Wrong labels that enter L2: one drawn at random per sample and step, as in [1]_;
         all of them; or all, weighted by how likely the positive prompt finds them.
     criterion : {"dual", "promptsrc"} or PromptCriterion class, default="dual"
-        Loss that training minimizes.  ``"dual"`` is the loss of [1]_.  ``"promptsrc"`` adds two terms of
-        [4]_ that keep the positive prompt near the hand-written ``template``; their weights are
-        ``criterion__text_weight`` and ``criterion__logits_weight`` of ``net_params``.  A class must
-        derive from `modal_clip_dual.nn.criteria.PromptCriterion`.
+        Loss that training minimizes.  ``"dual"`` is the loss of [1]_.  ``"promptsrc"`` adds the three terms of
+        [4]_ that keep the positive prompt near the frozen CLIP with its hand-written ``template``, and ends with
+        an average of the prompts over the epochs.  A class must derive from
+        `modal_clip_dual.nn.criteria.PromptCriterion`.
     visual_prompts : {"vpt-deep", "vpt-shallow", "maple", "ivlp"} or None, default=None
         Learnable tokens in the image tower, which must be open_clip's VisionTransformer.
         ``"vpt-deep"`` has separate tokens for every block [2]_, the paper's choice as we read it;
@@ -149,7 +150,11 @@ class DualPromptClassifier(CLIPClassifier):
           classes, memory does not grow with their number, but in training they are encoded twice.
           ``"auto"`` is 256, None all at once.
         - ``iterator_train__pseudo_batch_size=64``: pseudo-labeled samples per step, if there are any.
-        - ``criterion__...``: arguments of the ``criterion``.
+        - ``criterion__...``: arguments of the ``criterion``.  ``criterion__margin=0.0`` is the weight of a margin
+          that grows with the distance of the classes' names [5]_.  ``"promptsrc"`` also has
+          ``criterion__text_weight=25.0``, ``criterion__image_weight=10.0``, ``criterion__logits_weight=1.0`` and
+          ``criterion__average="gaussian"``, with ``criterion__average_mean=0.75`` and
+          ``criterion__average_scale=0.05``, fractions of the epochs.
 
         Your own ``iterator_train`` gets images as the model takes them, without ``augment``.  With a
         ``train_split`` the learning rate ends above 0, because its schedule counts every sample.
@@ -183,6 +188,7 @@ class DualPromptClassifier(CLIPClassifier):
     See Also
     --------
     negative_prompt_sampling : Query samples for modAL, ranked by the clean logits.
+    WeightAverage : Average the prompts along training, for ``net_params["callbacks"]``.
     CLIPImageEncoder : Encode images as a separate step of a pipeline.
 
     Notes
@@ -201,6 +207,8 @@ class DualPromptClassifier(CLIPClassifier):
     .. [3] Khattak et al., "MaPLe: Multi-modal Prompt Learning", CVPR 2023, arXiv:2210.03117.
     .. [4] Khattak et al., "Self-regulating Prompts: Foundational Model Adaptation without
        Forgetting", ICCV 2023, arXiv:2307.06948.
+    .. [5] Shu et al., "CLIPood: Generalizing CLIP to Out-of-Distributions", ICML 2023,
+       arXiv:2302.00864.
 
     Examples
     --------
@@ -472,6 +480,7 @@ class DualPromptClassifier(CLIPClassifier):
         table: Any = None,
         **attributes: Any,
     ) -> DualPromptClassifier:
+        from .nn.batches import ImagesAndEmbeddings
         from .nn.module import module_of
         from .nn.training import check_net_params, train
 
@@ -496,6 +505,8 @@ class DualPromptClassifier(CLIPClassifier):
             inputs.check(seed=0)  # unreadable files raise an error before any training
             if callable(self.augment):  # an error here comes before training
                 next(inputs.read([np.arange(1)], seed=0))
+            if "frozen_image" in module.needs and inputs.augment is None:  # each image once
+                inputs = ImagesAndEmbeddings(inputs, unit_rows(self._encode(array, backbone)))
         if continued:
             module.load_state_dict(self._module().state_dict())
         train(net, inputs, target)

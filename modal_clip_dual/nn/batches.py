@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import repeat
 from typing import Any
 
@@ -56,10 +56,40 @@ class Batches:
         batches = [rows.numpy() for rows in order.split(self.batch_size)]
         labels = repeat(torch.empty(0)) if self.y is None else self.y[order].split(self.batch_size)
         for pixels, y in zip(self.X.read(batches, seed), labels):
-            yield pixels.to(y.device, non_blocking=True), y
+            yield _moved(pixels, y.device), y
 
     def _labels(self, rows: Any) -> torch.Tensor:
         return torch.empty(0) if self.y is None else self.y[rows]
+
+
+class ImagesAndEmbeddings:
+    """Images that are read without augmentation, each beside its embedding by the frozen tower.
+
+    Batches are dicts of arguments of `DualPromptModule.forward`.
+
+    Parameters
+    ----------
+    source : ImageSource
+    embeddings : ndarray of shape (n, D), float32
+        Unit embeddings.
+    """
+
+    def __init__(self, source: Any, embeddings: np.ndarray):
+        self.source = source
+        self.embeddings = embeddings
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, rows: Any) -> Any:
+        if isinstance(rows, (int, np.integer)):
+            return self.source[rows]
+        return ImagesAndEmbeddings(self.source[rows], self.embeddings[rows])
+
+    def read(self, batches: Sequence[np.ndarray], seed: int | None = None) -> Iterator[dict[str, torch.Tensor]]:
+        """Yield each batch of rows; see `ImageSource.read`."""
+        for rows, pixels in zip(batches, self.source.read(batches, seed)):
+            yield {"inputs": pixels, "frozen_image": as_tensor(self.embeddings[rows])}
 
 
 class PairedBatches:
@@ -112,7 +142,7 @@ class PairedBatches:
         else:
             inputs = (self.X[rows] for rows in batches)
         for X, rows, weight in zip(inputs, batches, weights):
-            X = X.to(device, non_blocking=True)
+            X = _moved(X, device)
             yield X, (self.y[rows], weight.to(device, non_blocking=True))
 
     def _cycled(self, rows: torch.Tensor, size: int) -> list[torch.Tensor]:
@@ -122,6 +152,13 @@ class PairedBatches:
             order = torch.randperm(len(rows), generator=self.generator)
             batches += rows[order].split(size)
         return batches[: len(self)]
+
+
+def _moved(X: Any, device: torch.device) -> Any:
+    """Return a tensor, or a dict of them, on a device."""
+    if isinstance(X, dict):
+        return {name: _moved(value, device) for name, value in X.items()}
+    return X.to(device, non_blocking=True)
 
 
 def _unwrapped(dataset: Any) -> tuple[Any, Any, np.ndarray]:

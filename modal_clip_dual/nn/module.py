@@ -147,16 +147,16 @@ class DualPromptModule(nn.Module):
         tokens = self.visual.visual_tokens(self.context_positive)
         return self.image_encoder(inputs, tokens, self.visual.through_ln_pre)
 
-    def forward(self, inputs: torch.Tensor) -> Outputs:
+    def forward(self, inputs: torch.Tensor, frozen_image: torch.Tensor | None = None) -> Outputs:
         """Return the logits and the other outputs in ``needs``.
 
         ``inputs`` are embeddings (n, D), or with visual prompts images as
-        `Backbone.to_input` takes them.
+        `Backbone.to_input` takes them.  ``frozen_image`` are their unit embeddings (n, D) by the frozen
+        tower, where they are known already.
         """
         image = self.image_embeddings(inputs)
         text = self.text_embeddings()
-        frozen_image = None
-        if "frozen_image" in self.needs:
+        if "frozen_image" in self.needs and frozen_image is None:
             frozen_image = image if self.visual is None else self.backbone.encode_images(inputs)
         return Outputs(
             *self._logits(image, text),

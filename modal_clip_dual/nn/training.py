@@ -94,9 +94,11 @@ def check_net_params(
             raise ValueError(
                 f"net_params[{name!r}]: with pseudo-labels the batches are those of the method"
             )
-    validate_parameter_constraints(
-        {name: PART_CONSTRAINTS[name] for name in settings}, settings, caller_name="net_params"
-    )
+    constraints = {name: PART_CONSTRAINTS[name] for name in settings}
+    for name, constraint in criterion_of(criterion).constraints.items():
+        constraints[f"criterion__{name}"] = constraint
+    settings = {name: value for name, value in net_params.items() if name in constraints}
+    validate_parameter_constraints(constraints, settings, caller_name="net_params")
     callbacks = net_params.get("callbacks")
     if not isinstance(callbacks, (list, tuple, type(None))):
         raise ValueError(f"net_params['callbacks']={callbacks!r}; expected a list of callbacks")
@@ -170,7 +172,7 @@ def make_net(
         module__n_context=n_context,
         module__negative=bool(negative_weight),
         module__visual_prompts=visual_prompts,
-        module__needs=criterion_of(criterion).needs,
+        module__needs=criterion_of(criterion).needed(**of_criterion),
         module__templates=templates,
         module__seed=context_seed,
         criterion=criterion_of(criterion),
