@@ -2,6 +2,7 @@
 from .active import DualPromptLearner as DualPromptLearner, mine_confident as mine_confident
 from .classifier import DualPromptClassifier as DualPromptClassifier
 from .encoder import CLIPImageEncoder as CLIPImageEncoder
+from .fine_tuned import FineTunedClassifier as FineTunedClassifier
 from .heads.bayes_adapter import BayesAdapterClassifier as BayesAdapterClassifier
 from .heads.dual_linear import DualLinearClassifier as DualLinearClassifier
 from .heads.tip_adapter import TipAdapterClassifier as TipAdapterClassifier

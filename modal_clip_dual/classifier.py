@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _num_samples
 
 from .base import CLIPClassifier
-from .clip.inputs import BATCH_SIZE, check_template, digest_cache, disk_cache, join
+from .clip.inputs import BATCH_SIZE, check_template, join
 from .data.images import kind_of
 from .data.stores import EMBEDDING_BYTES, MemoryStore
 from .nn.fitted import VISUAL_SETTINGS, FittedPrompts
@@ -243,6 +243,7 @@ class DualPromptClassifier(CLIPClassifier):
     }
     _fit_only = (*CLIPClassifier._fit_only, "_net", "_prompted_embeddings", "pseudo_rows_", "pseudo_labels_")
     _Head = FittedPrompts
+    _unmoved = ", or visual_prompts=None"
 
     history_: Any
     pseudo_rows_: np.ndarray
@@ -577,46 +578,28 @@ class DualPromptClassifier(CLIPClassifier):
         return self._head.module(self._fitted_backbone(), self._names, **module_settings(self.net_params))
 
     def _moving(self, fitted: bool) -> str | None:
-        visual_prompts: str | None = self._head.visual["visual_prompts"] if fitted else self.visual_prompts
-        return visual_prompts
+        visual_prompts = self._head.visual["visual_prompts"] if fitted else self.visual_prompts
+        return None if visual_prompts is None else f"visual_prompts={visual_prompts!r}"
 
     def _embed(self, array: Any, backbone: Backbone) -> Any:
         if "_head" not in self.__dict__ or self._head.visual["visual_prompts"] is None:
             return self._encode(array, backbone)
-        from .clip.embedding import embed, encoding_advice, prefetch
-        from .nn.inference import embed_images
+        from .nn.inference import embed_by
 
         if "_prompted_embeddings" not in self.__dict__:  # a fit's own, never pickled
             self._prompted_embeddings = MemoryStore(EMBEDDING_BYTES)
-        source, module = self._source(array, backbone), self._module()
-
-        def forward(batches: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
-            return prefetch(embed_images(module, source.read(batches)))
-
-        store, batch_size = self._prompted_embeddings, self.encode_batch_size
-        with encoding_advice(backbone, batch_size, "encode_batch_size"):
-            embeddings, _ = embed(source, forward, store, batch_size, self.verbose)
-        return embeddings
+        source, store = self._source(array, backbone), self._prompted_embeddings
+        return embed_by(self._module(), source, store, self.encode_batch_size, self.verbose)
 
     def _source(self, array: np.ndarray, backbone: Backbone) -> ImageSource:
         """Return the images of a checked X, to be read for the towers with visual prompts."""
-        from .clip.embedding import is_cuda
+        from .clip.embedding import pixel_source
         from .data.augmentation import RandomResizedCropFlip
-        from .data.reading import ImageSource, memory_of_pixels
 
-        store: Any = memory_of_pixels if self.cache == "memory" else disk_cache(self.cache, "pixels", "1", np.uint8)
         augment: Any = self.augment
         if augment == "auto":
             augment = RandomResizedCropFlip(backbone.preprocessing.size)
-        return ImageSource(
-            array,
-            backbone.preprocessing,
-            augment=augment,
-            store=store,
-            digests=digest_cache(self.cache),
-            n_jobs=self.n_jobs,
-            pin=is_cuda(backbone),
-        )
+        return pixel_source(backbone, array, augment, self.cache, self.n_jobs)
 
     # ---------------------------------------------------------------- state
 

@@ -15,7 +15,7 @@ FLOORS = [
     {"cli", "label"},
     {"evaluation"},
     {"active"},
-    {"classifier", "heads", "correctness", "test_time"},
+    {"classifier", "fine_tuned", "heads", "correctness", "test_time"},
     {"base"},
     {"nn", "encoder"},
     {"clip"},

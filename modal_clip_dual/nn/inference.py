@@ -8,23 +8,57 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from ..clip.embedding import embed, encoding_advice, prefetch
 from ..utils.arrays import as_tensor, blocks
 from ..utils.memory import memory_advice
 
 if TYPE_CHECKING:
+    from ..data.reading import ImageSource
+    from ..data.stores import MemoryStore
     from ..utils.arrays import Rows
+    from .fine_tuning import FineTunedTower
     from .module import DualPromptModule
 
 PREDICTION_BATCH = 4096  # rows; they fit into the cache of a core
 
 
-def embed_images(module: DualPromptModule, batches: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
-    """Yield the unit embeddings of batches of images, encoded with the trained prompts."""
+def embed_images(
+    module: DualPromptModule | FineTunedTower, batches: Iterable[torch.Tensor]
+) -> Iterator[torch.Tensor]:
+    """Yield the unit embeddings of batches of images by a trained module."""
     module.eval()
     for pixels in batches:
         with torch.no_grad():
             embeddings = module.image_embeddings(pixels)
         yield embeddings
+
+
+def embed_by(
+    module: DualPromptModule | FineTunedTower, source: ImageSource, store: MemoryStore, batch_size: int, verbose: int
+) -> np.ndarray:
+    """Return the unit embeddings (n, D) of all images by a tower that a fit has changed; each image once.
+
+    Parameters
+    ----------
+    module : DualPromptModule or FineTunedTower
+    source : ImageSource
+    store : MemoryStore
+        Keeps the embeddings of this fit.
+    batch_size, verbose
+        See `CLIPImageEncoder`.
+
+    Raises
+    ------
+    torch.cuda.OutOfMemoryError
+        If the device has no memory left; the message says what to change.
+    """
+
+    def forward(batches: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+        return prefetch(embed_images(module, source.read(batches)))
+
+    with encoding_advice(module.backbone, batch_size, "encode_batch_size"):
+        embeddings, _ = embed(source, forward, store, batch_size, verbose)
+    return embeddings
 
 
 @torch.no_grad()

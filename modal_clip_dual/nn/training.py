@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
-from skorch import NeuralNetClassifier
+from skorch import NeuralNet, NeuralNetClassifier
 from skorch.callbacks import EarlyStopping, LRScheduler
 
 from ..utils.arrays import as_tensor
@@ -222,12 +222,13 @@ def train(net: NeuralNetClassifier, inputs: np.ndarray | Rows | ImageSource, tar
     shown = " or ".join(f"{name} (now {size!r})" for name, size in sizes.items())
     advice = f"try a smaller {shown}{precision_advice(text_encoder.backbone.precision)}"
     with memory_advice("training", advice):
-        _train(net, inputs, target)
+        run(net, inputs, target)
     if not all(torch.isfinite(prompt).all() for prompt in net.module_.parameters()):
         raise diverged(net, "a prompt is no longer finite")
 
 
-def _train(net: NeuralNetClassifier, inputs: Any, target: np.ndarray) -> None:
+def run(net: NeuralNet, inputs: Any, target: np.ndarray) -> None:
+    """Train a net as `train` does, without messages about memory."""
     X = inputs if hasattr(inputs, "read") else as_tensor(inputs).to(net.device)
     y = torch.from_numpy(target).to(net.device)
     net.notify("on_train_begin", X=X, y=y)
