@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import apart
 from modAL.models import ActiveLearner
 from PIL import Image
 from sklearn.base import clone
@@ -98,8 +99,6 @@ def test_only_the_last_blocks_are_copied(tiny):
 
 
 def test_blocks_that_take_the_sequence_first(tiny, pixels):
-    from conftest import apart
-
     backbone = apart(tiny())
     backbone.model.visual.transformer.batch_first = False
     for block in backbone.model.visual.transformer.resblocks:
@@ -294,11 +293,17 @@ def test_training_that_diverges_leaves_the_earlier_fit(make, labeled):
     np.testing.assert_array_equal(clf.predict_proba(labeled[0]), before)
 
 
-def test_towers_without_blocks(labeled, digits, nothing_loaded):
-    clf = FineTunedClassifier(digits.class_names, model_name="RN50", pretrained=None, device="cpu", verbose=0)
-    with pytest.warns(UserWarning, match="random weights"):
-        with pytest.raises(ValueError, match=r"layers='last': .*RN50.*ModifiedResNet.*or layers='all'"):
-            clf.fit(*labeled)
+def test_towers_without_blocks(tiny, pixels):
+    """Such as ResNets and timm's: they can be trained as a whole alone."""
+    backbone = apart(tiny())
+    backbone.model.visual = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, 32))
+    for layers in ("last", 1):
+        with pytest.raises(ValueError, match=rf"layers={layers!r}: .*\(Sequential\).*or layers='all'"):
+            FineTunedTower(backbone, text_of(backbone), layers)
+    module = FineTunedTower(backbone, text_of(backbone), "all")
+    module(pixels).positive.sum().backward()
+    assert all(parameter.grad is not None for parameter in module.trained.values())
+    assert all(parameter.grad is None for parameter in backbone.model.parameters())
 
 
 # -------------------------------------------------------------------- state

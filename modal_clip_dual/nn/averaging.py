@@ -137,11 +137,31 @@ class WeightAverage(Callback):
         return math.log(weight) if weight else -math.inf
 
     def on_train_begin(self, net: NeuralNet, *args: Any, **kwargs: Any) -> None:
-        """Forget an earlier training."""
+        """Forget an earlier training.
+
+        Parameters
+        ----------
+        net : skorch.NeuralNet
+            The net that trains.
+        *args
+            Not used.
+        **kwargs
+            Not used.
+        """
         self._begin()
 
     def on_epoch_begin(self, net: NeuralNet, dataset_train: Any = None, **kwargs: Any) -> None:
-        """Count the steps to come, and take the start, before the first epoch."""
+        """Count the steps to come, and take the start, before the first epoch.
+
+        Parameters
+        ----------
+        net : skorch.NeuralNet
+            The net that trains.
+        dataset_train : skorch Dataset, default=None
+            The training samples.
+        **kwargs
+            Not used.
+        """
         if self.n_points_ == 0:
             self.n_points_ = net.max_epochs
             if self.kind != "gaussian":
@@ -149,18 +169,46 @@ class WeightAverage(Callback):
                 self._take(net)
 
     def on_batch_end(self, net: NeuralNet, batch: Any = None, training: bool = False, **kwargs: Any) -> None:
-        """Take the weights after a step."""
+        """Take the weights after a step.
+
+        Parameters
+        ----------
+        net : skorch.NeuralNet
+            The net that trains.
+        batch : object, default=None
+            Not used.
+        training : bool, default=False
+            Whether the batch was trained on.
+        **kwargs
+            Not used.
+        """
         if training and self.kind != "gaussian":
             self._take(net)
 
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Take the weights after an epoch."""
+        """Take the weights after an epoch.
+
+        Parameters
+        ----------
+        net : skorch.NeuralNet
+            The net that trains.
+        **kwargs
+            Not used.
+        """
         if self.kind == "gaussian":
             self.t_ += 1
             self._take(net, advance=False)
 
     def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Put the average in place of the weights."""
+        """Put the average in place of the weights.
+
+        Parameters
+        ----------
+        net : skorch.NeuralNet
+            The net that trains.
+        **kwargs
+            Not used.
+        """
         with torch.no_grad():
             for name, parameter in _trained(net):
                 if name in self.average_:

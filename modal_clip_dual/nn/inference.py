@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -13,18 +13,31 @@ from ..utils.arrays import as_tensor, blocks
 from ..utils.memory import memory_advice
 
 if TYPE_CHECKING:
+    from ..clip.backbone import Backbone
     from ..data.reading import ImageSource
     from ..data.stores import MemoryStore
     from ..utils.arrays import Rows
-    from .fine_tuning import FineTunedTower
     from .module import DualPromptModule
+
+
+class Embedding(Protocol):
+    """What a module has that embeds images by a tower that was trained."""
+
+    @property
+    def backbone(self) -> Backbone:
+        """The frozen CLIP."""
+
+    def eval(self) -> Any:
+        """Set the mode of the module."""
+
+    def image_embeddings(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return unit embeddings (n, D) of images as `Backbone.to_input` takes them."""
+
 
 PREDICTION_BATCH = 4096  # rows; they fit into the cache of a core
 
 
-def embed_images(
-    module: DualPromptModule | FineTunedTower, batches: Iterable[torch.Tensor]
-) -> Iterator[torch.Tensor]:
+def embed_images(module: Embedding, batches: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
     """Yield the unit embeddings of batches of images by a trained module."""
     module.eval()
     for pixels in batches:
@@ -34,13 +47,13 @@ def embed_images(
 
 
 def embed_by(
-    module: DualPromptModule | FineTunedTower, source: ImageSource, store: MemoryStore, batch_size: int, verbose: int
+    module: Embedding, source: ImageSource, store: MemoryStore, batch_size: int, verbose: int
 ) -> np.ndarray:
     """Return the unit embeddings (n, D) of all images by a tower that a fit has changed; each image once.
 
     Parameters
     ----------
-    module : DualPromptModule or FineTunedTower
+    module : Embedding
     source : ImageSource
     store : MemoryStore
         Keeps the embeddings of this fit.
