@@ -7,7 +7,8 @@ The data are scikit-learn's digits, the model is the bundled CLIP.  Every seed d
 in the first part, which five names are trained on ("base"); the other five are "new".  The learned prompts, or the
 learned image tower, are then asked about the new names, of which they saw neither an image nor a word.  In the
 second part ten names are trained on, and the test images are rotated or noisy.  It prints Markdown tables: accuracy
-in percent, mean and standard deviation over the seeds, and seconds per fit.
+in percent, mean and standard deviation over the seeds, and seconds per fit.  Every fit is stored in `--out`; the same
+command continues where it was stopped.
 
 Learning rates and numbers of steps suit the bundled CLIP, which is small.  The weights of PromptSRC's terms, its
 average, the margin and the average of CLIPood are the papers'.
@@ -15,6 +16,7 @@ average, the margin and the average of CLIPood are the papers'.
 
 import argparse
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -26,6 +28,7 @@ from modal_clip_dual.data import load_digits_images
 
 DEMO = {"model_name": "demo", "pretrained": "bundled", "verbose": 0}
 SHOTS = 16  # labels per class
+START = "start (zero-shot CLIP)"
 
 
 def prompts(names, seed, steps, **params):
@@ -71,10 +74,26 @@ def some_of_each(y, rng, test):
     return np.concatenate([rng.permutation(part)[:SHOTS] for part in rows])
 
 
-def names_part(seeds, steps):
+class Stored:
+    """Rows of a table in a file, to which each new one is appended."""
+
+    def __init__(self, path):
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.frame = pd.read_csv(path) if self.path.exists() else pd.DataFrame(columns=["learner", "seed"])
+
+    def has(self, learner, seed):
+        return bool(((self.frame["learner"] == learner) & (self.frame["seed"] == seed)).any())
+
+    def add(self, row):
+        print(row, flush=True)
+        self.frame = pd.DataFrame([*self.frame.to_dict("records"), row])
+        self.frame.to_csv(self.path, index=False)
+
+
+def names_part(seeds, steps, stored):
     """Measure base and new names."""
     X, y, names = load_digits_images().values()
-    found = []
     for seed in range(seeds):
         rng = np.random.default_rng([seed, 5])
         test = rng.permutation(len(y))[:599]
@@ -90,19 +109,20 @@ def names_part(seeds, steps):
         target = np.argsort(sides[0])[np.searchsorted(np.sort(sides[0]), y[rows])]
 
         def measured(name, predict, seconds, images=images, targets=targets, names=part_names, seed=seed):
-            right = [100 * np.mean(predict(*pair) == t) for *pair, t in zip(names, images, targets)]
-            harmonic = 2 * right[0] * right[1] / sum(right)
-            row = {"learner": name, "seed": seed, "base": right[0], "new": right[1], "harmonic mean": harmonic}
-            found.append(row | {"seconds": seconds})
-            print(row, flush=True)
+            base, new = (100 * float(np.mean(predict(*pair) == t)) for *pair, t in zip(names, images, targets))
+            row = {"learner": name, "seed": seed, "base": base, "new": new, "harmonic mean": 2 * base * new / (base + new)}
+            stored.add(row | {"seconds": seconds})
 
-        measured("zero-shot CLIP", zero_shot, np.nan)
+        if not stored.has("zero-shot CLIP", seed):
+            measured("zero-shot CLIP", zero_shot, np.nan)
         for name, clf in learners_of_names(part_names[0], seed, steps).items():
+            if stored.has(name, seed):
+                continue
             start = time.perf_counter()
             clf.fit(X[rows], target)
             seconds = time.perf_counter() - start
             measured(name, lambda names, X, clf=clf: with_names(clf, names, X), seconds)
-    return pd.DataFrame(found)
+    return stored.frame
 
 
 def rotated(images, degrees):
@@ -113,10 +133,16 @@ def noisy(images, sigma, rng):
     return np.clip(images + rng.normal(0, sigma, images.shape), 0, 255).astype(np.uint8)
 
 
-def shift_part(seeds, steps):
+TUNED = {
+    "raw, no margin": {"margin": 0.0, "average": None},
+    "raw": {"average": None},
+    "averaged": {},
+}
+
+
+def shift_part(seeds, steps, stored):
     """Measure clean and changed test images."""
     X, y, names = load_digits_images().values()
-    found = []
     for seed in range(seeds):
         rng = np.random.default_rng([seed, 6])
         test = rng.permutation(len(y))[:599]
@@ -128,21 +154,22 @@ def shift_part(seeds, steps):
             "noise 40": noisy(X[test], 40, rng),
             "noise 80": noisy(X[test], 80, rng),
         }
-        frozen = {name: 100 * np.mean(zero_shot(names, part) == y[test]) for name, part in domains.items()}
-        found.append({"learner": "start (zero-shot CLIP)", "seed": seed, **frozen, "seconds": np.nan})
+        if not stored.has(START, seed):
+            frozen = {key: 100 * float(np.mean(zero_shot(names, part) == y[test])) for key, part in domains.items()}
+            stored.add({"learner": START, "seed": seed, **frozen, "seconds": np.nan})
         for layers in ("last", "all"):
-            for margin in (0.0, 0.3):
-                for average in (None, "beta"):
-                    settings = {"layers": layers, "margin": margin, "average": average, "n_steps": steps}
-                    clf = FineTunedClassifier(names, **DEMO, **settings, lr=1e-4, random_state=seed)
-                    start = time.perf_counter()
-                    clf.fit(X[rows], y[rows])
-                    seconds = time.perf_counter() - start
-                    name = f"{layers}, margin {margin:g}, {'averaged' if average else 'raw'}"
-                    accuracy = {key: 100 * clf.score(part, y[test]) for key, part in domains.items()}
-                    found.append({"learner": name, "seed": seed, **accuracy, "seconds": seconds})
-                    print(found[-1], flush=True)
-    frame = pd.DataFrame(found)
+            for kind, params in TUNED.items():
+                name = f"layers={layers!r}, {kind}"
+                if stored.has(name, seed):
+                    continue
+                settings = {"layers": layers, "lr": 1e-4, "n_steps": steps, "random_state": seed}
+                clf = FineTunedClassifier(names, **DEMO, **settings, **params)
+                start = time.perf_counter()
+                clf.fit(X[rows], y[rows])
+                seconds = time.perf_counter() - start
+                accuracy = {key: 100 * clf.score(part, y[test]) for key, part in domains.items()}
+                stored.add({"learner": name, "seed": seed, **accuracy, "seconds": seconds})
+    frame = stored.frame.copy()
     shifted = [column for column in frame if column.startswith(("rotated", "noise"))]
     frame.insert(len(frame.columns) - 1, "changed, mean", frame[shifted].mean(axis=1))
     return frame
@@ -164,9 +191,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--part", choices=("names", "shift"), default="names")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=160)
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--out", default="results")
     args = parser.parse_args()
-    show((names_part if args.part == "names" else shift_part)(args.seeds, args.steps))
+    stored = Stored(Path(args.out) / f"base-to-new-{args.part}-{args.steps}.csv")
+    show((names_part if args.part == "names" else shift_part)(args.seeds, args.steps, stored))
 
 
 if __name__ == "__main__":
