@@ -35,6 +35,7 @@ def prompts(names, seed, steps, **params):
     """Return prompts trained without augmentation, for about so many steps."""
     epochs = round(steps * 16 / (SHOTS * len(names)))
     settings = {"max_epochs": epochs, "batch_size": 16, "lr": 0.01, "augment": None, "random_state": seed}
+    settings["criterion"] = "dual"
     return DualPromptClassifier(names, **DEMO, **settings | params)
 
 
@@ -110,7 +111,8 @@ def names_part(seeds, steps, stored):
 
         def measured(name, predict, seconds, images=images, targets=targets, names=part_names, seed=seed):
             base, new = (100 * float(np.mean(predict(*pair) == t)) for *pair, t in zip(names, images, targets))
-            row = {"learner": name, "seed": seed, "base": base, "new": new, "harmonic mean": 2 * base * new / (base + new)}
+            row = {"learner": name, "seed": seed, "base": base, "new": new}
+            row["harmonic mean"] = 2 * base * new / (base + new)
             stored.add(row | {"seconds": seconds})
 
         if not stored.has("zero-shot CLIP", seed):

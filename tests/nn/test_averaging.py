@@ -41,7 +41,7 @@ def trained(classifier, labeled):
     def fit(average, *others, X=None, **params):
         saver = Saver()
         callbacks = [saver, *([average] if average else []), *others]
-        clf = classifier(net_params={"callbacks": callbacks}, max_epochs=6, **params)
+        clf = classifier(criterion="dual", net_params={"callbacks": callbacks}, max_epochs=6, **params)
         clf.fit(*labeled, **({} if X is None else X))
         return clf, saver.weights(clf.net_), saver
 

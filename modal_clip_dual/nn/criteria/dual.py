@@ -105,8 +105,8 @@ class DualPromptLoss(PromptCriterion):
 
     @classmethod
     def needed(cls, **params: Any) -> frozenset[str]:
-        """Return the hand-written texts' name if there is a margin; see `PromptCriterion.needed`."""
-        return frozenset({"frozen_text"} if params.get("margin") else ())
+        """Return ``needs``, with the hand-written texts if there is a margin; see `PromptCriterion.needed`."""
+        return cls.needs | frozenset({"frozen_text"} if params.get("margin") else ())
 
     def forward(self, outputs: Outputs, target: Any) -> torch.Tensor:
         """Return the loss; see `PromptCriterion.forward`."""

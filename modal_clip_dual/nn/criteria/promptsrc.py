@@ -91,8 +91,8 @@ class PromptSRCLoss(DualPromptLoss):
     def needed(cls, **params: Any) -> frozenset[str]:
         """Return what terms of a weight above 0 read; see `PromptCriterion.needed`."""
         given = _with_defaults(params)
-        needed = set(super().needed(**params))
-        needed |= {"text", "frozen_text"} if given["text_weight"] else set()
+        needed = {"text", "frozen_text"} if given["text_weight"] else set()
+        needed |= {"frozen_text"} if given["margin"] else set()
         needed |= {"image", "frozen_image"} if given["image_weight"] else set()
         needed |= {"frozen_text", "frozen_image"} if given["logits_weight"] else set()
         return frozenset(needed)

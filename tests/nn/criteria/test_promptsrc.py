@@ -126,6 +126,15 @@ def test_negative_prompt_is_not_held(tiny, kind):
             assert not torch.allclose(plain, gradients[1][name], rtol=1e-2), name
 
 
+def test_subclasses_keep_what_they_need():
+    class Own(DualPromptLoss):
+        needs = frozenset({"image"})
+
+    assert Own.needed() == {"image"}
+    assert Own.needed(margin=0.2) == {"image", "frozen_text"}
+    assert DualPromptLoss.needed() == DualPromptLoss.needed(margin=0.0) == set()
+
+
 @pytest.mark.parametrize("weight", [None, torch.tensor([0.5, 0.5, 0.25, 0.25, 0.25, 0.25])])
 @pytest.mark.parametrize("Criterion", [DualPromptLoss, PromptSRCLoss])
 def test_margin_is_the_formula_and_stays_in_l1(Criterion, weight):
@@ -153,7 +162,8 @@ def test_margin_through_the_classifier(classifier, embeddings, digits):
     X, y = embeddings[:40], digits.target[:40]
 
     def trained(**params):
-        return classifier(negative_weight=0, net_params=params or None).fit(X, y).clean_logits(X)
+        settings = {"criterion": "dual", "negative_weight": 0, "net_params": params or None}
+        return classifier(**settings).fit(X, y).clean_logits(X)
 
     np.testing.assert_array_equal(trained(criterion__margin=0.0), trained())
     assert np.abs(trained(criterion__margin=0.3) - trained()).max() > 1e-3
@@ -212,7 +222,7 @@ def test_classifier_stays_nearer_to_the_text(classifier, embeddings, digits):
     strong = {"criterion__text_weight": 500.0, "criterion__logits_weight": 20.0}
     assert distance(criterion="promptsrc", net_params=strong) < 0.5 * distance()
     same = {f"criterion__{name}": value for name, value in ZERO.items()} | {"criterion__average": None}
-    assert distance(criterion="promptsrc", net_params=same) == distance()
+    assert distance(criterion="promptsrc", net_params=same) == distance(criterion="dual")
     clf = classifier(criterion="promptsrc", net_params={"criterion__distance": 1})
     message = r"net_params\['criterion__distance'\].*'promptsrc'.*logits_weight.*text_weight"
     with pytest.raises(ValueError, match=message):
