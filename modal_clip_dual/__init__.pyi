@@ -11,9 +11,11 @@ from .correctness.class_codes import ClassCodeClassifier as ClassCodeClassifier
 from .correctness.dirichlet import DirichletMetaClassifier as DirichletMetaClassifier
 from .correctness.regressor import CorrectnessRegressor as CorrectnessRegressor
 from .encoder import CLIPImageEncoder as CLIPImageEncoder
+from .fine_tuned import FineTunedClassifier as FineTunedClassifier
 from .heads.bayes_adapter import BayesAdapterClassifier as BayesAdapterClassifier
 from .heads.dual_linear import DualLinearClassifier as DualLinearClassifier
 from .heads.tip_adapter import TipAdapterClassifier as TipAdapterClassifier
+from .nn.averaging import WeightAverage as WeightAverage
 from .strategies import (
     alfa_mix_sampling as alfa_mix_sampling,
     auto_sampling as auto_sampling,

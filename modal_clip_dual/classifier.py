@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +13,11 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _num_samples
 
 from .base import CLIPClassifier
-from .clip.inputs import BATCH_SIZE, check_template, digest_cache, disk_cache, join
+from .clip.inputs import BATCH_SIZE, check_template, join
 from .data.images import kind_of
 from .data.stores import EMBEDDING_BYTES, MemoryStore
 from .nn.fitted import VISUAL_SETTINGS, FittedPrompts
+from .utils.arrays import unit_rows
 from .utils.catalog import names_in
 from .utils.labels import check_labels, encode_labels, labels_of_partial_fit, resolve_classes, resolve_labels
 from .utils.persistence import plain
@@ -89,16 +90,16 @@ class DualPromptClassifier(CLIPClassifier):
         Wrong labels that enter L2: one drawn at random per sample and step, as in [1]_;
         all of them; or all, weighted by how likely the positive prompt finds them.
     criterion : {"dual", "promptsrc"} or PromptCriterion class, default="dual"
-        Loss that training minimizes.  ``"dual"`` is the loss of [1]_.  ``"promptsrc"`` adds two terms of
-        [4]_ that keep the positive prompt near the hand-written ``template``; their weights are
-        ``criterion__text_weight`` and ``criterion__logits_weight`` of ``net_params``.  A class must
-        derive from `modal_clip_dual.nn.criteria.PromptCriterion`.
-    visual_prompts : {"vpt-deep", "vpt-shallow", "maple"} or None, default=None
+        Loss that training minimizes.  ``"dual"`` is the loss of [1]_.  ``"promptsrc"`` adds the three terms of
+        [4]_ that keep the positive prompt near the frozen CLIP with its hand-written ``template``, and ends with
+        an average of the prompts over the epochs.  A class must derive from
+        `modal_clip_dual.nn.criteria.PromptCriterion`.
+    visual_prompts : {"vpt-deep", "vpt-shallow", "maple", "ivlp"} or None, default=None
         Learnable tokens in the image tower, which must be open_clip's VisionTransformer.
         ``"vpt-deep"`` has separate tokens for every block [2]_, the paper's choice as we read it;
         ``"vpt-shallow"`` has tokens for the first block.  ``"maple"`` has contexts for the first blocks
-        of the text tower, too, which linear maps turn into visual tokens [3]_.  None
-        leaves the image tower unchanged.
+        of the text tower, too, which linear maps turn into visual tokens [3]_.  ``"ivlp"`` has such contexts and
+        separate visual tokens, independent of them [4]_.  None leaves the image tower unchanged.
     augment : "auto", callable or None, default="auto"
         Random change of training images.  With visual prompts ``"auto"`` is a random
         resized crop and a horizontal flip; turn it off where a flip changes the meaning.  A
@@ -138,9 +139,10 @@ class DualPromptClassifier(CLIPClassifier):
         ``{"optimizer": torch.optim.AdamW, "callbacks": [...]}``.  The optimizer is SGD unless it is named here,
         with ``optimizer__momentum=0.9`` and ``optimizer__weight_decay=5e-4``.  Arguments of the parts are:
 
-        - ``module__n_visual_tokens=20``: tokens per block of VPT; MaPLe has as many as ``n_context``.
-        - ``module__prompt_depth=None``: number of blocks with their own prompts in MaPLe (J); None is 9, as in
-          [3]_, or all blocks of the shallower tower if it has fewer.
+        - ``module__n_visual_tokens=None``: tokens per block; None is 20 for VPT and 4 for IVLP, as in the papers.
+          MaPLe has as many as ``n_context``.
+        - ``module__prompt_depth=None``: number of blocks with their own prompts in MaPLe and IVLP (J); None is 9,
+          as in [3]_ and [4]_, or all blocks of the shallower tower if it has fewer.
         - ``module__detach_positive=False``: send the gradient of L2 to the negative prompt alone.
         - ``module__text_encoding="auto"``: how prompts go through the text tower.  ``"prefix-sharing"`` encodes
           the part that all classes share once, ``"truncated"`` cuts sequences behind the longest one, ``"full"``
@@ -149,7 +151,11 @@ class DualPromptClassifier(CLIPClassifier):
           classes, memory does not grow with their number, but in training they are encoded twice.
           ``"auto"`` is 256, None all at once.
         - ``iterator_train__pseudo_batch_size=64``: pseudo-labeled samples per step, if there are any.
-        - ``criterion__...``: arguments of the ``criterion``.
+        - ``criterion__...``: arguments of the ``criterion``.  ``criterion__margin=0.0`` is the weight of a margin
+          that grows with the distance of the classes' names [5]_.  ``"promptsrc"`` also has
+          ``criterion__text_weight=25.0``, ``criterion__image_weight=10.0``, ``criterion__logits_weight=1.0`` and
+          ``criterion__average="gaussian"``, with ``criterion__average_mean=0.75`` and
+          ``criterion__average_scale=0.05``, fractions of the epochs.
 
         Your own ``iterator_train`` gets images as the model takes them, without ``augment``.  With a
         ``train_split`` the learning rate ends above 0, because its schedule counts every sample.
@@ -183,6 +189,7 @@ class DualPromptClassifier(CLIPClassifier):
     See Also
     --------
     negative_prompt_sampling : Query samples for modAL, ranked by the clean logits.
+    WeightAverage : Average the prompts along training, for ``net_params["callbacks"]``.
     CLIPImageEncoder : Encode images as a separate step of a pipeline.
 
     Notes
@@ -201,6 +208,8 @@ class DualPromptClassifier(CLIPClassifier):
     .. [3] Khattak et al., "MaPLe: Multi-modal Prompt Learning", CVPR 2023, arXiv:2210.03117.
     .. [4] Khattak et al., "Self-regulating Prompts: Foundational Model Adaptation without
        Forgetting", ICCV 2023, arXiv:2307.06948.
+    .. [5] Shu et al., "CLIPood: Generalizing CLIP to Out-of-Distributions", ICML 2023,
+       arXiv:2302.00864.
 
     Examples
     --------
@@ -235,6 +244,7 @@ class DualPromptClassifier(CLIPClassifier):
     }
     _fit_only = (*CLIPClassifier._fit_only, "_net", "_prompted_embeddings", "pseudo_rows_", "pseudo_labels_")
     _Head = FittedPrompts
+    _unmoved = ", or visual_prompts=None"
 
     history_: Any
     pseudo_rows_: np.ndarray
@@ -472,6 +482,7 @@ class DualPromptClassifier(CLIPClassifier):
         table: Any = None,
         **attributes: Any,
     ) -> DualPromptClassifier:
+        from .nn.batches import ImagesAndEmbeddings
         from .nn.module import module_of
         from .nn.training import check_net_params, train
 
@@ -505,6 +516,8 @@ class DualPromptClassifier(CLIPClassifier):
             inputs.check(seed=0)  # unreadable files raise an error before any training
             if callable(self.augment):  # an error here comes before training
                 next(inputs.read([np.arange(1)], seed=0))
+            if "frozen_image" in module.needs and inputs.augment is None:  # each image once
+                inputs = ImagesAndEmbeddings(inputs, unit_rows(self._encode(array, backbone)))
         if continued:
             module.load_state_dict(self._module().state_dict())
         train(net, inputs, target)
@@ -521,8 +534,13 @@ class DualPromptClassifier(CLIPClassifier):
 
     def _visual_settings(self) -> dict[str, Any]:
         """Return the settings of the visual prompts of the next fit."""
+        from .nn.prompts import visual_prompts_of
+
         given = self.net_params or {}
-        moved = {name: given.get(*MOVED[name]) for name in VISUAL_SETTINGS if name in MOVED}
+        moved = {name: given.get(MOVED[name][0]) for name in VISUAL_SETTINGS if name in MOVED}
+        if moved["n_visual_tokens"] is None:  # what is saved does not depend on defaults
+            kind = self.visual_prompts and visual_prompts_of(self.visual_prompts)
+            moved["n_visual_tokens"] = kind.n_tokens if kind else MOVED["n_visual_tokens"][1]
         return {"visual_prompts": self.visual_prompts, **moved}
 
     def _make_net(
@@ -572,46 +590,28 @@ class DualPromptClassifier(CLIPClassifier):
         return self._head.module(self._fitted_backbone(), self._names, **module_settings(self.net_params))
 
     def _moving(self, fitted: bool) -> str | None:
-        visual_prompts: str | None = self._head.visual["visual_prompts"] if fitted else self.visual_prompts
-        return visual_prompts
+        visual_prompts = self._head.visual["visual_prompts"] if fitted else self.visual_prompts
+        return None if visual_prompts is None else f"visual_prompts={visual_prompts!r}"
 
     def _embed(self, array: Any, backbone: Backbone) -> Any:
         if "_head" not in self.__dict__ or self._head.visual["visual_prompts"] is None:
             return self._encode(array, backbone)
-        from .clip.embedding import embed, encoding_advice, prefetch
-        from .nn.inference import embed_images
+        from .nn.inference import embed_by
 
         if "_prompted_embeddings" not in self.__dict__:  # a fit's own, never pickled
             self._prompted_embeddings = MemoryStore(EMBEDDING_BYTES)
-        source, module = self._source(array, backbone), self._module()
-
-        def forward(batches: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
-            return prefetch(embed_images(module, source.read(batches)))
-
-        store, batch_size = self._prompted_embeddings, self.encode_batch_size
-        with encoding_advice(backbone, batch_size, "encode_batch_size"):
-            embeddings, _ = embed(source, forward, store, batch_size, self.verbose)
-        return embeddings
+        source, store = self._source(array, backbone), self._prompted_embeddings
+        return embed_by(self._module(), source, store, self.encode_batch_size, self.verbose)
 
     def _source(self, array: np.ndarray, backbone: Backbone) -> ImageSource:
         """Return the images of a checked X, to be read for the towers with visual prompts."""
-        from .clip.embedding import is_cuda
+        from .clip.embedding import pixel_source
         from .data.augmentation import RandomResizedCropFlip
-        from .data.reading import ImageSource, memory_of_pixels
 
-        store: Any = memory_of_pixels if self.cache == "memory" else disk_cache(self.cache, "pixels", "1", np.uint8)
         augment: Any = self.augment
         if augment == "auto":
             augment = RandomResizedCropFlip(backbone.preprocessing.size)
-        return ImageSource(
-            array,
-            backbone.preprocessing,
-            augment=augment,
-            store=store,
-            digests=digest_cache(self.cache),
-            n_jobs=self.n_jobs,
-            pin=is_cuda(backbone),
-        )
+        return pixel_source(backbone, array, augment, self.cache, self.n_jobs)
 
     # ---------------------------------------------------------------- state
 

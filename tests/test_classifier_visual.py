@@ -20,7 +20,7 @@ from modal_clip_dual.clip.backbone import Backbone
 from modal_clip_dual.data import augmentation, reading
 from modal_clip_dual.nn.image_encoder import PromptedImageEncoder
 
-KINDS = ["vpt-deep", "vpt-shallow", "maple"]
+KINDS = ["vpt-deep", "vpt-shallow", "maple", "ivlp"]
 
 
 @pytest.fixture(autouse=True)
@@ -304,7 +304,7 @@ def test_frozen_classifier_uses_the_disk_cache(classifier, labelled, tmp_path, d
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_pickle_holds_the_prompts_and_no_backbone_weight(visual, labelled, demo, kind):
-    clf = visual(kind, n_visual_tokens=20, prompt_depth=2 if kind == "maple" else None)
+    clf = visual(kind, n_visual_tokens=20, prompt_depth=2 if kind in ("maple", "ivlp") else None)
     clf.fit(*labelled)
     expected = clf.clean_logits(labelled[0])
     arrays = clf.__getstate__()["_head"].prompts
@@ -312,6 +312,9 @@ def test_pickle_holds_the_prompts_and_no_backbone_weight(visual, labelled, demo,
     shapes = {
         "vpt-deep": {"visual.tokens": (4, 20, 128)},
         "vpt-shallow": {"visual.tokens": (1, 20, 128)},
+        "ivlp": {
+            "visual.deep_positive": (1, 16, 128), "visual.deep_negative": (1, 16, 128), "visual.tokens": (2, 20, 128),
+        },
         "maple": {
             "visual.deep_positive": (1, 16, 128), "visual.deep_negative": (1, 16, 128),
             "visual.weight": (2, 128, 128), "visual.bias": (2, 1, 128),

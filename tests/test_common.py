@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import tiny_config
 from sklearn.linear_model import LogisticRegression
-from sklearn.utils import estimator_checks
+from sklearn.utils import estimator_checks, get_tags
 from sklearn.utils._testing import assert_allclose_dense_sparse
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
@@ -20,6 +20,7 @@ from modal_clip_dual import (
     DirichletMetaClassifier,
     DualLinearClassifier,
     DualPromptClassifier,
+    FineTunedClassifier,
     TipAdapterClassifier,
 )
 from modal_clip_dual.clip.backbone import Backbone
@@ -171,6 +172,22 @@ def test_scikit_learn_checks_of_correctness_models(estimator, check):
 @parametrize_with_checks([AnyWidthEncoder(device="cpu")])
 def test_scikit_learn_checks_of_the_encoder(estimator, check):
     check(estimator)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "cloneable", "tags_renamed", "repr", "no_attributes_set_in_init", "do_not_raise_errors_in_init_or_set_params",
+        "mixin_order", "parameters_default_constructible", "get_params_invariance", "set_params", "valid_tag_types",
+    ],
+)  # fmt: skip
+def test_scikit_learn_checks_of_fine_tuning_that_need_no_data(name):
+    """The others come with tables of numbers, and it takes images alone, which its tags say."""
+    found = [check for check in (f"check_{name}", f"check_estimator_{name}") if hasattr(estimator_checks, check)]
+    getattr(estimator_checks, found[0])("FineTunedClassifier", FineTunedClassifier(device="cpu"))
+    assert not get_tags(FineTunedClassifier()).input_tags.two_d_array
+    assert get_tags(DualPromptClassifier()).input_tags.two_d_array
+    assert not get_tags(DualPromptClassifier(visual_prompts="ivlp")).input_tags.two_d_array
 
 
 def test_the_checks_ran_on_the_real_code():

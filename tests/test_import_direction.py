@@ -16,7 +16,7 @@ FLOORS = [
     {"label"},
     {"evaluation", "exchange"},
     {"active"},
-    {"classifier", "heads", "correctness", "test_time"},
+    {"classifier", "fine_tuned", "heads", "correctness", "test_time"},
     {"base"},
     {"nn", "encoder"},
     {"clip"},

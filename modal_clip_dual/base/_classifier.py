@@ -126,6 +126,7 @@ class CLIPClassifier(Predicting, Saving):
     # Attributes that a fit may leave unset; those of an earlier fit are removed.
     _fit_only: tuple[str, ...] = ("n_features_in_", "feature_names_in_", "saved_with_", "_saved_clip")
     _Head: type  # type of the result of `_fit`
+    _unmoved = ""  # how to leave embeddings as they are; see `_moving`
 
     classes_: np.ndarray
     n_features_in_: int
@@ -202,11 +203,17 @@ class CLIPClassifier(Predicting, Saving):
         classes, names, target = resolve_labels(self.class_names, check_labels(y))
         array, backbone = self._prepare(X, refit=True, n_labels=len(target))
         rows, weight = weighted_rows(sample_weight, len(target))
-        embeddings, target = unit_rows(self._encode(array, backbone))[rows], target[rows]
         extra = () if weight is None else (weight,)
-        head = self._fit(embeddings, target, self._text(backbone, names), backbone.logit_scale, *extra)
+        head = self._head_of(array[rows], target[rows], self._text(backbone, names), backbone, *extra)
         self._adopt(head, classes, names, backbone, X if kind_of(array) == "embeddings" else None)
         return self
+
+    def _head_of(
+        self, array: Any, target: np.ndarray, text: np.ndarray, backbone: Backbone, *weight: np.ndarray
+    ) -> Any:
+        """Return the head learned from a checked X; see `_fit`."""
+        embeddings = unit_rows(self._encode(array, backbone))
+        return self._fit(embeddings, target, text, backbone.logit_scale, *weight)
 
     def _check_params(self) -> None:
         self._validate_params()
@@ -286,7 +293,7 @@ class CLIPClassifier(Predicting, Saving):
         return self._backbone
 
     def _moving(self, fitted: bool) -> str | None:
-        """Return the name of the visual prompts that change embeddings, so that X cannot hold them; None here."""
+        """Return what of the classifier changes embeddings, so that X cannot hold them; None if nothing does."""
         return None
 
     def _prepare(
@@ -312,12 +319,11 @@ class CLIPClassifier(Predicting, Saving):
                 f"{name} has {len(array)} rows but {name.replace('X', 'y')} has {n_labels} labels "
                 "(inconsistent numbers of samples); expected one label per row"
             )
-        visual_prompts = self._moving(fitted)
-        if visual_prompts is not None and kind_of(array) == "embeddings" and not frozen:
+        moving = self._moving(fitted)
+        if moving is not None and kind_of(array) == "embeddings" and not frozen:
             raise ValueError(
-                f"{name} has shape {array.shape}, so it holds embeddings, which "
-                f"visual_prompts={visual_prompts!r} would have to change; expected images "
-                "(n, H, W[, 3]) of uint8 or file paths, or visual_prompts=None"
+                f"{name} has shape {array.shape}, so it holds embeddings, which {moving} would have to change; "
+                f"expected images (n, H, W[, 3]) of uint8 or file paths{self._unmoved}"
             )
         backbone = self._fitted_backbone() if fitted else self._backbone_for(array)
         if kind_of(array) == "embeddings":
@@ -382,6 +388,7 @@ class CLIPClassifier(Predicting, Saving):
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = self._moving(fitted=False) is None
         tags.input_tags.three_d_array = True
         tags.input_tags.string = True
         tags.transformer_tags.preserves_dtype = []  # always float32

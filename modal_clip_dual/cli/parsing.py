@@ -82,7 +82,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         help="wrong labels that train the negative prompt (default: uniform, the paper's)")  # fmt: skip
     add("--negative-weight", type=weight, default=1.0, metavar="LAMBDA",
         help="weight of the negative prompt's loss; 0 is plain CoOp (default: 1)")  # fmt: skip
-    add("--visual-prompts", choices=("vpt-deep", "vpt-shallow", "maple"), default=None,
+    add("--visual-prompts", choices=("vpt-deep", "vpt-shallow", "maple", "ivlp"), default=None,
         help="also train tokens in the image tower (default: text prompts alone)")  # fmt: skip
     add("--device", default="auto", help='torch device (default: auto: "cuda" if there is one)')
 

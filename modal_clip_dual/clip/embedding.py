@@ -14,7 +14,7 @@ from joblib import effective_n_jobs
 from tqdm.auto import tqdm
 
 from ..data.images import UnreadableImagesError
-from ..data.reading import ImageSource, run_tasks, uses_engine
+from ..data.reading import ImageSource, memory_of_pixels, run_tasks, uses_engine
 from ..data.stores import MemoryStore, StackedStores
 from .inputs import digest_cache, disk_cache
 
@@ -159,6 +159,29 @@ def _check_finite(embeddings: np.ndarray, rows: np.ndarray) -> None:
             f"X[{rows[finite.argmin()]}]: the image tower produced non-finite values for this image; half "
             "precision may be too narrow for these weights: try precision='fp32'"
         )
+
+
+def pixel_source(
+    backbone: Backbone,
+    array: np.ndarray,
+    augment: Callable[..., Any] | None,
+    cache: str | os.PathLike[str] | None,
+    n_jobs: int | str | None,
+) -> ImageSource:
+    """Return the images of a checked X, to be read again and again for a tower that is trained.
+
+    Decoded pixels are kept where ``cache`` says; the arguments are those of `DualPromptClassifier`.
+    """
+    store: Any = memory_of_pixels if cache == "memory" else disk_cache(cache, "pixels", "1", np.uint8)
+    return ImageSource(
+        array,
+        backbone.preprocessing,
+        augment=augment,
+        store=store,
+        digests=digest_cache(cache),
+        n_jobs=n_jobs,
+        pin=is_cuda(backbone),
+    )
 
 
 def encoding_advice(backbone: Backbone, batch_size: int, size_name: str) -> AbstractContextManager[None]:

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from sklearn.base import BaseEstimator, clone
-from sklearn.utils import Bunch
+from sklearn.utils import Bunch, get_tags
 
 from ..active import PROTOCOLS, Protocol
 from ..active.protocols import FIRST_QUERIES
@@ -111,7 +111,7 @@ class Plan:
         for run in runs:
             clf = run.estimator
             clip = None
-            frozen = isinstance(clf, CLIPClassifier) and getattr(clf, "visual_prompts", None) is None
+            frozen = isinstance(clf, CLIPClassifier) and get_tags(clf).input_tags.two_d_array
             if frozen and self.X is not None and kind_of(self.X) != "embeddings":
                 clip = (clf.model_name, str(clf.pretrained), clf.precision, clf.device)
             if clip not in by_clip:

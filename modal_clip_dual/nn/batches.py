@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,9 +55,9 @@ class Batches:
         if self.shuffle:
             seed = int(torch.randint(2**31, (), generator=self.generator))
         batches = [rows.numpy() for rows in order.split(self.batch_size)]
-        device = "cpu" if self.y is None else self.y.device
+        device = torch.device("cpu") if self.y is None else self.y.device
         for pixels, rows in zip(self.X.read(batches, seed), order.split(self.batch_size)):
-            yield pixels.to(device, non_blocking=True), self._target(rows)
+            yield _moved(pixels, device), self._target(rows)
 
     def _target(self, rows: Any) -> Any:
         """Labels, and with weights the factors of a sum of losses, which is their weighted mean."""
@@ -67,6 +67,36 @@ class Batches:
             return self.y[rows]
         weight = self.weight[rows]
         return self.y[rows], weight / len(weight)
+
+
+class ImagesAndEmbeddings:
+    """Images that are read without augmentation, each beside its embedding by the frozen tower.
+
+    Batches are dicts of arguments of `DualPromptModule.forward`.
+
+    Parameters
+    ----------
+    source : ImageSource
+    embeddings : ndarray of shape (n, D), float32
+        Unit embeddings.
+    """
+
+    def __init__(self, source: Any, embeddings: np.ndarray):
+        self.source = source
+        self.embeddings = embeddings
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, rows: Any) -> Any:
+        if isinstance(rows, (int, np.integer)):
+            return self.source[rows]
+        return ImagesAndEmbeddings(self.source[rows], self.embeddings[rows])
+
+    def read(self, batches: Sequence[np.ndarray], seed: int | None = None) -> Iterator[dict[str, torch.Tensor]]:
+        """Yield each batch of rows; see `ImageSource.read`."""
+        for rows, pixels in zip(batches, self.source.read(batches, seed)):
+            yield {"inputs": pixels, "frozen_image": as_tensor(self.embeddings[rows])}
 
 
 class PairedBatches:
@@ -123,7 +153,7 @@ class PairedBatches:
         else:
             inputs = (self.X[rows] for rows in batches)
         for X, rows, weight in zip(inputs, batches, weights):
-            X = X.to(device, non_blocking=True)
+            X = _moved(X, device)
             yield X, (self.y[rows], weight.to(device, non_blocking=True))
 
     def _cycled(self, rows: torch.Tensor, size: int) -> list[torch.Tensor]:
@@ -133,6 +163,13 @@ class PairedBatches:
             order = torch.randperm(len(rows), generator=self.generator)
             batches += rows[order].split(size)
         return batches[: len(self)]
+
+
+def _moved(X: Any, device: torch.device) -> Any:
+    """Return a tensor, or a dict of them, on a device."""
+    if isinstance(X, dict):
+        return {name: _moved(value, device) for name, value in X.items()}
+    return X.to(device, non_blocking=True)
 
 
 def _unwrapped(dataset: Any) -> tuple[Any, Any, np.ndarray]:

@@ -57,9 +57,9 @@ def diverged(net: NeuralNet, what: str) -> FloatingPointError:
     epoch, step = len(epochs), len(epochs[-1]["batches"])
     advice = f"try a smaller lr than {net.lr:g}, or a gradient_clip_value"
     if epoch == step == 1:  # no step has been taken yet
-        precision = module_of(net).text_encoder.backbone.precision
+        precision = module_of(net).backbone.precision
         advice = (
-            "no prompt had been moved yet, so the towers, augment or a callback gave it; the towers "
+            "nothing had been trained yet, so the towers, augment or a callback gave it; the towers "
             f"compute in {precision}: try precision='fp32'"
         )
     return FloatingPointError(

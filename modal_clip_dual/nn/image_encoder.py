@@ -102,15 +102,28 @@ class _PromptedTransformer(nn.Module):
         self.tokens = tokens
 
     def forward(self, x: torch.Tensor, attn_mask: torch.Tensor | None = None) -> torch.Tensor:
-        batch_first = getattr(self.transformer, "batch_first", True)
         length = x.shape[1]
-        blocks: Any = self.transformer.resblocks
-        for i, block in enumerate(blocks):
-            if i < len(self.tokens):
-                fresh = self.tokens[i].to(x.dtype).expand(len(x), -1, -1)
-                x = torch.cat([x[:, :length], fresh], dim=1)
-            if batch_first:
-                x = block(x, attn_mask=attn_mask)
-            else:
-                x = block(x.transpose(0, 1), attn_mask=attn_mask).transpose(0, 1)
-        return x[:, :length]
+        for i, tokens in enumerate(self.tokens):
+            fresh = tokens.to(x.dtype).expand(len(x), -1, -1)
+            x = torch.cat([x[:, :length], fresh], dim=1)
+            x = through(self.transformer, x, attn_mask, i, i + 1)
+        return through(self.transformer, x, attn_mask, start=len(self.tokens))[:, :length]
+
+
+def through(
+    transformer: nn.Module, x: torch.Tensor, attn_mask: torch.Tensor | None, start: int = 0, stop: int | None = None
+) -> torch.Tensor:
+    """Send tokens (n, length, width) through the blocks from ``start`` to ``stop`` of open_clip's Transformer."""
+    batch_first = getattr(transformer, "batch_first", True)
+    blocks: Any = transformer.resblocks
+    for block in blocks[start:stop]:
+        if batch_first:
+            x = block(x, attn_mask=attn_mask)
+        else:
+            x = block(x.transpose(0, 1), attn_mask=attn_mask).transpose(0, 1)
+    return x
+
+
+def is_open_clips(tower: nn.Module) -> bool:
+    """Return whether an image tower is open_clip's VisionTransformer."""
+    return isinstance(tower, VisionTransformer)

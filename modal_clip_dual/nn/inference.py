@@ -3,28 +3,75 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 
+from ..clip.embedding import embed, encoding_advice, prefetch
 from ..utils.arrays import as_tensor, blocks
 from ..utils.memory import memory_advice
 
 if TYPE_CHECKING:
+    from ..clip.backbone import Backbone
+    from ..data.reading import ImageSource
+    from ..data.stores import MemoryStore
     from ..utils.arrays import Rows
     from .module import DualPromptModule
+
+
+class Embedding(Protocol):
+    """What a module has that embeds images by a tower that was trained."""
+
+    @property
+    def backbone(self) -> Backbone:
+        """The frozen CLIP."""
+
+    def eval(self) -> Any:
+        """Set the mode of the module."""
+
+    def image_embeddings(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return unit embeddings (n, D) of images as `Backbone.to_input` takes them."""
+
 
 PREDICTION_BATCH = 4096  # rows; they fit into the cache of a core
 
 
-def embed_images(module: DualPromptModule, batches: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
-    """Yield the unit embeddings of batches of images, encoded with the trained prompts."""
+def embed_images(module: Embedding, batches: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
+    """Yield the unit embeddings of batches of images by a trained module."""
     module.eval()
     for pixels in batches:
         with torch.no_grad():
             embeddings = module.image_embeddings(pixels)
         yield embeddings
+
+
+def embed_by(
+    module: Embedding, source: ImageSource, store: MemoryStore, batch_size: int, verbose: int
+) -> np.ndarray:
+    """Return the unit embeddings (n, D) of all images by a tower that a fit has changed; each image once.
+
+    Parameters
+    ----------
+    module : Embedding
+    source : ImageSource
+    store : MemoryStore
+        Keeps the embeddings of this fit.
+    batch_size, verbose
+        See `CLIPImageEncoder`.
+
+    Raises
+    ------
+    torch.cuda.OutOfMemoryError
+        If the device has no memory left; the message says what to change.
+    """
+
+    def forward(batches: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+        return prefetch(embed_images(module, source.read(batches)))
+
+    with encoding_advice(module.backbone, batch_size, "encode_batch_size"):
+        embeddings, _ = embed(source, forward, store, batch_size, verbose)
+    return embeddings
 
 
 @torch.no_grad()

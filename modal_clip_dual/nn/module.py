@@ -53,8 +53,8 @@ class DualPromptModule(nn.Module):
         Whether the gradient of L2 goes to the negative prompt alone.
     visual_prompts : str or None, default=None
         A name in `nn.prompts`; None takes frozen embeddings.
-    n_visual_tokens : int, default=20
-        Number of tokens per block, for kinds of prompts that leave it free.
+    n_visual_tokens : int or None, default=None
+        Number of tokens per block, for kinds of prompts that leave it free; None is the kind's own.
     prompt_depth : int or None, default=None
         Number of blocks with their own prompts, for kinds of prompts that leave it free.
     text_encoding : {"auto", "prefix-sharing", "truncated", "full"}, default="auto"
@@ -84,7 +84,7 @@ class DualPromptModule(nn.Module):
         negative: bool = True,
         detach_positive: bool = False,
         visual_prompts: str | None = None,
-        n_visual_tokens: int = 20,
+        n_visual_tokens: int | None = None,
         prompt_depth: int | None = None,
         text_encoding: str = "auto",
         text_batch_size: int | str | None = "auto",
@@ -105,9 +105,9 @@ class DualPromptModule(nn.Module):
         self.visual: VisualPrompts | None = None
         if visual_prompts is not None:
             self.image_encoder = PromptedImageEncoder(backbone)
-            self.visual = visual_prompts_of(visual_prompts)(
-                self.image_encoder, self.text_encoder, n_visual_tokens, prompt_depth, generator
-            )
+            kind = visual_prompts_of(visual_prompts)
+            n_tokens = kind.n_tokens if n_visual_tokens is None else n_visual_tokens
+            self.visual = kind(self.image_encoder, self.text_encoder, n_tokens, prompt_depth, generator)
         self._frozen_text: torch.Tensor | None = None
         if "frozen_text" in self.needs:
             self._frozen_text = template_embeddings(backbone, names, templates or ["a photo of a {}."])
@@ -147,16 +147,16 @@ class DualPromptModule(nn.Module):
         tokens = self.visual.visual_tokens(self.context_positive)
         return self.image_encoder(inputs, tokens, self.visual.through_ln_pre)
 
-    def forward(self, inputs: torch.Tensor) -> Outputs:
+    def forward(self, inputs: torch.Tensor, frozen_image: torch.Tensor | None = None) -> Outputs:
         """Return the logits and the other outputs in ``needs``.
 
         ``inputs`` are embeddings (n, D), or with visual prompts images as
-        `Backbone.to_input` takes them.
+        `Backbone.to_input` takes them.  ``frozen_image`` are their unit embeddings (n, D) by the frozen
+        tower, where they are known already.
         """
         image = self.image_embeddings(inputs)
         text = self.text_embeddings()
-        frozen_image = None
-        if "frozen_image" in self.needs:
+        if "frozen_image" in self.needs and frozen_image is None:
             frozen_image = image if self.visual is None else self.backbone.encode_images(inputs)
         return Outputs(
             *self._logits(image, text),

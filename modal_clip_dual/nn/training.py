@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
-from skorch import NeuralNetClassifier
+from skorch import NeuralNet, NeuralNetClassifier
 from skorch.callbacks import EarlyStopping, LRScheduler
 
 from ..utils.arrays import as_tensor
@@ -38,7 +38,7 @@ _COUNT = [Interval(Integral, 1, None, closed="left")]
 # Arguments of the module, the batches and SGD that net_params may set.
 PART_CONSTRAINTS: dict[str, Any] = {
     "module__detach_positive": ["boolean"],
-    "module__n_visual_tokens": _COUNT,
+    "module__n_visual_tokens": [*_COUNT, None],
     "module__prompt_depth": [*_COUNT, None],
     "module__text_encoding": [StrOptions({"auto", "prefix-sharing", "truncated", "full"})],
     "module__text_batch_size": [*_COUNT, StrOptions({"auto"}), None],
@@ -94,9 +94,11 @@ def check_net_params(
             raise ValueError(
                 f"net_params[{name!r}]: with pseudo-labels the batches are those of the method"
             )
-    validate_parameter_constraints(
-        {name: PART_CONSTRAINTS[name] for name in settings}, settings, caller_name="net_params"
-    )
+    constraints = {name: PART_CONSTRAINTS[name] for name in settings}
+    for name, constraint in criterion_of(criterion).constraints.items():
+        constraints[f"criterion__{name}"] = constraint
+    settings = {name: value for name, value in net_params.items() if name in constraints}
+    validate_parameter_constraints(constraints, settings, caller_name="net_params")
     callbacks = net_params.get("callbacks")
     if not isinstance(callbacks, (list, tuple, type(None))):
         raise ValueError(f"net_params['callbacks']={callbacks!r}; expected a list of callbacks")
@@ -179,7 +181,7 @@ def make_net(
         module__n_context=n_context,
         module__negative=bool(negative_weight),
         module__visual_prompts=visual_prompts,
-        module__needs=criterion_of(criterion).needs,
+        module__needs=criterion_of(criterion).needed(**of_criterion),
         module__templates=templates,
         module__seed=context_seed,
         criterion=criterion_of(criterion),
@@ -229,12 +231,13 @@ def train(net: NeuralNetClassifier, inputs: np.ndarray | Rows | ImageSource, tar
     shown = " or ".join(f"{name} (now {size!r})" for name, size in sizes.items())
     advice = f"try a smaller {shown}{precision_advice(text_encoder.backbone.precision)}"
     with memory_advice("training", advice):
-        _train(net, inputs, target)
+        run(net, inputs, target)
     if not all(torch.isfinite(prompt).all() for prompt in net.module_.parameters()):
         raise diverged(net, "a prompt is no longer finite")
 
 
-def _train(net: NeuralNetClassifier, inputs: Any, target: np.ndarray) -> None:
+def run(net: NeuralNet, inputs: Any, target: np.ndarray) -> None:
+    """Train a net as `train` does, without messages about memory."""
     X = inputs if hasattr(inputs, "read") else as_tensor(inputs).to(net.device)
     y = torch.from_numpy(target).to(net.device)
     net.notify("on_train_begin", X=X, y=y)

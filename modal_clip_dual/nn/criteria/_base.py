@@ -18,9 +18,23 @@ class PromptCriterion(nn.Module):
     needs : frozenset of str
         Names of the `Outputs` that it reads beside the logits: ``"text"``, ``"image"``,
         ``"frozen_text"``, ``"frozen_image"``.  No others are computed.
+    constraints : dict
+        Constraints of its arguments, as scikit-learn's ``_parameter_constraints``.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
+    constraints: ClassVar[dict[str, Any]] = {}
+
+    @classmethod
+    def needed(cls, **params: Any) -> frozenset[str]:
+        """Return the part of ``needs`` that it reads with these arguments; by default all.
+
+        Parameters
+        ----------
+        **params
+            Arguments of the criterion.
+        """
+        return cls.needs
 
     @classmethod
     def callbacks(cls, **params: Any) -> list[tuple[str, Any]]:

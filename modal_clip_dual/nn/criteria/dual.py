@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from sklearn.utils._param_validation import Interval
 
+from ..margin import with_margin
 from ..module import Outputs
 from ._base import PromptCriterion, average, split_target
 
 COMPLEMENTS = ("uniform", "all", "hard")
+WEIGHT = [Interval(Real, 0, None, closed="left")]  # constraint of weights of terms
 
 
 def negative_prompt_loss(
@@ -82,23 +86,41 @@ class DualPromptLoss(PromptCriterion):
         Wrong labels that train the negative prompt; see `negative_prompt_loss`.
     seed : int, default=0
         Seed of the draws of ``complement="uniform"``.
+    margin : float, default=0.0
+        The weight of CLIPood's margin in L1, not in the clean logits; see `nn.margin.with_margin`.  It is measured
+        between the hand-written texts of ``template``, which do not move.  CLIPood has 0.3.
     """
 
-    def __init__(self, negative_weight: float = 1.0, complement: str = "uniform", seed: int = 0):
+    constraints = {"margin": WEIGHT}
+
+    def __init__(
+        self, negative_weight: float = 1.0, complement: str = "uniform", seed: int = 0, margin: float = 0.0
+    ):
         super().__init__()
         self.negative_weight = negative_weight
         self.complement = complement
         self.seed = seed
+        self.margin = margin
         self._generator: torch.Generator | None = None
+
+    @classmethod
+    def needed(cls, **params: Any) -> frozenset[str]:
+        """Return ``needs``, with the hand-written texts if there is a margin; see `PromptCriterion.needed`."""
+        return cls.needs | frozenset({"frozen_text"} if params.get("margin") else ())
 
     def forward(self, outputs: Outputs, target: Any) -> torch.Tensor:
         """Return the loss; see `PromptCriterion.forward`."""
         target, weight = split_target(target)
         positive_logits, clean_logits = outputs[:2]
+        logits = positive_logits
+        if self.margin:
+            if outputs.frozen_text is None:
+                raise ValueError(f"outputs lack 'frozen_text', which margin={self.margin} needs")
+            logits = with_margin(logits, target, outputs.frozen_text, outputs.logit_scale, self.margin)
         if weight is None:
-            loss = F.cross_entropy(positive_logits, target)
+            loss = F.cross_entropy(logits, target)
         else:
-            loss = average(F.cross_entropy(positive_logits, target, reduction="none"), weight)
+            loss = average(F.cross_entropy(logits, target, reduction="none"), weight)
         if self.negative_weight and clean_logits is not None:
             if self._generator is None:
                 self._generator = torch.Generator(target.device).manual_seed(self.seed)

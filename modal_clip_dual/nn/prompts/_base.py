@@ -27,9 +27,12 @@ class VisualPrompts(nn.Module):
     ----------
     through_ln_pre : bool
         Whether the first tokens pass the normalization in front of the first block.
+    n_tokens : int
+        Number of tokens per block if ``n_visual_tokens`` is None.
     """
 
     through_ln_pre = False
+    n_tokens = 20
 
     def __init__(
         self,

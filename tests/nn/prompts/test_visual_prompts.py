@@ -13,7 +13,7 @@ from modal_clip_dual.clip.backbone import Backbone, load_backbone
 from modal_clip_dual.nn.image_encoder import PromptedImageEncoder
 from modal_clip_dual.nn.module import DualPromptModule
 from modal_clip_dual.nn.prompts import VISUAL_PROMPTS, visual_prompts_of
-from modal_clip_dual.nn.prompts.maple import resolve_depth
+from modal_clip_dual.nn.prompts._deep_contexts import resolve_depth
 from modal_clip_dual.nn.text_encoder import PromptedTextEncoder
 
 NAMES = ["cat", "a very long-haired dog, asleep", "bird"]
@@ -144,6 +144,40 @@ def test_maple_is_the_formula(tiny, pixels, depth):
             )
 
 
+@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize("n_tokens", [None, 1])
+def test_ivlp_is_the_formula(tiny, pixels, depth, n_tokens):
+    ivlp = module(tiny(), "ivlp", n_context=5, prompt_depth=depth, n_visual_tokens=n_tokens)
+    tokens = ivlp.visual.tokens.detach()
+    assert tokens.shape == (depth, n_tokens or 4, 64)
+    with torch.no_grad():
+        expected = image_reference(tiny(), pixels, tokens, through_ln_pre=True)
+        torch.testing.assert_close(ivlp.image_embeddings(pixels).double(), expected, atol=1e-5, rtol=0)
+        for row, prompt in enumerate(("positive", "negative")):
+            context, deep = getattr(ivlp, f"context_{prompt}"), getattr(ivlp.visual, f"deep_{prompt}")
+            assert deep.shape == (depth - 1, 5, 64)
+            expected = text_reference(tiny(), NAMES, context, deep)
+            torch.testing.assert_close(ivlp.text_embeddings()[row].double(), expected, atol=1e-5, rtol=0)
+
+
+def test_towers_of_ivlp_are_independent(tiny, pixels):
+    """Contexts do not move images, and tokens do not move texts."""
+    ivlp = module(tiny(), "ivlp")
+    image, text = ivlp.image_embeddings(pixels).detach(), ivlp.text_embeddings().clone()
+    with torch.no_grad():
+        ivlp.context_positive *= -2
+        ivlp.visual.deep_positive *= -2
+    assert torch.equal(ivlp.image_embeddings(pixels), image)
+    ivlp.train().eval()
+    moved = ivlp.text_embeddings().clone()
+    assert not torch.allclose(moved[0], text[0], atol=1e-2)
+    with torch.no_grad():
+        ivlp.visual.tokens *= -2
+    ivlp.train().eval()
+    assert torch.equal(ivlp.text_embeddings(), moved)
+    assert not torch.allclose(ivlp.image_embeddings(pixels), image, atol=1e-2)
+
+
 @pytest.mark.parametrize("kind", ["clip", "siglip"])
 def test_deep_contexts_at_full_length_are_the_formula(tiny, kind):
     backbone = tiny(kind)
@@ -167,7 +201,7 @@ def test_without_tokens_it_is_encode_image(tiny, pixels, kind):
             torch.testing.assert_close(encoder(pixels, tokens), expected, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("kind", ["vpt-deep", "maple"])
+@pytest.mark.parametrize("kind", ["vpt-deep", "maple", "ivlp"])
 def test_blocks_that_take_the_sequence_first(tiny, pixels, kind):
     """open_clip's Transformer(batch_first=False)."""
     backbone = apart(tiny())
@@ -207,7 +241,7 @@ def test_other_forms_of_the_tower(pixels, vision):
             )
 
 
-@pytest.mark.parametrize("kind", ["vpt-deep", "vpt-shallow", "maple"])
+@pytest.mark.parametrize("kind", ["vpt-deep", "vpt-shallow", "maple", "ivlp"])
 def test_gradient_reaches_prompts_alone(tiny, pixels, kind):
     backbone = tiny()
     made = module(backbone, kind).train()
@@ -221,7 +255,7 @@ def test_gradient_reaches_prompts_alone(tiny, pixels, kind):
     assert not any(key.startswith(("text_encoder", "image_encoder")) for key in made.state_dict())
 
 
-@pytest.mark.parametrize("kind", ["vpt-deep", "maple"])
+@pytest.mark.parametrize("kind", ["vpt-deep", "maple", "ivlp"])
 def test_gradients_equal_finite_differences(tiny, pixels, kind):
     made = module(tiny(), kind, n_context=2, n_visual_tokens=2).train()
 
@@ -244,7 +278,7 @@ def test_gradients_equal_finite_differences(tiny, pixels, kind):
         assert numeric == pytest.approx(expected, abs=2e-3 + 0.05 * abs(expected)), name
 
 
-@pytest.mark.parametrize("kind", ["vpt-deep", "maple"])
+@pytest.mark.parametrize("kind", ["vpt-deep", "maple", "ivlp"])
 def test_detach_positive_sends_l2_to_the_negative_prompt_alone(tiny, pixels, kind):
     made = module(tiny(), kind, detach_positive=True).train()
     z = made(pixels).clean
@@ -272,10 +306,13 @@ def test_initial_values(tiny):
         assert ours.abs().max() <= 1 / 8
     again = DualPromptModule(tiny(), NAMES, visual_prompts="maple", seed=3)
     assert torch.equal(again.visual.weight, maple.visual.weight)
+    ivlp = DualPromptModule(tiny(), NAMES, visual_prompts="ivlp", seed=3, n_visual_tokens=50)
+    assert ivlp.visual.tokens.std().item() == pytest.approx(0.02, rel=0.1)
+    assert torch.equal(ivlp.visual.deep_negative, maple.visual.deep_negative)
 
 
 def test_kinds_are_found_by_the_name_of_their_file():
-    assert VISUAL_PROMPTS == ["maple", "vpt-deep", "vpt-shallow"]
+    assert VISUAL_PROMPTS == ["ivlp", "maple", "vpt-deep", "vpt-shallow"]
     for kind in VISUAL_PROMPTS:
         assert visual_prompts_of(kind).__module__ == f"modal_clip_dual.nn.prompts.{kind.replace('-', '_')}"
 
@@ -299,7 +336,7 @@ def test_other_towers_are_named_and_so_is_what_works(model_name, tower, nothing_
         PromptedImageEncoder(backbone)
 
 
-@pytest.mark.parametrize("kind", ["vpt-deep", "maple"])
+@pytest.mark.parametrize("kind", ["vpt-deep", "maple", "ivlp"])
 def test_low_precision_tower(checkpoints, pixels, kind):
     name = f"local-dir:{checkpoints['clip']}"
     exact = module(load_backbone(name, None, "cpu"), kind)
