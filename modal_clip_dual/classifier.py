@@ -14,6 +14,7 @@ from sklearn.utils.validation import _num_samples
 
 from .base import CLIPClassifier
 from .clip.inputs import BATCH_SIZE, check_template, digest_cache, disk_cache, join
+from .data.augmentation import AUGMENTATIONS, RandomResizedCrop
 from .data.images import kind_of
 from .data.stores import EMBEDDING_BYTES, MemoryStore
 from .nn.fitted import VISUAL_SETTINGS, FittedPrompts
@@ -98,12 +99,14 @@ class DualPromptClassifier(CLIPClassifier):
         ``"vpt-shallow"`` has tokens for the first block.  ``"maple"`` has contexts for the first blocks
         of the text tower, too, which linear maps turn into visual tokens [3]_.  None
         leaves the image tower unchanged.
-    augment : "auto", callable or None, default="auto"
-        Random change of training images.  With visual prompts ``"auto"`` is a random
-        resized crop and a horizontal flip; turn it off where a flip changes the meaning.  A
+    augment : {"auto", "coop"}, callable or None, default="auto"
+        Random change of training images, with visual prompts only.  ``"auto"`` is mild: a random crop of 80 to
+        100% of the area, resized, and no flip.  ``"coop"`` is the recipe of CoOp, MaPLe and PromptSRC: a crop of 8
+        to 100%, mirrored every second time.  None changes nothing.  A
         callable takes a PIL image and returns one, or the finished tensor, as open_clip's
         training transforms do; ``random_state`` seeds the global generators of Python,
-        NumPy and torch that it uses.
+        NumPy and torch that it uses.  Before training the frozen CLIP is asked about the images before
+        and after the change, and a warning is given if it no longer sees in them what it saw before.
     template : str, callable, list of these, or dict of {str: list of str}, default="a photo of a {}."
         Hand-written prompt of `zero_shot_proba`, or several, whose embeddings are averaged.  A callable takes
         a class name and returns the text, as open_clip's own lists have them
@@ -224,7 +227,7 @@ class DualPromptClassifier(CLIPClassifier):
         "complement": [StrOptions({"uniform", "all", "hard"})],
         "criterion": [StrOptions(set(names_in(CRITERIA_FOLDER))), type],
         "visual_prompts": [StrOptions(set(names_in(PROMPTS_FOLDER))), None],
-        "augment": [StrOptions({"auto"}), callable, None],
+        "augment": [StrOptions(set(AUGMENTATIONS)), callable, None],
         "lr": [Interval(Real, 0, None, closed="neither")],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
         "batch_size": BATCH_SIZE,
@@ -455,7 +458,7 @@ class DualPromptClassifier(CLIPClassifier):
         if callable(self.augment) and self.visual_prompts is None:
             raise ValueError(
                 f"augment={self.augment!r} has no effect with visual_prompts=None, where each "
-                "image is embedded once; expected 'auto' or None, or visual prompts"
+                "image is embedded once; expected 'auto', 'coop' or None, or visual prompts"
             )
 
     def _train(
@@ -495,6 +498,8 @@ class DualPromptClassifier(CLIPClassifier):
             inputs.check(seed=0)  # unreadable files raise an error before any training
             if callable(self.augment):  # an error here comes before training
                 next(inputs.read([np.arange(1)], seed=0))
+            if self.augment is not None:
+                self._check_augmentation(array, target, backbone, names)
         if continued:
             module.load_state_dict(self._module().state_dict())
         train(net, inputs, target)
@@ -508,6 +513,18 @@ class DualPromptClassifier(CLIPClassifier):
             head, classes, names, backbone, table, history_=net.history, _net=net, **attributes
         )
         return self
+
+    def _check_augmentation(self, array: Any, target: np.ndarray, backbone: Backbone, names: list[str]) -> None:
+        """Warn if the frozen CLIP no longer sees in augmented images what it sees in the images."""
+        import torch
+
+        from .nn.augmentation_check import rows_to_ask, warn_of_augmentation
+
+        rows = rows_to_ask(len(array))
+        before = self._zero_shot(array[rows], backbone, names).argmax(axis=1)
+        text = torch.from_numpy(self._text(backbone, names)).to(backbone.device)
+        source = self._source(array[rows], backbone)
+        warn_of_augmentation(before, target[rows], source, backbone, text, self.augment)
 
     def _visual_settings(self) -> dict[str, Any]:
         """Return the settings of the visual prompts of the next fit."""
@@ -584,13 +601,12 @@ class DualPromptClassifier(CLIPClassifier):
     def _source(self, array: np.ndarray, backbone: Backbone) -> ImageSource:
         """Return the images of a checked X, to be read for the towers with visual prompts."""
         from .clip.embedding import is_cuda
-        from .data.augmentation import RandomResizedCropFlip
         from .data.reading import ImageSource, memory_of_pixels
 
         store: Any = memory_of_pixels if self.cache == "memory" else disk_cache(self.cache, "pixels", "1", np.uint8)
         augment: Any = self.augment
-        if augment == "auto":
-            augment = RandomResizedCropFlip(backbone.preprocessing.size)
+        if isinstance(augment, str):
+            augment = RandomResizedCrop(backbone.preprocessing.size, **AUGMENTATIONS[augment])
         return ImageSource(
             array,
             backbone.preprocessing,

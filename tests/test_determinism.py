@@ -20,7 +20,7 @@ from modal_clip_dual import DualPromptLearner, mine_confident
 from modal_clip_dual._compat import query_returns_metrics
 from modal_clip_dual.active import Protocol
 from modal_clip_dual.data import load_digits_images
-from modal_clip_dual.data.augmentation import RandomResizedCropFlip, augmented
+from modal_clip_dual.data.augmentation import RandomResizedCrop, augmented
 from modal_clip_dual.data.preprocessing import preprocessing_of
 from modal_clip_dual.evaluation import (
     compare_pairs,
@@ -251,7 +251,7 @@ def jitter(image):
     return Image.fromarray(np.uint8((np.asarray(image, dtype=int) + shift) % 256))
 
 
-@pytest.mark.parametrize("augment", [RandomResizedCropFlip((32, 32)), jitter], ids=["built in", "callable"])
+@pytest.mark.parametrize("augment", [RandomResizedCrop((32, 32)), jitter], ids=["built in", "callable"])
 def test_augmentation(demo, digits, augment):
     image = Image.fromarray(digits.images[0]).convert("RGB")
     preprocessing = preprocessing_of(demo.preprocess)
