@@ -1,6 +1,6 @@
 # The public names and where they are: lazy_loader resolves them at first use, type checkers read them.
 from .active import DualPromptLearner as DualPromptLearner, mine_confident as mine_confident
-from .classifier import DualPromptClassifier as DualPromptClassifier
+from .classifier import PAPER_SETTINGS as PAPER_SETTINGS, DualPromptClassifier as DualPromptClassifier
 from .encoder import CLIPImageEncoder as CLIPImageEncoder
 from .heads.bayes_adapter import BayesAdapterClassifier as BayesAdapterClassifier
 from .heads.dual_linear import DualLinearClassifier as DualLinearClassifier

@@ -123,7 +123,7 @@ def run_benchmark(args: argparse.Namespace) -> int:
 
 def _arguments(args: argparse.Namespace) -> dict[str, Any]:
     """Return the arguments of `make_plan`."""
-    from .. import DualPromptClassifier, get_strategy
+    from .. import PAPER_SETTINGS, DualPromptClassifier, get_strategy
     from ..active import PROTOCOLS
     from ..clip.names import check_model_name, resolve_device
     from ..strategies import available_strategies
@@ -137,15 +137,14 @@ def _arguments(args: argparse.Namespace) -> dict[str, Any]:
     if args.rounds is not None:
         protocol = type(protocol)(**vars(protocol) | {"n_rounds": args.rounds})
     pretrained = args.pretrained or ("bundled" if args.model == "demo" else "openai")
+    augment = {"augment": None} if args.data == "digits" else {}  # a mirrored digit is no digit
     clf = DualPromptClassifier(
         model_name=args.model,
         pretrained=pretrained,
         visual_prompts=args.visual_prompts,
         complement=args.complement,
         negative_weight=args.negative_weight,
-        max_epochs=args.epochs,
-        lr=args.lr,
-        augment=None if args.data == "digits" else "auto",  # a mirrored digit is no digit
+        **PAPER_SETTINGS | {"max_epochs": args.epochs, "lr": args.lr} | augment,
         device=args.device,
         precision=args.precision,
         cache=None if args.cache == "none" else args.cache,

@@ -27,9 +27,12 @@ class VisualPrompts(nn.Module):
     ----------
     through_ln_pre : bool
         Whether the first tokens pass the normalization in front of the first block.
+    maps_context : bool
+        Whether the visual tokens are made of the text context.
     """
 
     through_ln_pre = False
+    maps_context = False
 
     def __init__(
         self,

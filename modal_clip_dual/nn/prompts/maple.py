@@ -28,6 +28,7 @@ class CoupledTokens(VisualPrompts):
     """
 
     through_ln_pre = True  # as in MaPLe's code
+    maps_context = True
 
     def __init__(
         self,

@@ -28,7 +28,7 @@ TARGET = torch.tensor([0, 1, 2, 3, 1, 1])
 
 
 def test_found_by_the_name_of_the_file():
-    assert CRITERIA == ["dual", "promptsrc"]
+    assert {"dual", "promptsrc"} <= set(CRITERIA)
     assert criterion_of("promptsrc") is PromptSRCLoss
     assert criterion_of(DualPromptLoss) is DualPromptLoss
 
