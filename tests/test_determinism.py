@@ -260,6 +260,7 @@ def test_augmentation(demo, digits, augment):
         assert np.any(augmented(augment, image, other, preprocessing) != first)
 
 
+@pytest.mark.filterwarnings("ignore:augment=.*hides:UserWarning")
 def test_training_with_an_augmentation_that_draws(digits):
     def fit():
         clf = make_classifier(

@@ -74,18 +74,22 @@ def test_counts_are_those_of_the_fit(classifier, embeddings, digits):
 
 @pytest.mark.parametrize("rows", ["two of two classes", "six of one class"])
 def test_labels_that_lack_classes_do_not_ruin_the_others(classifier, embeddings, digits, rows):
-    """By itself the loss of the paper falls far below zero-shot CLIP here; held, it stays within 3 points."""
+    """The texts of the others stay much nearer to the hand-written ones than without the pull."""
     y = digits.target
     chosen = np.flatnonzero(y == 3)[:6]
     if rows == "two of two classes":
         chosen = np.array([np.flatnonzero(y == k)[0] for k in (3, 8)])
     rest = np.setdiff1d(np.arange(1797), chosen)
-    clf = classifier(max_epochs=100).fit(embeddings[chosen], y[chosen])
-    zero_shot = (clf.zero_shot_proba(embeddings[rest]).argmax(1) == y[rest]).mean()
-    held = clf.score(embeddings[rest], y[rest])
-    assert held > zero_shot - 0.03
-    free = classifier(max_epochs=100, criterion="dual").fit(embeddings[chosen], y[chosen])
-    assert free.score(embeddings[rest], y[rest]) < held - 0.03
+    absent = np.setdiff1d(np.arange(10), y[chosen])
+    moved = {}
+    for criterion in ("anchored", "dual"):
+        clf = classifier(max_epochs=40, criterion=criterion).fit(embeddings[chosen], y[chosen])
+        text = clf.coef_ / np.linalg.norm(clf.coef_, axis=1, keepdims=True)
+        moved[criterion] = np.abs(text - clf._text(clf._fitted_backbone(), clf._names))[absent].mean()
+        if criterion == "anchored":
+            zero_shot = (clf.zero_shot_proba(embeddings[rest]).argmax(1) == y[rest]).mean()
+            assert clf.score(embeddings[rest], y[rest]) > zero_shot - 0.03
+    assert moved["anchored"] < 0.7 * moved["dual"]
 
 
 def test_image_tower_is_held(classifier, digits):
