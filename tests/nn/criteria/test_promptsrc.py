@@ -84,9 +84,9 @@ def test_classifier_stays_nearer_to_the_text(classifier, embeddings, digits):
         return np.abs(clf.predict_proba(embeddings[40:]) - frozen).mean()
 
     strong = {"criterion__text_weight": 500.0, "criterion__logits_weight": 20.0}
-    assert distance(criterion="promptsrc", net_params=strong) < 0.5 * distance()
+    assert distance(criterion="promptsrc", net_params=strong) < 0.5 * distance(criterion="dual")
     same = {"criterion__text_weight": 0.0, "criterion__logits_weight": 0.0}
-    assert distance(criterion="promptsrc", net_params=same) == distance()
+    assert distance(criterion="promptsrc", net_params=same) == distance(criterion="dual")
     clf = classifier(criterion="promptsrc", net_params={"criterion__margin": 1})
     message = r"net_params\['criterion__margin'\].*'promptsrc'.*logits_weight.*text_weight"
     with pytest.raises(ValueError, match=message):
@@ -111,6 +111,6 @@ def test_a_criterion_of_ones_own(classifier, embeddings, digits):
 
     X, y = embeddings[:40], digits.target[:40]
     ours = classifier(criterion=Plain).fit(X, y).predict_proba(X)
-    np.testing.assert_allclose(ours, classifier(negative_weight=0).fit(X, y).predict_proba(X), atol=1e-3)
+    np.testing.assert_allclose(ours, classifier(negative_weight=0, criterion="dual").fit(X, y).predict_proba(X), atol=1e-3)
     with pytest.raises(AttributeError, match="no attribute 'Other'"):
         criteria.Other  # the access is the test
