@@ -111,6 +111,7 @@ def test_a_criterion_of_ones_own(classifier, embeddings, digits):
 
     X, y = embeddings[:40], digits.target[:40]
     ours = classifier(criterion=Plain).fit(X, y).predict_proba(X)
-    np.testing.assert_allclose(ours, classifier(negative_weight=0, criterion="dual").fit(X, y).predict_proba(X), atol=1e-3)
+    plain = classifier(negative_weight=0, criterion="dual").fit(X, y)
+    np.testing.assert_allclose(ours, plain.predict_proba(X), atol=1e-3)
     with pytest.raises(AttributeError, match="no attribute 'Other'"):
         criteria.Other  # the access is the test
