@@ -38,7 +38,7 @@ class AnchoredLoss(DualPromptLoss):
         Number of training samples of each class, pseudo-labeled ones included; None stands for none.
     text_weight : float, default=25.0
         Weight of A_text.
-    image_weight : float, default=20.0
+    image_weight : float, default=400.0
         Weight of A_image.
     """
 
@@ -51,7 +51,7 @@ class AnchoredLoss(DualPromptLoss):
         seed: int = 0,
         counts: Sequence[int] | None = None,
         text_weight: float = 25.0,
-        image_weight: float = 20.0,
+        image_weight: float = 400.0,
     ):
         super().__init__(negative_weight, complement, seed)
         self.counts = counts
