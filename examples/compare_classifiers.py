@@ -11,7 +11,7 @@ import argparse
 
 from sklearn.linear_model import LogisticRegression
 
-from modal_clip_dual import DualPromptClassifier
+from modal_clip_dual import PAPER_SETTINGS, DualPromptClassifier
 from modal_clip_dual.active import Protocol
 from modal_clip_dual.data import load_benchmark
 from modal_clip_dual.evaluation import compare_strategies
@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=6)
     args = parser.parse_args()
     digits = load_benchmark("digits")
-    clf = DualPromptClassifier(digits.class_names, model_name="demo", pretrained="bundled")
+    clf = DualPromptClassifier(digits.class_names, model_name="demo", pretrained="bundled", **PAPER_SETTINGS)
     plain = DualPromptClassifier(**clf.get_params() | {"negative_weight": 0})
     X, X_test = (clf.transform(part) for part in (digits.X_train, digits.X_test))
     data = (X, digits.y_train, X_test, digits.y_test)

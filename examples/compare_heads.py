@@ -28,6 +28,7 @@ from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.model_selection import StratifiedKFold
 
 from modal_clip_dual import (
+    PAPER_SETTINGS,
     BayesAdapterClassifier,
     CLIPImageEncoder,
     DualLinearClassifier,
@@ -132,13 +133,13 @@ def learners_of(data, wanted):
         return clf.fit(pool[rows], y) if len(rows) else None
 
     def prompts(seed, pool, rows, y, state):
-        clf = DualPromptClassifier(data.names, **frozen, random_state=seed, verbose=0)
+        clf = DualPromptClassifier(data.names, **frozen, **PAPER_SETTINGS, random_state=seed, verbose=0)
         return clf.fit(pool[rows], y) if len(rows) else None
 
     def whole_loop(**params):
         def fit(seed, pool, rows, y, state):
             if "learner" not in state:
-                clf = DualPromptClassifier(data.names, **frozen, verbose=0)
+                clf = DualPromptClassifier(data.names, **frozen, **PAPER_SETTINGS, verbose=0)
                 state["learner"] = DualPromptLearner(clf, pool, random_state=seed, **params).start()
             learner = state["learner"]
             new = ~np.isin(rows, learner.rows_)

@@ -12,7 +12,7 @@ run is stored; the same command continues where it was stopped.
 import argparse
 from functools import partial
 
-from modal_clip_dual import DualPromptClassifier, negative_prompt_sampling
+from modal_clip_dual import PAPER_SETTINGS, DualPromptClassifier, negative_prompt_sampling
 from modal_clip_dual.evaluation import compare_pairs, compare_strategies, write_report
 from modal_clip_dual.evaluation.report import AUROCS
 from modal_clip_dual.evaluation.tables import label_table
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--out", default="results/scores")
     parser.add_argument("--n-jobs", type=int, default=None)
     args = parser.parse_args()
-    clf = partial(DualPromptClassifier, model_name="demo", pretrained="bundled", augment=None)
+    clf = partial(DualPromptClassifier, model_name="demo", pretrained="bundled", **PAPER_SETTINGS | {"augment": None})
     frame = compare_strategies(
         {complement: clf(complement=complement) for complement in ("uniform", "all", "hard")},
         {

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from sklearn.base import clone
 
-from modal_clip_dual import DualPromptClassifier, random_sampling
+from modal_clip_dual import PAPER_SETTINGS, DualPromptClassifier, random_sampling
 from modal_clip_dual.data import load_digits_images
 from modal_clip_dual.evaluation import run_active_learning
 
@@ -42,7 +42,7 @@ def main():
     args = parser.parse_args()
     digits = load_digits_images()
     clf = DualPromptClassifier(
-        digits.class_names, model_name="demo", pretrained="bundled", device="cpu", verbose=0
+        digits.class_names, model_name="demo", pretrained="bundled", device="cpu", verbose=0, **PAPER_SETTINGS
     )
     X = clf.transform(digits.images)
     rows = []

@@ -5,7 +5,7 @@ from .active import (
     collaborative_pseudo_labels as collaborative_pseudo_labels,
     mine_confident as mine_confident,
 )
-from .classifier import DualPromptClassifier as DualPromptClassifier
+from .classifier import PAPER_SETTINGS as PAPER_SETTINGS, DualPromptClassifier as DualPromptClassifier
 from .correctness.calibrated import CalibratedCorrectness as CalibratedCorrectness
 from .correctness.class_codes import ClassCodeClassifier as ClassCodeClassifier
 from .correctness.dirichlet import DirichletMetaClassifier as DirichletMetaClassifier

@@ -14,6 +14,7 @@ from sklearn.utils.validation import _num_samples
 
 from .base import CLIPClassifier
 from .clip.inputs import BATCH_SIZE, check_template, join
+from .data.augmentation import AUGMENTATIONS, RandomResizedCrop
 from .data.images import kind_of
 from .data.stores import EMBEDDING_BYTES, MemoryStore
 from .nn.fitted import VISUAL_SETTINGS, FittedPrompts
@@ -47,6 +48,15 @@ MOVED = {
     "momentum": ("optimizer__momentum", 0.9),
     "weight_decay": ("optimizer__weight_decay", 5e-4),
     "pseudo_batch_size": ("iterator_train__pseudo_batch_size", 64),
+}
+# The settings of arXiv 2602.04340, as far as it tells them; docs/method.md says which of them are choices.
+PAPER_SETTINGS: dict[str, Any] = {
+    "n_context": 16,
+    "context_init": None,
+    "criterion": "dual",
+    "augment": "coop",
+    "lr": 0.01,
+    "max_epochs": 20,
 }
 
 
@@ -83,29 +93,37 @@ class DualPromptClassifier(CLIPClassifier):
         model.
     n_context : int, default=16
         Number of context vectors per prompt (M).
+    context_init : str or None, default=None
+        Words that start the positive prompt, such as ``"a photo of a"``, directly before the class name.  They may
+        have ``n_context`` tokens at most, and the vectors in front of them are random.  With None all are drawn
+        from N(0, 0.02^2), as those of the negative prompt always are.
     negative_weight : float, default=1.0
         Weight lambda of L2, the loss of the negative prompt.  With 0 this is a plain CoOp learner,
         whose clean probabilities carry no information.
     complement : {"uniform", "all", "hard"}, default="uniform"
         Wrong labels that enter L2: one drawn at random per sample and step, as in [1]_;
         all of them; or all, weighted by how likely the positive prompt finds them.
-    criterion : {"dual", "promptsrc"} or PromptCriterion class, default="dual"
-        Loss that training minimizes.  ``"dual"`` is the loss of [1]_.  ``"promptsrc"`` adds the three terms of
-        [4]_ that keep the positive prompt near the frozen CLIP with its hand-written ``template``, and ends with
-        an average of the prompts over the epochs.  A class must derive from
-        `modal_clip_dual.nn.criteria.PromptCriterion`.
+    criterion : {"anchored", "dual", "promptsrc"} or PromptCriterion class, default="anchored"
+        Loss that training minimizes.  ``"dual"`` is the loss of [1]_.  ``"anchored"`` adds, for each class, a pull
+        of the positive prompt to the hand-written ``template`` that fades with the labels of this class; see
+        `modal_clip_dual.nn.criteria.anchored.AnchoredLoss`.  ``"promptsrc"`` adds the three terms of
+        [4]_ that keep the positive prompt near the frozen CLIP with its ``template``, with any number of labels, and
+        ends with an average of the prompts over the epochs.  Their weights are ``criterion__text_weight`` and so
+        on in ``net_params``.  A class must derive from `modal_clip_dual.nn.criteria.PromptCriterion`.
     visual_prompts : {"vpt-deep", "vpt-shallow", "maple", "ivlp"} or None, default=None
         Learnable tokens in the image tower, which must be open_clip's VisionTransformer.
         ``"vpt-deep"`` has separate tokens for every block [2]_, the paper's choice as we read it;
         ``"vpt-shallow"`` has tokens for the first block.  ``"maple"`` has contexts for the first blocks
         of the text tower, too, which linear maps turn into visual tokens [3]_.  ``"ivlp"`` has such contexts and
         separate visual tokens, independent of them [4]_.  None leaves the image tower unchanged.
-    augment : "auto", callable or None, default="auto"
-        Random change of training images.  With visual prompts ``"auto"`` is a random
-        resized crop and a horizontal flip; turn it off where a flip changes the meaning.  A
+    augment : {"auto", "coop"}, callable or None, default="auto"
+        Random change of training images, with visual prompts only.  ``"auto"`` is mild: a random crop of 80 to
+        100% of the area, resized, and no flip.  ``"coop"`` is the recipe of CoOp, MaPLe and PromptSRC: a crop of 8
+        to 100%, mirrored every second time.  None changes nothing.  A
         callable takes a PIL image and returns one, or the finished tensor, as open_clip's
         training transforms do; ``random_state`` seeds the global generators of Python,
-        NumPy and torch that it uses.
+        NumPy and torch that it uses.  Before training the frozen CLIP is asked about the images before
+        and after the change, and a warning is given if it no longer sees in them what it saw before.
     template : str, callable, list of these, or dict of {str: list of str}, default="a photo of a {}."
         Hand-written prompt of `zero_shot_proba`, or several, whose embeddings are averaged.  A callable takes
         a class name and returns the text, as open_clip's own lists have them
@@ -113,8 +131,11 @@ class DualPromptClassifier(CLIPClassifier):
         descriptions that a language model wrote (CuPL); they are taken as they are.
     lr : float, default=0.01
         Initial learning rate; it decays to 0 along a cosine, step by step.
-    max_epochs : int, default=20
-        Number of passes over the labeled samples.
+    max_epochs : int or "auto", default="auto"
+        Number of passes over the labeled samples.  ``"auto"`` is 20, or more where these have fewer than
+        ``min_steps`` steps.
+    min_steps : int, default=400
+        Least number of training steps with ``max_epochs="auto"``; a number of epochs is taken as it is.
     batch_size : int, default=16
         Number of labeled samples per step.
     gradient_clip_value : float or None, default=5.0
@@ -144,12 +165,15 @@ class DualPromptClassifier(CLIPClassifier):
         - ``module__prompt_depth=None``: number of blocks with their own prompts in MaPLe and IVLP (J); None is 9,
           as in [3]_ and [4]_, or all blocks of the shallower tower if it has fewer.
         - ``module__detach_positive=False``: send the gradient of L2 to the negative prompt alone.
+        - ``module__class_specific_context=False``: give every class contexts of its own, as CoOp's CSC.  No prefix is
+          shared then, so a step takes longer; see :doc:`/prompts`.
         - ``module__text_encoding="auto"``: how prompts go through the text tower.  ``"prefix-sharing"`` encodes
           the part that all classes share once, ``"truncated"`` cuts sequences behind the longest one, ``"full"``
           leaves them at full length.  All give the same embeddings; ``"auto"`` takes the first that the tower allows.
         - ``module__text_batch_size="auto"``: classes that go through the text tower at a time.  With more
           classes, memory does not grow with their number, but in training they are encoded twice.
           ``"auto"`` is 256, None all at once.
+        - ``callbacks__cosine_decay__warmup=False``: train the first epoch with a learning rate of 1e-5, as CoOp does.
         - ``iterator_train__pseudo_batch_size=64``: pseudo-labeled samples per step, if there are any.
         - ``criterion__...``: arguments of the ``criterion``.  ``criterion__margin=0.0`` is the weight of a margin
           that grows with the distance of the classes' names [5]_.  ``"promptsrc"`` also has
@@ -230,13 +254,15 @@ class DualPromptClassifier(CLIPClassifier):
     _parameter_constraints: dict[str, Any] = {
         **CLIPClassifier._parameter_constraints,
         "n_context": [Interval(Integral, 1, None, closed="left")],
+        "context_init": [str, None],
         "negative_weight": [Interval(Real, 0, None, closed="left")],
         "complement": [StrOptions({"uniform", "all", "hard"})],
         "criterion": [StrOptions(set(names_in(CRITERIA_FOLDER))), type],
         "visual_prompts": [StrOptions(set(names_in(PROMPTS_FOLDER))), None],
-        "augment": [StrOptions({"auto"}), callable, None],
+        "augment": [StrOptions(set(AUGMENTATIONS)), callable, None],
         "lr": [Interval(Real, 0, None, closed="neither")],
-        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "max_epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "min_steps": [Interval(Integral, 1, None, closed="left")],
         "batch_size": BATCH_SIZE,
         "gradient_clip_value": [Interval(Real, 0, None, closed="neither"), None],
         "net_params": [dict, None],
@@ -260,14 +286,16 @@ class DualPromptClassifier(CLIPClassifier):
         model_name: str = "ViT-B-16",
         pretrained: str | os.PathLike[str] | None = "openai",
         n_context: int = 16,
+        context_init: str | None = None,
         negative_weight: float = 1.0,
         complement: str = "uniform",
-        criterion: str | type[PromptCriterion] = "dual",
+        criterion: str | type[PromptCriterion] = "anchored",
         visual_prompts: str | None = None,
         augment: str | Callable[..., Any] | None = "auto",
         template: Template = "a photo of a {}.",
         lr: float = 0.01,
-        max_epochs: int = 20,
+        max_epochs: int | str = "auto",
+        min_steps: int = 400,
         batch_size: int = 16,
         gradient_clip_value: float | None = 5.0,
         encode_batch_size: int = 256,
@@ -292,6 +320,7 @@ class DualPromptClassifier(CLIPClassifier):
             verbose=verbose,
         )
         self.n_context = n_context
+        self.context_init = context_init
         self.negative_weight = negative_weight
         self.complement = complement
         self.criterion = criterion
@@ -299,6 +328,7 @@ class DualPromptClassifier(CLIPClassifier):
         self.augment = augment
         self.lr = lr
         self.max_epochs = max_epochs
+        self.min_steps = min_steps
         self.batch_size = batch_size
         self.gradient_clip_value = gradient_clip_value
         self.net_params = net_params
@@ -414,7 +444,7 @@ class DualPromptClassifier(CLIPClassifier):
         return self._train(None, target[:0], classes, names, array[rows], target, table=table, **pseudo)
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None) -> DualPromptClassifier:
-        """Train the present prompts for another ``max_epochs``, on the given samples alone.
+        """Train the present prompts for another ``max_epochs``, ``"auto"`` included, on the given samples alone.
 
         The learning rate schedule starts again, and momentum starts from zero.  An estimator that was never
         fitted starts from random contexts, as in `fit`.
@@ -465,7 +495,7 @@ class DualPromptClassifier(CLIPClassifier):
         if callable(self.augment) and self.visual_prompts is None:
             raise ValueError(
                 f"augment={self.augment!r} has no effect with visual_prompts=None, where each "
-                "image is embedded once; expected 'auto' or None, or visual prompts"
+                "image is embedded once; expected 'auto', 'coop' or None, or visual prompts"
             )
 
     def _train(
@@ -502,7 +532,10 @@ class DualPromptClassifier(CLIPClassifier):
             rows = np.concatenate([rows, np.arange(len(target) - n_pseudo, len(target))])
             weight = np.concatenate([weight / weight.mean(), np.ones(n_pseudo)])
         target = target[rows]
-        net = self._make_net(backbone, names, n_labeled, n_pseudo, continued=continued, sample_weight=weight)
+        counts = np.bincount(target, minlength=len(names)).tolist()
+        net = self._make_net(
+            backbone, names, n_labeled, n_pseudo, counts, continued=continued, sample_weight=weight
+        )
         module = module_of(net)
         if self.verbose >= 2:
             print(module.text_encoder)
@@ -516,8 +549,10 @@ class DualPromptClassifier(CLIPClassifier):
             inputs.check(seed=0)  # unreadable files raise an error before any training
             if callable(self.augment):  # an error here comes before training
                 next(inputs.read([np.arange(1)], seed=0))
+            if self.augment is not None:
+                self._check_augmentation(array[rows], target, backbone, names)
             if "frozen_image" in module.needs and inputs.augment is None:  # each image once
-                inputs = ImagesAndEmbeddings(inputs, unit_rows(self._encode(array, backbone)))
+                inputs = ImagesAndEmbeddings(inputs, unit_rows(self._encode(array[rows], backbone)))
         if continued:
             module.load_state_dict(self._module().state_dict())
         train(net, inputs, target)
@@ -532,6 +567,18 @@ class DualPromptClassifier(CLIPClassifier):
         )
         return self
 
+    def _check_augmentation(self, array: Any, target: np.ndarray, backbone: Backbone, names: list[str]) -> None:
+        """Warn if the frozen CLIP no longer sees in augmented images what it sees in the images."""
+        import torch
+
+        from .nn.augmentation_check import rows_to_ask, warn_of_augmentation
+
+        rows = rows_to_ask(len(array))
+        before = self._zero_shot(array[rows], backbone, names).argmax(axis=1)
+        text = torch.from_numpy(self._text(backbone, names)).to(backbone.device)
+        source = self._source(array[rows], backbone)
+        warn_of_augmentation(before, target[rows], source, backbone, text, self.augment)
+
     def _visual_settings(self) -> dict[str, Any]:
         """Return the settings of the visual prompts of the next fit."""
         from .nn.prompts import visual_prompts_of
@@ -544,23 +591,34 @@ class DualPromptClassifier(CLIPClassifier):
         return {"visual_prompts": self.visual_prompts, **moved}
 
     def _make_net(
-        self, backbone: Backbone, names: list[str], n_labeled: int, n_pseudo: int = 0, *, continued: bool = False,
+        self,
+        backbone: Backbone,
+        names: list[str],
+        n_labeled: int,
+        n_pseudo: int = 0,
+        counts: list[int] | None = None,
+        *,
+        continued: bool = False,
         sample_weight: np.ndarray | None = None,
     ) -> NeuralNetClassifier:
         """Return a skorch net with initialized modules; with ``continued``, of the kind of the last fit."""
         from .nn.training import make_net
 
-        same = ("negative_weight", "complement", "criterion", "lr", "max_epochs", "batch_size",
+        same = ("negative_weight", "complement", "criterion", "lr", "max_epochs", "min_steps", "batch_size",
                 "gradient_clip_value", "verbose")  # fmt: skip
         visual = self._head.visual if continued else self._visual_settings()
         of_module = {f"module__{name}": value for name, value in visual.items() if name != "visual_prompts"}
+        if continued:
+            of_module["module__class_specific_context"] = self._head.class_specific
         return make_net(
             backbone,
             names,
             _seeds(self.random_state, 3),
             n_labeled=n_labeled,
             n_pseudo=n_pseudo,
-            n_context=len(self._head.prompts["context_positive"]) if continued else self.n_context,
+            counts=counts,
+            n_context=self._head.n_context if continued else self.n_context,
+            context_init=None if continued else self.context_init,
             visual_prompts=visual["visual_prompts"],
             templates=check_template(self.template),
             net_params={**(self.net_params or {}), **of_module},
@@ -606,11 +664,10 @@ class DualPromptClassifier(CLIPClassifier):
     def _source(self, array: np.ndarray, backbone: Backbone) -> ImageSource:
         """Return the images of a checked X, to be read for the towers with visual prompts."""
         from .clip.embedding import pixel_source
-        from .data.augmentation import RandomResizedCropFlip
 
         augment: Any = self.augment
-        if augment == "auto":
-            augment = RandomResizedCropFlip(backbone.preprocessing.size)
+        if isinstance(augment, str):
+            augment = RandomResizedCrop(backbone.preprocessing.size, **AUGMENTATIONS[augment])
         return pixel_source(backbone, array, augment, self.cache, self.n_jobs)
 
     # ---------------------------------------------------------------- state
@@ -710,6 +767,11 @@ class DualPromptClassifier(CLIPClassifier):
             changed = {MOVED[name][0]: value for name, value in moved.items() if value != MOVED[name][1]}
             if changed and "net_params" not in saved["missing"]:
                 params["net_params"] = {**changed, **(params.get("net_params") or {})}
+        if "min_steps" not in params:  # of before the defaults changed
+            if "criterion" not in saved["missing"]:
+                params.setdefault("criterion", "dual")
+            if params.get("augment") == "auto":
+                params["augment"] = "coop"
         missing = [name for name in saved["missing"] if name != "cache_folder"]
         return super().params_from({"params": params, "missing": missing})
 

@@ -184,7 +184,9 @@ class FineTunedClassifier(CLIPClassifier):
         self.augment = augment
         self.random_state = random_state
 
-    def _head_of(self, array: Any, target: np.ndarray, text: np.ndarray, backbone: Backbone) -> FittedTower:
+    def _head_of(
+        self, array: Any, target: np.ndarray, text: np.ndarray, backbone: Backbone, *weight: np.ndarray
+    ) -> FittedTower:
         import torch
 
         from .clip.embedding import pixel_source

@@ -121,7 +121,7 @@ def test_zero_negative_weight_is_the_plain_learner(visual, labelled, kind):
         ("maple", {"prompt_depth": 1}),
         ("maple", {"n_context": 2}),
         ("vpt-deep", {"augment": "auto"}),
-        ("vpt-deep", {"augment": T.RandomRotation(30)}),
+        ("vpt-deep", {"augment": T.RandomRotation(15)}),
         ("vpt-deep", {"visual_prompts": "vpt-shallow"}),
         ("vpt-deep", {"random_state": 1}),
     ],
@@ -132,7 +132,7 @@ def test_every_parameter_matters(visual, labelled, kind, params):
     assert np.abs(default - changed).max() > 1e-3
 
 
-@pytest.mark.parametrize("augment", [None, "auto", T.RandomRotation(30)])
+@pytest.mark.parametrize("augment", [None, "auto", T.RandomRotation(15)])
 def test_same_seed_same_result_and_global_state_untouched(visual, labelled, augment):
     torch.manual_seed(0)
     np.random.seed(0)
@@ -155,10 +155,10 @@ def test_augmentation_is_new_in_every_epoch_and_absent_in_prediction(visual, lab
 
     monkeypatch.setattr(reading, "augmented", noted)
     clf = visual(augment="auto", max_epochs=3).fit(*labelled)
-    assert len(seeds) == len(set(seeds)) == 3 * 40
+    assert len(seeds) == len(set(seeds)) == 4 * 40  # once to ask the frozen CLIP, before training
     clf.predict(labelled[0])
     clf.zero_shot_proba(labelled[0])
-    assert len(seeds) == 3 * 40
+    assert len(seeds) == 4 * 40
 
 
 def test_partial_fit_goes_on(visual, labelled):

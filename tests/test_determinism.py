@@ -20,7 +20,7 @@ from modal_clip_dual import DualPromptLearner, mine_confident
 from modal_clip_dual._compat import query_returns_metrics
 from modal_clip_dual.active import Protocol
 from modal_clip_dual.data import load_digits_images
-from modal_clip_dual.data.augmentation import RandomResizedCropFlip, augmented
+from modal_clip_dual.data.augmentation import RandomResizedCrop, augmented
 from modal_clip_dual.data.preprocessing import preprocessing_of
 from modal_clip_dual.evaluation import (
     compare_pairs,
@@ -251,7 +251,7 @@ def jitter(image):
     return Image.fromarray(np.uint8((np.asarray(image, dtype=int) + shift) % 256))
 
 
-@pytest.mark.parametrize("augment", [RandomResizedCropFlip((32, 32)), jitter], ids=["built in", "callable"])
+@pytest.mark.parametrize("augment", [RandomResizedCrop((32, 32)), jitter], ids=["built in", "callable"])
 def test_augmentation(demo, digits, augment):
     image = Image.fromarray(digits.images[0]).convert("RGB")
     preprocessing = preprocessing_of(demo.preprocess)
@@ -260,6 +260,7 @@ def test_augmentation(demo, digits, augment):
         assert np.any(augmented(augment, image, other, preprocessing) != first)
 
 
+@pytest.mark.filterwarnings("ignore:augment=.*hides:UserWarning")
 def test_training_with_an_augmentation_that_draws(digits):
     def fit():
         clf = make_classifier(
@@ -352,7 +353,7 @@ def test_comparison(digits, embeddings, loop):
     alone = compare(["badge"], seeds=[1])
     part = frame[(frame["strategy"] == "badge") & (frame["seed"] == 1)].reset_index(drop=True)
     equal_frames(alone, part)
-    assert frame.groupby("seed")["accuracy"].last().nunique() > 1
+    assert frame.groupby("seed")["mean_correct"].last().nunique() > 1
 
 
 def test_one_run(digits, embeddings):

@@ -83,6 +83,19 @@ def test_visual_prompts(digits, checkpoints, path, anew, visual):
     np.testing.assert_array_equal(loaded.transform(X), clf.transform(X))
 
 
+def test_class_specific_contexts(classifier, digits, embeddings, path, anew):
+    """They come back as they are, also where net_params no longer ask for them, and training goes on from them."""
+    X, y = embeddings[:20], digits.target[:20]
+    params = {"module__class_specific_context": True}
+    clf = classifier(max_epochs=2, n_context=3, context_init="a photo", net_params=params).fit(X, y)
+    clf.save(path)
+    loaded = anew(path, net_params=None)
+    np.testing.assert_array_equal(loaded.clean_logits(X), clf.clean_logits(X))
+    loaded.partial_fit(X, y)
+    np.testing.assert_array_equal(loaded.clean_logits(X), clf.partial_fit(X, y).clean_logits(X))
+    assert loaded.net_.module_.context_positive.shape == (10, 3, 128)
+
+
 def test_what_only_some_fits_leave(classifier, embeddings, digits, path, anew):
     clf = classifier(max_epochs=1).fit_unlabeled(embeddings[:80], n_per_class=2)
     clf.save(path)

@@ -95,7 +95,7 @@ def mine_confident(
     >>> from modal_clip_dual import DualPromptClassifier, mine_confident
     >>> from modal_clip_dual.data import load_digits_images
     >>> X, y, class_names = load_digits_images().values()
-    >>> clf = DualPromptClassifier(class_names, model_name="demo", pretrained="bundled")
+    >>> clf = DualPromptClassifier(class_names, model_name="demo", pretrained="bundled", max_epochs=5)
     >>> clf = clf.fit_unlabeled(X)
     >>> rows, labels = mine_confident(clf, X, n_per_class=5, exclude=[0, 1])
     >>> clf = clf.fit(X[:2], y[:2], X_pseudo=X[rows], y_pseudo=labels)

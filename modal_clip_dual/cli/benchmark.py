@@ -149,7 +149,7 @@ def _workers(scheduler: str) -> AbstractContextManager[Any]:
 
 def _arguments(args: argparse.Namespace) -> dict[str, Any]:
     """Return the arguments of `make_plan`."""
-    from .. import DualLinearClassifier, DualPromptClassifier, get_strategy
+    from .. import PAPER_SETTINGS, DualLinearClassifier, DualPromptClassifier, get_strategy
     from ..active import PROTOCOLS
     from ..clip.names import check_model_name, resolve_device
     from ..strategies import available_strategies
@@ -169,13 +169,12 @@ def _arguments(args: argparse.Namespace) -> dict[str, Any]:
         "precision": args.precision,
         "cache": None if args.cache == "none" else args.cache,
     }
+    augment = {"augment": None} if args.data == "digits" else {}  # a mirrored digit is no digit
     clf = DualPromptClassifier(
         visual_prompts=args.visual_prompts,
         complement=args.complement,
         negative_weight=args.negative_weight,
-        max_epochs=args.epochs,
-        lr=args.lr,
-        augment=None if args.data == "digits" else "auto",  # a mirrored digit is no digit
+        **PAPER_SETTINGS | {"max_epochs": args.epochs, "lr": args.lr} | augment,
         **model,
     )
     clf.initialize()

@@ -172,7 +172,7 @@ def _plan(args: argparse.Namespace) -> Plan:
 
 
 def _classifier(name: str, class_names: list[str], args: argparse.Namespace) -> Any:
-    from .. import DualLinearClassifier, DualPromptClassifier
+    from .. import PAPER_SETTINGS, DualLinearClassifier, DualPromptClassifier
 
     model = {"model_name": "demo", "pretrained": "bundled", "device": args.device}
     if name == LINEAR:
@@ -182,7 +182,7 @@ def _classifier(name: str, class_names: list[str], args: argparse.Namespace) -> 
         negative_weight=args.negative_weight,
         complement=args.complement,
         visual_prompts=args.visual_prompts,
-        augment=None,  # a mirrored digit is no digit
+        **PAPER_SETTINGS | {"augment": None},  # a mirrored digit is no digit
         **model,
     )
 

@@ -80,12 +80,14 @@ def crowded() -> str | None:
 
 def _steps(plan: Plan, run: Run, clf: Any) -> int:
     """Count the training steps of a run; a step with pseudo-labels counts as many as it has batches' worth."""
+    from ..nn.training import number_of_epochs, steps_per_epoch
+
     pseudo = run.n_per_class * plan.n_classes
     pseudo_batch = (clf.net_params or {}).get(*MOVED["pseudo_batch_size"])
     steps = 0
     for round_ in range(0 if pseudo else 1, plan.n_rounds + 1):
-        labeled = -(-round_ * plan.n_instances // clf.batch_size)
-        steps += clf.max_epochs * max(labeled, -(-pseudo // pseudo_batch))
+        per_epoch = steps_per_epoch(round_ * plan.n_instances, pseudo, clf.batch_size, pseudo_batch)
+        steps += per_epoch * number_of_epochs(clf.max_epochs, clf.min_steps, per_epoch)
     return steps
 
 

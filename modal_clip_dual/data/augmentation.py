@@ -15,42 +15,51 @@ from PIL import Image
 if TYPE_CHECKING:
     from .preprocessing import OpenClipPreprocessing, Preprocessing
 
-SCALE = (0.08, 1.0)  # share of the image's area that a crop shows
 RATIO = (3 / 4, 4 / 3)  # width to height of a crop
 
 
-class RandomResizedCropFlip:
-    """A random crop resized to the model's input, mirrored every second time.
+class RandomResizedCrop:
+    """A random crop resized to the model's input, and maybe mirrored.
 
-    The crops are drawn as torchvision's `RandomResizedCrop` draws them, with its default
-    scale and ratio, as CoOp's training does; from a generator of its own instead of
-    torch's, so that reading ahead in a thread leaves the global one alone.
+    The crops are drawn as torchvision's `RandomResizedCrop` draws them, from a generator of its own instead
+    of torch's, so that reading ahead in a thread leaves the global one alone.
 
     Parameters
     ----------
     size : tuple of (int, int)
         Height and width of the result.
+    scale : tuple of (float, float), default=(0.08, 1.0)
+        Smallest and largest share of the image's area that a crop shows.
+    flip : float, default=0.5
+        Probability that the crop is mirrored.
     interpolation : int
         Pillow's filter.
     """
 
-    def __init__(self, size: tuple[int, int], interpolation: int = Image.Resampling.BICUBIC):
+    def __init__(
+        self,
+        size: tuple[int, int],
+        scale: tuple[float, float] = (0.08, 1.0),
+        flip: float = 0.5,
+        interpolation: int = Image.Resampling.BICUBIC,
+    ):
         self.size = size
+        self.scale = scale
+        self.flip = flip
         self.interpolation = interpolation
 
     def __call__(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
         """Return the changed copy of an RGB image."""
         image = image.crop(self.box(image.size, rng))
         image = image.resize(self.size[::-1], self.interpolation)
-        flipped = rng.random() < 0.5
+        flipped = rng.random() < self.flip
         return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flipped else image
 
-    @staticmethod
-    def box(size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int, int, int]:
+    def box(self, size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int, int, int]:
         """Draw left, upper, right and lower edge of a crop of a (width, height) image."""
         width, height = size
         for _ in range(10):
-            area = width * height * rng.uniform(*SCALE)
+            area = width * height * rng.uniform(*self.scale)
             ratio = math.exp(rng.uniform(*np.log(RATIO)))
             w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
             if 0 < w <= width and 0 < h <= height:
@@ -60,6 +69,14 @@ class RandomResizedCropFlip:
         w, h = min(width, round(height * RATIO[1])), min(height, round(width / RATIO[0]))
         left, upper = (width - w) // 2, (height - h) // 2
         return left, upper, left + w, upper + h
+
+
+# What ``augment`` of a classifier may name: the arguments of its `RandomResizedCrop`.  "auto" changes an image
+# little; "coop" is the recipe of CoOp, MaPLe and PromptSRC.
+AUGMENTATIONS: dict[str, dict[str, Any]] = {
+    "auto": {"scale": (0.8, 1.0), "flip": 0.0},
+    "coop": {"scale": (0.08, 1.0), "flip": 0.5},
+}
 
 
 def augmented(
@@ -81,7 +98,7 @@ def augmented(
     TypeError, ValueError
         If the callable returns something else.
     """
-    if isinstance(augment, RandomResizedCropFlip):
+    if isinstance(augment, RandomResizedCrop):
         return preprocessing(augment(image, np.random.default_rng(seed)))
     with seeded_generators(seed):
         result = augment(image)

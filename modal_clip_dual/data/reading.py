@@ -15,7 +15,7 @@ from joblib import Parallel, cpu_count, delayed, effective_n_jobs
 from joblib.parallel import BACKENDS, get_active_backend
 from PIL import Image
 
-from .augmentation import RandomResizedCropFlip, augmented
+from .augmentation import RandomResizedCrop, augmented
 from .files import digests_of
 from .images import HIGHEST, UnreadableImagesError, image_key, kind_of, read_image, unreadable_error
 from .stores import MemoryStore
@@ -154,7 +154,7 @@ class ImageSource:
         # Asked here because joblib's configuration is that of the calling thread.
         self._threads = type(get_active_backend()[0]) is BACKENDS["threading"]
         # A callable of the user's may draw from global generators: it runs in this thread.
-        ahead = augment is None or isinstance(augment, RandomResizedCropFlip)
+        ahead = augment is None or isinstance(augment, RandomResizedCrop)
         turns: Counter[int] = Counter()  # of each row; one thread alone counts, in order
 
         def read_window(window: list[np.ndarray]) -> list[Any]:

@@ -219,8 +219,8 @@ def _n_frozen(backbone: Backbone, layers: int | str) -> int:
     tower: Any = backbone.model.visual
     if not is_open_clips(tower):
         raise ValueError(
-            f"layers={layers!r}: the image tower of {backbone.name} ({describe_tower(tower)}) has no blocks that can be "
-            "told apart; expected a model with open_clip's VisionTransformer, or layers='all'"
+            f"layers={layers!r}: the image tower of {backbone.name} ({describe_tower(tower)}) has no blocks that "
+            "can be told apart; expected a model with open_clip's VisionTransformer, or layers='all'"
         )
     n_blocks, n_trained = len(tower.transformer.resblocks), 1 if layers == "last" else int(layers)
     if n_trained > n_blocks:

@@ -73,12 +73,22 @@ class FittedPrompts:
 
             from .module import DualPromptModule
 
-            n_context = len(self._prompts[CONTEXTS[0]])
-            module = DualPromptModule(backbone, names, n_context, **{**settings, **self.visual})
+            own = {"class_specific_context": self.class_specific, "context_init": None}
+            module = DualPromptModule(backbone, names, self.n_context, **{**settings, **self.visual, **own})
             prompts = {name: torch.from_numpy(value) for name, value in self._prompts.items()}
             module.load_state_dict(prompts)
             self._module = module.to(backbone.device).eval()
         return self._module
+
+    @property
+    def n_context(self) -> int:
+        """Number of context vectors per prompt."""
+        return int(self.prompts[CONTEXTS[0]].shape[-2])
+
+    @property
+    def class_specific(self) -> bool:
+        """Whether every class has contexts of its own."""
+        return bool(self.prompts[CONTEXTS[0]].ndim == 3)
 
     @property
     def is_built(self) -> bool:
@@ -99,8 +109,8 @@ class FittedPrompts:
         KeyError, ValueError
             If something is missing or has another shape.
         """
-        if not all(arrays[name].ndim == 2 for name in CONTEXTS):
-            raise ValueError("contexts are not matrices")
+        if {arrays[name].ndim for name in CONTEXTS} not in ({2}, {3}):
+            raise ValueError("contexts are not matrices, nor a matrix for each class")
         visual = settings["visual"]
         if not set(VISUAL_SETTINGS) <= set(visual):
             raise ValueError("no settings of visual prompts")

@@ -57,6 +57,11 @@ class DualPromptModule(nn.Module):
         Number of tokens per block, for kinds of prompts that leave it free; None is the kind's own.
     prompt_depth : int or None, default=None
         Number of blocks with their own prompts, for kinds of prompts that leave it free.
+    context_init : str or None, default=None
+        Words whose token embeddings start the positive context, directly before the class name; the rest of it and
+        the negative context are random.
+    class_specific_context : bool, default=False
+        Whether every class has contexts of its own (CoOp's CSC).
     text_encoding : {"auto", "prefix-sharing", "truncated", "full"}, default="auto"
         How prompts go through the text tower; see `PromptedTextEncoder`.
     text_batch_size : int, "auto" or None, default="auto"
@@ -68,7 +73,7 @@ class DualPromptModule(nn.Module):
         ``["a photo of a {}."]``.
     seed : int, default=0
         Seed of the random values: the two contexts from N(0, 0.02^2), then the visual
-        prompts.
+        prompts.  Words of ``context_init`` replace some of them afterwards.
 
     Raises
     ------
@@ -86,6 +91,8 @@ class DualPromptModule(nn.Module):
         visual_prompts: str | None = None,
         n_visual_tokens: int | None = None,
         prompt_depth: int | None = None,
+        context_init: str | None = None,
+        class_specific_context: bool = False,
         text_encoding: str = "auto",
         text_batch_size: int | str | None = "auto",
         needs: Collection[str] = (),
@@ -93,17 +100,28 @@ class DualPromptModule(nn.Module):
         seed: int = 0,
     ):
         super().__init__()
-        self.text_encoder = PromptedTextEncoder(backbone, names, n_context, text_encoding, text_batch_size)
+        self.text_encoder = PromptedTextEncoder(
+            backbone, names, n_context, text_encoding, text_batch_size, class_specific_context
+        )
         self.negative = negative
         self.detach_positive = detach_positive
         self.needs = frozenset(needs)
         generator = torch.Generator().manual_seed(seed)
-        shape = (2, n_context, self.text_encoder.width)
+        per_class = (len(names),) if class_specific_context else ()
+        shape = (2, *per_class, n_context, self.text_encoder.width)
         positive, negative_context = torch.randn(shape, generator=generator) * CONTEXT_STD
+        if context_init is not None:
+            words = self.text_encoder.word_vectors(context_init).to(positive)
+            positive[..., n_context - len(words) :, :] = words
         self.context_positive = nn.Parameter(positive.clone())
         self.context_negative = nn.Parameter(negative_context.clone())
         self.visual: VisualPrompts | None = None
         if visual_prompts is not None:
+            if class_specific_context and visual_prompts_of(visual_prompts).maps_context:
+                raise ValueError(
+                    f"class_specific_context=True does not go with visual_prompts={visual_prompts!r}, whose visual "
+                    "tokens are made of the one context that all classes share; expected another kind, or False"
+                )
             self.image_encoder = PromptedImageEncoder(backbone)
             kind = visual_prompts_of(visual_prompts)
             n_tokens = kind.n_tokens if n_visual_tokens is None else n_visual_tokens

@@ -53,6 +53,8 @@ class PromptedTextEncoder:
     batch_size : int, "auto" or None, default="auto"
         Number of classes that are encoded at a time.  With more classes, activations are not kept
         for the gradients but computed again.  ``"auto"`` is 256, None all at once.
+    class_specific : bool, default=False
+        Whether every class has a context of its own.  Then no prefix is shared.
 
     Raises
     ------
@@ -68,6 +70,7 @@ class PromptedTextEncoder:
         n_context: int,
         path: str = "auto",
         batch_size: int | str | None = "auto",
+        class_specific: bool = False,
     ):
         tower = backbone.text_tower
         if not hasattr(tower, "token_embedding"):
@@ -85,11 +88,15 @@ class PromptedTextEncoder:
         self.tokens = tokenize(backbone, texts, what).to(backbone.device)
         self._check_distinct()
         self.start = self._find_context()
+        self.class_specific = class_specific
         allowed = _paths(backbone.model)
+        if class_specific:
+            allowed = tuple(way for way in allowed if way != "prefix-sharing")
         if path not in ("auto", *allowed):
+            what_forbids = "class_specific_context=True" if class_specific else f"({type(tower).__name__})"
             raise ValueError(
                 f"text_encoding={path!r}: the text tower of {backbone.name} "
-                f"({type(tower).__name__}) does not allow it; expected one of {('auto', *allowed)}"
+                f"{what_forbids} does not allow it; expected one of {('auto', *allowed)}"
             )
         self.path = allowed[0] if path == "auto" else path
         self.batch_size = batch_size
@@ -123,6 +130,24 @@ class PromptedTextEncoder:
             )
         return start
 
+    def word_vectors(self, words: str) -> torch.Tensor:
+        """Return the token embeddings (n, width), float32, of words that may start a context.
+
+        Raises
+        ------
+        ValueError
+            If the words have no token, or more than ``n_context``.
+        """
+        texts = [f"{words} {word}" for word in (PLACEHOLDER, "y")]
+        tokens = tokenize(self.backbone, texts, [f"context_init={words!r}"] * 2)
+        end = int((tokens[0] != tokens[1]).int().argmax())  # of the words: there the two texts part
+        if not 1 <= end - self.start <= self.n_context:
+            raise ValueError(
+                f"context_init={words!r} has {end - self.start} tokens; expected 1 to n_context={self.n_context}"
+            )
+        with torch.no_grad():
+            return self._embed_tokens(tokens[0, self.start : end].to(self.backbone.device)).float()
+
     def _end_of_text(self) -> torch.Tensor:
         model = self.backbone.model
         tower = self.backbone.text_tower
@@ -141,11 +166,12 @@ class PromptedTextEncoder:
     def __call__(self, contexts: torch.Tensor, deep: torch.Tensor | None = None) -> torch.Tensor:
         """Encode contexts (P, M, width) to unit embeddings (P, C, D), float32.
 
+        With ``class_specific`` the contexts are (P, C, M, width).
         ``deep`` (P, J - 1, M, width) are contexts that replace the previous block's outputs for them,
         in front of the second to the J-th block (MaPLe).
         """
         if deep is None:
-            deep = contexts[:, None][:, :0]
+            deep = contexts.new_empty(len(contexts), 0, *contexts.shape[-2:])
         if self.path == "prefix-sharing":
             keys_values = self._encode_prefix(contexts, deep)
             encode = partial(self._encode_names, keys_values)
@@ -160,10 +186,12 @@ class PromptedTextEncoder:
         self, contexts: torch.Tensor, deep: torch.Tensor, classes: torch.Tensor
     ) -> torch.Tensor:
         encode = self._encode_full if self.path == "full" else self._encode_truncated
+        if self.class_specific:
+            contexts = contexts[:, classes]
         return torch.stack([encode(*pair, classes) for pair in zip(contexts, deep)])
 
     def _put(self, x: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
-        """Return sequences x (C, length, width) with vectors (M, width) in place of the context."""
+        """Return sequences x (C, length, width) with vectors ([C,] M, width) in place of the context."""
         first, last = self.start, self.start + self.n_context
         vectors = vectors.to(x.dtype).expand(len(x), -1, -1)
         return torch.cat([x[:, :first], vectors, x[:, last:]], dim=1)
@@ -264,7 +292,7 @@ class PromptedTextEncoder:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        settings = self.n_context, self.path, self.batch_size
+        settings = self.n_context, self.path, self.batch_size, self.class_specific
         return PromptedTextEncoder, (self.backbone, self.names, *settings)
 
     def __repr__(self) -> str:

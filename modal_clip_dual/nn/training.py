@@ -32,22 +32,51 @@ if TYPE_CHECKING:
 # method fixes.
 OWN_PARAMS = (
     "lr", "max_epochs", "batch_size", "device", "verbose", "classes", "predict_nonlinearity", "module",
-    "criterion", "criterion__negative_weight", "criterion__complement", "criterion__seed",
+    "criterion", "criterion__negative_weight", "criterion__complement", "criterion__seed", "criterion__counts",
+    "module__context_init",
 )  # fmt: skip
 _COUNT = [Interval(Integral, 1, None, closed="left")]
 # Arguments of the module, the batches and SGD that net_params may set.
 PART_CONSTRAINTS: dict[str, Any] = {
     "module__detach_positive": ["boolean"],
+    "module__class_specific_context": ["boolean"],
     "module__n_visual_tokens": [*_COUNT, None],
     "module__prompt_depth": [*_COUNT, None],
     "module__text_encoding": [StrOptions({"auto", "prefix-sharing", "truncated", "full"})],
     "module__text_batch_size": [*_COUNT, StrOptions({"auto"}), None],
     "iterator_train__pseudo_batch_size": _COUNT,
+    "callbacks__cosine_decay__warmup": ["boolean"],
     "optimizer__momentum": [Interval(Real, 0, 1, closed="left")],
     "optimizer__weight_decay": [Interval(Real, 0, None, closed="left")],
 }
 PSEUDO_BATCH_SIZE = "iterator_train__pseudo_batch_size"
+AUTO_EPOCHS = 20  # of max_epochs="auto", where these have enough steps
+WARMUP = "callbacks__cosine_decay__warmup"  # of net_params: whether the first epoch is a warm-up
+WARMUP_LR = 1e-5  # CoOp's, MaPLe's and PCB's
 SGD = {"optimizer__momentum": 0.9, "optimizer__weight_decay": 5e-4}
+
+
+def warm_cosine(
+    optimizer: torch.optim.Optimizer, T_max: int, n_warmup: int, last_epoch: int = -1
+) -> torch.optim.lr_scheduler.LRScheduler:
+    """Return the schedule of CoOp, MaPLe and PCB: a constant 1e-5 in the first steps, then a cosine to 0.
+
+    Parameters
+    ----------
+    optimizer : torch.optim.Optimizer
+    T_max : int
+        Number of steps, those of the warm-up included.
+    n_warmup : int
+        Number of steps of the warm-up, less than ``T_max``.
+    last_epoch : int, default=-1
+        Not used; skorch passes it.
+    """
+    factor = min(1.0, WARMUP_LR / optimizer.param_groups[0]["lr"])
+    parts = [
+        torch.optim.lr_scheduler.ConstantLR(optimizer, factor, n_warmup),
+        torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max - n_warmup),
+    ]
+    return torch.optim.lr_scheduler.SequentialLR(optimizer, parts, [n_warmup])
 
 
 class PromptNet(NeuralNetClassifier):
@@ -88,7 +117,7 @@ def check_net_params(
         if part == "criterion" and rest not in known:
             raise ValueError(
                 f"net_params[{name!r}]: criterion={criterion!r} has no such argument; expected one of "
-                f"{sorted(set(known) - {'negative_weight', 'complement', 'seed'})}"
+                f"{sorted(set(known) - {'negative_weight', 'complement', 'seed', 'counts'})}"
             )
         if with_pseudo and part == "iterator_train" and name not in settings:
             raise ValueError(
@@ -117,14 +146,17 @@ def make_net(
     *,
     n_labeled: int,
     n_pseudo: int = 0,
+    counts: Sequence[int] | None = None,
     n_context: int = 16,
+    context_init: str | None = None,
     visual_prompts: str | None = None,
     templates: list[Any] | dict[str, list[str]] | None = None,
     criterion: str | type[PromptCriterion] = "dual",
     negative_weight: float = 1.0,
     complement: str = "uniform",
     lr: float = 0.01,
-    max_epochs: int = 20,
+    max_epochs: int | str = "auto",
+    min_steps: int = 400,
     batch_size: int = 16,
     gradient_clip_value: float | None = 5.0,
     net_params: Mapping[str, Any] | None = None,
@@ -133,8 +165,8 @@ def make_net(
 ) -> NeuralNetClassifier:
     """Build a skorch net with initialized modules, ready for training on labeled samples.
 
-    ``n_pseudo`` pseudo-labeled samples follow the ``n_labeled`` labeled ones.  ``sample_weight`` holds a weight for
-    each of both, with mean 1 for each kind.
+    ``n_pseudo`` pseudo-labeled samples follow the ``n_labeled`` labeled ones; ``counts`` are the samples per class.
+    ``sample_weight`` holds a weight for each of both, with mean 1 for each kind.
 
     The three seeds are those of the contexts, the order of the samples and the drawn
     complements; the other arguments are those of `DualPromptClassifier`.
@@ -151,6 +183,7 @@ def make_net(
         **(net_params or {}),
     }
     pseudo_batch_size = params.pop(PSEUDO_BATCH_SIZE, 64)
+    warmup = params.pop(WARMUP, False)
     if n_pseudo:
         del params["iterator_train__shuffle"]
         params["iterator_train"] = PairedBatches
@@ -163,22 +196,26 @@ def make_net(
                 "expected one of both"
             )
         params["iterator_train__sample_weight"] = torch.from_numpy(sample_weight.astype(np.float32))
-    n_steps = max_epochs * max(math.ceil(n_labeled / batch_size), math.ceil(n_pseudo / pseudo_batch_size))
+    per_epoch = steps_per_epoch(n_labeled, n_pseudo, batch_size, pseudo_batch_size)
+    n_epochs = number_of_epochs(max_epochs, min_steps, per_epoch)
     if "optimizer" not in params:
         params = {"optimizer": torch.optim.SGD, **SGD, **params}
     if verbose < 2:
         params.setdefault("callbacks__print_log", None)
     of_criterion = {k.partition("__")[2]: v for k, v in params.items() if k.startswith("criterion__")}
     params["callbacks"] = [
-        *_callbacks(n_steps, gradient_clip_value),
+        *_callbacks(n_epochs * per_epoch, per_epoch if warmup and n_epochs > 1 else 0, gradient_clip_value),
         *criterion_of(criterion).callbacks(**of_criterion),
         *(params.get("callbacks") or []),
     ]
+    if "counts" in signature(criterion_of(criterion)).parameters:
+        params["criterion__counts"] = counts
     net = PromptNet(
         DualPromptModule,
         module__backbone=backbone,
         module__names=list(names),
         module__n_context=n_context,
+        module__context_init=context_init,
         module__negative=bool(negative_weight),
         module__visual_prompts=visual_prompts,
         module__needs=criterion_of(criterion).needed(**of_criterion),
@@ -189,7 +226,7 @@ def make_net(
         criterion__complement=complement,
         criterion__seed=complement_seed,
         lr=lr,
-        max_epochs=max_epochs,
+        max_epochs=n_epochs,
         batch_size=batch_size,
         classes=np.arange(len(names)),
         device=str(backbone.device),
@@ -200,10 +237,22 @@ def make_net(
     return net.initialize()
 
 
-def _callbacks(n_steps: int, gradient_clip_value: float | None) -> list[tuple[str, Any]]:
-    cosine = LRScheduler(
-        torch.optim.lr_scheduler.CosineAnnealingLR, step_every="batch", T_max=n_steps
-    )
+def steps_per_epoch(n_labeled: int, n_pseudo: int, batch_size: int, pseudo_batch_size: int = 64) -> int:
+    """Return the number of steps of an epoch: one pass over the set with more batches."""
+    return max(math.ceil(n_labeled / batch_size), math.ceil(n_pseudo / pseudo_batch_size))
+
+
+def number_of_epochs(max_epochs: int | str, min_steps: int, per_epoch: int) -> int:
+    """Return the number of epochs; ``"auto"`` is 20, or more where these have fewer than ``min_steps`` steps."""
+    if not isinstance(max_epochs, str):
+        return max_epochs
+    return max(AUTO_EPOCHS, math.ceil(min_steps / per_epoch))
+
+
+def _callbacks(n_steps: int, n_warmup: int, gradient_clip_value: float | None) -> list[tuple[str, Any]]:
+    cosine = LRScheduler(torch.optim.lr_scheduler.CosineAnnealingLR, step_every="batch", T_max=n_steps)
+    if n_warmup:
+        cosine = LRScheduler(warm_cosine, step_every="batch", T_max=n_steps, n_warmup=n_warmup)
     callbacks = [("finite_loss", StopIfNotFinite()), ("cosine_decay", cosine)]
     if gradient_clip_value is not None:
         callbacks.append(("clipping", ClipEachGradient(gradient_clip_value)))

@@ -48,7 +48,7 @@ def badge_gradient_norm(classifier: Any, X: Any, *, device: str | None = None) -
     >>> from modal_clip_dual.data import load_digits_images
     >>> from modal_clip_dual.strategies import badge_gradient_norm
     >>> digits = load_digits_images()
-    >>> clf = DualPromptClassifier(digits.class_names, model_name="demo", pretrained="bundled")
+    >>> clf = DualPromptClassifier(digits.class_names, model_name="demo", pretrained="bundled", max_epochs=5)
     >>> badge_gradient_norm(clf, digits.images[:5]).shape
     (5,)
     """
@@ -124,7 +124,7 @@ def badge_sampling(
     >>> from modal_clip_dual import DualPromptClassifier, badge_sampling
     >>> from modal_clip_dual.data import load_digits_images
     >>> digits = load_digits_images()
-    >>> clf = DualPromptClassifier(digits.class_names, model_name="demo", pretrained="bundled")
+    >>> clf = DualPromptClassifier(digits.class_names, model_name="demo", pretrained="bundled", max_epochs=5)
     >>> learner = ActiveLearner(clf, query_strategy=badge_sampling)
     >>> rows, images = learner.query(digits.images, n_instances=20)
     >>> len(set(rows.tolist()))

@@ -69,7 +69,7 @@ def cec_uncertainty(
     >>> from modal_clip_dual.data import load_digits_images
     >>> from modal_clip_dual.strategies import cec_uncertainty
     >>> digits = load_digits_images()
-    >>> clf = DualPromptClassifier(digits.class_names, model_name="demo", pretrained="bundled")
+    >>> clf = DualPromptClassifier(digits.class_names, model_name="demo", pretrained="bundled", max_epochs=5)
     >>> cec_uncertainty(clf, digits.images[:50]).shape
     (50,)
     """
@@ -151,7 +151,7 @@ def cec_sampling(
     >>> from modal_clip_dual import DualPromptClassifier, cec_sampling
     >>> from modal_clip_dual.data import load_digits_images
     >>> digits = load_digits_images()
-    >>> clf = DualPromptClassifier(digits.class_names, model_name="demo", pretrained="bundled")
+    >>> clf = DualPromptClassifier(digits.class_names, model_name="demo", pretrained="bundled", max_epochs=5)
     >>> learner = ActiveLearner(clf, query_strategy=cec_sampling)
     >>> rows, images = learner.query(digits.images[:200], n_instances=20)
     >>> len(set(rows.tolist()))

@@ -141,7 +141,7 @@ def class_balanced_margin_sampling(
     >>> from modal_clip_dual import DualPromptClassifier, class_balanced_margin_sampling
     >>> from modal_clip_dual.data import load_digits_images
     >>> digits = load_digits_images()
-    >>> clf = DualPromptClassifier(digits.class_names, model_name="demo", pretrained="bundled")
+    >>> clf = DualPromptClassifier(digits.class_names, model_name="demo", pretrained="bundled", max_epochs=5)
     >>> learner = ActiveLearner(clf, query_strategy=class_balanced_margin_sampling)
     >>> rows, images = learner.query(digits.images, n_instances=20)
     """

@@ -82,7 +82,7 @@ def correctness_sampling(
     >>> from modal_clip_dual.data import load_digits_images
     >>> from modal_clip_dual.strategies import correctness_sampling
     >>> digits = load_digits_images()
-    >>> clf = DualPromptClassifier(digits.class_names, model_name="demo", pretrained="bundled")
+    >>> clf = DualPromptClassifier(digits.class_names, model_name="demo", pretrained="bundled", max_epochs=5)
     >>> learner = ActiveLearner(clf, query_strategy=correctness_sampling)
     >>> rows, images = learner.query(digits.images, n_instances=20)
     >>> len(set(rows)), images.shape

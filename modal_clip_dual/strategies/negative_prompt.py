@@ -64,7 +64,7 @@ def negative_prompt_uncertainty(classifier: Any, X: Any, score: str = "clean") -
     >>> from modal_clip_dual import DualPromptClassifier, negative_prompt_uncertainty
     >>> from modal_clip_dual.data import load_digits_images
     >>> digits = load_digits_images()
-    >>> clf = DualPromptClassifier(digits.class_names, model_name="demo", pretrained="bundled")
+    >>> clf = DualPromptClassifier(digits.class_names, model_name="demo", pretrained="bundled", max_epochs=5)
     >>> negative_prompt_uncertainty(clf, digits.images[:5]).shape
     (5,)
     """
@@ -141,7 +141,7 @@ def negative_prompt_sampling(
     >>> from modal_clip_dual import DualPromptClassifier, negative_prompt_sampling
     >>> from modal_clip_dual.data import load_digits_images
     >>> digits = load_digits_images()
-    >>> clf = DualPromptClassifier(digits.class_names, model_name="demo", pretrained="bundled")
+    >>> clf = DualPromptClassifier(digits.class_names, model_name="demo", pretrained="bundled", max_epochs=5)
     >>> learner = ActiveLearner(clf, query_strategy=negative_prompt_sampling)
     >>> rows, images = learner.query(digits.images, n_instances=20)
     >>> len(set(rows)), images.shape

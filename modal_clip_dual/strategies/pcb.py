@@ -89,7 +89,7 @@ def pcb_sampling(
     >>> from modal_clip_dual import DualPromptClassifier, pcb_sampling
     >>> from modal_clip_dual.data import load_digits_images
     >>> digits = load_digits_images()
-    >>> clf = DualPromptClassifier(digits.class_names, model_name="demo", pretrained="bundled")
+    >>> clf = DualPromptClassifier(digits.class_names, model_name="demo", pretrained="bundled", max_epochs=5)
     >>> learner = ActiveLearner(clf, query_strategy=pcb_sampling)
     >>> rows, images = learner.query(digits.images, n_instances=10, base="entropy")
     >>> len(set(clf.zero_shot_proba(images).argmax(axis=1).tolist()))

@@ -114,7 +114,9 @@ def test_old_classifiers_load(digits, expected):
     assert maple.net_params == {
         "module__n_visual_tokens": 3, "module__prompt_depth": 2, "optimizer__momentum": 0.5
     }  # fmt: skip
-    maple.set_params(cache="memory").partial_fit(X[:4], digits.target[:4])
+    assert (maple.criterion, maple.augment) == ("dual", "coop")  # what 0.1.0 had
+    with pytest.warns(UserWarning, match="augment='coop' hides"):
+        maple.set_params(cache="memory").partial_fit(X[:4], digits.target[:4])
 
 
 def test_old_loops_go_on(digits, expected, tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from modal_clip_dual import DualLinearClassifier, DualPromptClassifier, random_sampling
+from modal_clip_dual import PAPER_SETTINGS, DualLinearClassifier, DualPromptClassifier, random_sampling
 from modal_clip_dual.cli import build_parser, main
 from modal_clip_dual.cli.demo import demo_table
 from modal_clip_dual.evaluation import run_active_learning
@@ -73,8 +73,9 @@ def test_draws_of_the_published_figures(tmp_path, digits, full):
     arguments += ["--learners", "prompts", "--figure", str(tmp_path / "curves.png"), "--csv", str(csv)]
     arguments += ["--full"] if full else []
     assert main(arguments) == 0
+    settings = PAPER_SETTINGS | {"augment": None}
     clf = DualPromptClassifier(
-        digits.class_names, model_name="demo", pretrained="bundled", augment=None, device="cpu"
+        digits.class_names, model_name="demo", pretrained="bundled", device="cpu", **settings
     )
     order = np.random.default_rng(1).permutation(1797)
     test, pool = order[:599], order[599:]

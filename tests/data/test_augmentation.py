@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torchvision import transforms as T
 
-from modal_clip_dual.data.augmentation import RandomResizedCropFlip, augmented
+from modal_clip_dual.data.augmentation import AUGMENTATIONS, RandomResizedCrop, augmented
 from modal_clip_dual.data.preprocessing import Preprocessing
 
 PREPROCESSING = Preprocessing((32, 32), False, int(Image.Resampling.BICUBIC), (0.5,) * 3, (0.5,) * 3)
@@ -19,17 +19,20 @@ def image():
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8))
 
 
+@pytest.mark.parametrize("kind", ["auto", "coop"])
 @pytest.mark.parametrize("size", [(90, 60), (400, 30), (30, 400), (1, 1), (1, 9)])
-def test_crops_are_distributed_as_torchvisions(size):
+def test_crops_are_distributed_as_torchvisions(size, kind):
     """Quantiles of area, aspect and position of 3,000 boxes each."""
     rng = np.random.default_rng(0)
-    ours = np.array([RandomResizedCropFlip.box(size, rng) for _ in range(3000)])
+    scale = {"auto": (0.8, 1.0), "coop": (0.08, 1.0)}[kind]
+    augment = RandomResizedCrop((32, 32), **AUGMENTATIONS[kind])
+    ours = np.array([augment.box(size, rng) for _ in range(3000)])
     with torch.random.fork_rng():
         torch.manual_seed(0)
         theirs = []
         for _ in range(3000):
             blank = torch.empty(3, *size[::-1])
-            top, left, h, w = T.RandomResizedCrop.get_params(blank, (0.08, 1.0), (3 / 4, 4 / 3))
+            top, left, h, w = T.RandomResizedCrop.get_params(blank, scale, (3 / 4, 4 / 3))
             theirs.append((left, top, left + w, top + h))
     theirs = np.array(theirs)
     assert ours.min() >= 0
@@ -42,7 +45,7 @@ def test_crops_are_distributed_as_torchvisions(size):
 
 
 def test_crop_and_flip(image):
-    augment = RandomResizedCropFlip((32, 24))
+    augment = RandomResizedCrop((32, 24), **AUGMENTATIONS["coop"])
     results = [augment(image, np.random.default_rng(seed)) for seed in range(40)]
     assert {result.size for result in results} == {(24, 32)}
     rng = np.random.default_rng(3)
@@ -53,11 +56,13 @@ def test_crop_and_flip(image):
     np.testing.assert_array_equal(np.asarray(results[3]), np.asarray(expected))
     # A symmetric image shows by itself nothing of a flip; this one is dark on the left.
     ramp = Image.fromarray(np.tile(np.arange(90, dtype=np.uint8), (60, 1))).convert("RGB")
+    mild = RandomResizedCrop((32, 24), **AUGMENTATIONS["auto"])
     flipped = []
     for seed in range(200):
-        result = np.asarray(augment(ramp, np.random.default_rng(seed))).astype(int)
-        flipped.append(result[:, 0].mean() > result[:, -1].mean())
-    assert 0.4 < np.mean(flipped) < 0.6
+        results = [np.asarray(change(ramp, np.random.default_rng(seed))).astype(int) for change in (augment, mild)]
+        flipped.append([result[:, 0].mean() > result[:, -1].mean() for result in results])
+    assert 0.4 < np.mean(flipped, axis=0)[0] < 0.6
+    assert not np.any(flipped, axis=0)[1]
 
 
 @pytest.mark.parametrize(
@@ -66,7 +71,7 @@ def test_crop_and_flip(image):
         T.RandomRotation(90),
         lambda image: image.rotate(random.uniform(0, 90)),
         lambda image: image.rotate(np.random.uniform(0, 90)),
-        RandomResizedCropFlip((32, 32)),
+        RandomResizedCrop((32, 32)),
     ],
 )
 def test_seed_decides_and_global_generators_are_as_before(image, augment):

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from torchvision import transforms as T
 
 from modal_clip_dual.data import reading
-from modal_clip_dual.data.augmentation import RandomResizedCropFlip
+from modal_clip_dual.data.augmentation import RandomResizedCrop
 from modal_clip_dual.data.cache import DiskCache
 from modal_clip_dual.data.images import as_array
 from modal_clip_dual.data.preprocessing import Preprocessing
@@ -214,7 +214,7 @@ def test_store_saves_reading(images, paths, read_rows, tmp_path, kind):
         for batch, rows in zip(source.read(batches), batches):
             np.testing.assert_array_equal(batch.numpy(), expected(images, rows))
         assert len(read_rows) == N
-    augmenting = ImageSource(paths, PREPROCESSING, store=store, augment=RandomResizedCropFlip((16, 16)))
+    augmenting = ImageSource(paths, PREPROCESSING, store=store, augment=RandomResizedCrop((16, 16)))
     first = [batch.numpy() for batch in augmenting.read(batches, seed=0)]
     second = [batch.numpy() for batch in augmenting.read(batches, seed=1)]
     assert len(read_rows) == 2 * N  # once more in full size, then never again
@@ -233,7 +233,7 @@ def test_changed_file_is_read_again(images, tmp_path, read_rows):
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
-@pytest.mark.parametrize("augment", [RandomResizedCropFlip((16, 16)), T.RandomRotation(90)])
+@pytest.mark.parametrize("augment", [RandomResizedCrop((16, 16)), T.RandomRotation(90)])
 def test_augmentation_follows_seed_and_row_alone(paths, augment, n_jobs):
     source = ImageSource(paths, PREPROCESSING, augment=augment, n_jobs=n_jobs)
     reference = ImageSource(paths, PREPROCESSING, augment=augment, n_jobs=1)
@@ -245,7 +245,7 @@ def test_augmentation_follows_seed_and_row_alone(paths, augment, n_jobs):
     assert torch.equal(plain, next(ImageSource(paths, PREPROCESSING).read([np.arange(N)])))
 
 
-@pytest.mark.parametrize("augment", [RandomResizedCropFlip((16, 16)), T.RandomRotation(90)])
+@pytest.mark.parametrize("augment", [RandomResizedCrop((16, 16)), T.RandomRotation(90)])
 def test_repeated_rows_are_augmented_anew(paths, augment):
     """As pseudo-labels make a small labelled set go round and round in an epoch."""
     source = ImageSource(paths, PREPROCESSING, augment=augment)

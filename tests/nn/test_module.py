@@ -55,6 +55,63 @@ def test_initial_contexts(module):
     assert not torch.equal(first.context_negative, module(**big, seed=4).context_negative)
 
 
+def test_context_starts_from_words(module, tiny):
+    """With as many vectors as words have tokens, the positive prompt is the hand-written one."""
+    backbone = tiny()
+    made = module(n_context=4, context_init="a photo of a").eval()
+    from modal_clip_dual.clip.templates import template_embeddings
+
+    expected = template_embeddings(backbone, NAMES, ["a photo of a {}."])
+    torch.testing.assert_close(made.text_embeddings()[0], expected, atol=1e-5, rtol=1e-5)
+    random = module(n_context=4)
+    assert torch.equal(made.context_negative, random.context_negative)  # which never starts from words
+    longer, random = module(n_context=6, context_init="a photo of a"), module(n_context=6)
+    assert torch.equal(longer.context_positive[:2], random.context_positive[:2])
+    torch.testing.assert_close(longer.context_positive[2:], made.context_positive)
+    with pytest.raises(ValueError, match="context_init='a photo of a' has 4 tokens; expected 1 to n_context=3"):
+        module(n_context=3, context_init="a photo of a")
+    with pytest.raises(ValueError, match="context_init='' has 0 tokens"):
+        module(context_init="")
+
+
+@pytest.mark.parametrize("kind", ["clip", "siglip", "coca"])
+def test_class_specific_contexts(tiny, kind):
+    """Each class is encoded as if its context were everybody's; started alike, all agree with the shared one."""
+    backbone = tiny(kind)
+    made = DualPromptModule(backbone, NAMES, 4, class_specific_context=True).eval()
+    assert made.context_positive.shape == (3, 4, 64)
+    assert made.text_encoder.path == ("full" if kind != "clip" else "truncated")
+    text = made.text_embeddings()
+    shared = PromptedTextEncoder(backbone, NAMES, 4)
+    with torch.no_grad():
+        for k in range(3):
+            contexts = torch.stack([made.context_positive[k], made.context_negative[k]])
+            torch.testing.assert_close(text[:, k], shared(contexts)[:, k], atol=1e-5, rtol=1e-4)
+    positive = made.train()(unit(5)).positive
+    positive[:, 1].sum().backward()
+    gradient = made.context_positive.grad.abs().sum((1, 2))
+    assert gradient[1] > 0
+    assert gradient[0] == gradient[2] == 0
+
+
+def test_class_specific_contexts_in_batches_of_classes(tiny):
+    whole = DualPromptModule(tiny(), NAMES, 4, class_specific_context=True, text_batch_size=None)
+    parts = DualPromptModule(tiny(), NAMES, 4, class_specific_context=True, text_batch_size=2)
+    results = []
+    for made in (whole, parts):
+        made.train()(unit(5)).positive.square().sum().backward()
+        results.append(made.context_positive.grad)
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-4 * results[0].abs().max().item())
+
+
+def test_what_class_specific_contexts_exclude(tiny):
+    with pytest.raises(ValueError, match=r"class_specific_context=True does not go with visual_prompts='maple'"):
+        DualPromptModule(tiny(), NAMES, 4, class_specific_context=True, visual_prompts="maple")
+    with pytest.raises(ValueError, match="'prefix-sharing'.*class_specific_context=True does not allow it"):
+        DualPromptModule(tiny(), NAMES, 4, class_specific_context=True, text_encoding="prefix-sharing")
+    DualPromptModule(tiny(), NAMES, 4, class_specific_context=True, visual_prompts="vpt-deep")
+
+
 def gradients(module):
     z = module.train()(unit(5)).clean
     z.square().sum().backward()

@@ -29,10 +29,13 @@ class VisualPrompts(nn.Module):
         Whether the first tokens pass the normalization in front of the first block.
     n_tokens : int
         Number of tokens per block if ``n_visual_tokens`` is None.
+    maps_context : bool
+        Whether the visual tokens are made of the text context.
     """
 
     through_ln_pre = False
     n_tokens = 20
+    maps_context = False
 
     def __init__(
         self,

@@ -25,6 +25,8 @@ class CoupledTokens(DeepContexts):
         If a tower has fewer blocks than ``depth``.
     """
 
+    maps_context = True
+
     def __init__(
         self,
         image_encoder: PromptedImageEncoder,
