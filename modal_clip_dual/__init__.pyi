@@ -25,5 +25,10 @@ from .strategies import (
     register_strategy as register_strategy,
     typiclust_sampling as typiclust_sampling,
 )
+from .test_time import (
+    SmoothedClassifier as SmoothedClassifier,
+    SpuriousFeatureEraser as SpuriousFeatureEraser,
+    TestTimeCentroids as TestTimeCentroids,
+)
 
 __version__: str

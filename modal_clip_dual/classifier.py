@@ -581,6 +581,14 @@ class DualPromptClassifier(CLIPClassifier):
             embeddings, _ = embed(source, forward, store, batch_size, self.verbose)
         return embeddings
 
+    def _embed_pixels(self, normalized: torch.Tensor, backbone: Backbone) -> torch.Tensor:
+        if "_head" not in self.__dict__ or self._head.visual["visual_prompts"] is None:
+            return super()._embed_pixels(normalized, backbone)
+        from .nn.inference import embed_images
+
+        (embeddings,) = embed_images(self._module(), [normalized])
+        return embeddings
+
     def _source(self, array: np.ndarray, backbone: Backbone) -> ImageSource:
         """Return the images of a checked X, to be read for the towers with visual prompts."""
         from .clip.embedding import is_cuda

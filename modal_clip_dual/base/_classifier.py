@@ -26,6 +26,7 @@ from ..utils.persistence import (
     describe_versions,
 )
 from ..utils.rollback import unchanged_on_error
+from ._pixels import PixelAccess
 from ._prediction import Predicting
 from ._saving import Saving
 
@@ -39,7 +40,7 @@ Self = TypeVar("Self", bound="CLIPClassifier")
 
 
 
-class CLIPClassifier(Predicting, Saving):
+class CLIPClassifier(Predicting, PixelAccess, Saving):
     """Classify images with a frozen CLIP and a head that is learned on its embeddings.
 
     This is the base of `DualPromptClassifier` and of the heads in ``modal_clip_dual.heads``.  It handles

@@ -32,17 +32,20 @@ class RandomResizedCropFlip:
         Height and width of the result.
     interpolation : int
         Pillow's filter.
+    flip : bool, default=True
+        Whether every second crop is mirrored.
     """
 
-    def __init__(self, size: tuple[int, int], interpolation: int = Image.Resampling.BICUBIC):
+    def __init__(self, size: tuple[int, int], interpolation: int = Image.Resampling.BICUBIC, flip: bool = True):
         self.size = size
         self.interpolation = interpolation
+        self.flip = flip
 
     def __call__(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
         """Return the changed copy of an RGB image."""
         image = image.crop(self.box(image.size, rng))
         image = image.resize(self.size[::-1], self.interpolation)
-        flipped = rng.random() < 0.5
+        flipped = self.flip and rng.random() < 0.5
         return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flipped else image
 
     @staticmethod
