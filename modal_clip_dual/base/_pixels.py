@@ -67,15 +67,48 @@ class PixelAccess:
         parts = [part.numpy().transpose(0, 3, 1, 2) for part in source.read(rows)]
         return np.concatenate(parts).astype(np.float32) / np.float32(255)
 
+    def embeddings_of_pixels(self, pixels: Any) -> np.ndarray:
+        """Return unit embeddings of pixels, as `transform` does of images; needs no `fit`.
+
+        Nothing is kept in a cache.
+
+        Parameters
+        ----------
+        pixels : array-like of shape (n, 3, h, w)
+            Numbers around 0 to 1, as `input_pixels` returns them; noise may exceed that range.
+
+        Returns
+        -------
+        embeddings : ndarray of shape (n, D), float32
+            Embeddings of length 1.
+
+        Raises
+        ------
+        ValueError
+            If the pixels do not have the shape of the model's input.
+        """
+        import torch
+
+        backbone = self._clip_in_use()
+        pixels = np.asarray(pixels, dtype=np.float32)
+        shape = (3, *backbone.preprocessing.size)
+        if pixels.shape[1:] != shape or not len(pixels):
+            raise ValueError(f"pixels has shape {pixels.shape}; expected (n, {', '.join(map(str, shape))})")
+        parts = []
+        for rows in blocks(len(pixels), self.encode_batch_size):
+            normalized = backbone.normalize(torch.from_numpy(np.ascontiguousarray(pixels[rows])))
+            parts.append(self._embed_pixels(normalized, backbone).cpu().numpy())
+        return np.concatenate(parts)
+
     def proba_of_pixels(self, pixels: Any) -> np.ndarray:
-        """Return class probabilities of pixels, as `input_pixels` returns them.
+        """Return class probabilities of pixels.
 
         Nothing is kept in a cache.  Without a `fit` they are those of zero-shot CLIP.
 
         Parameters
         ----------
         pixels : array-like of shape (n, 3, h, w)
-            Numbers around 0 to 1, which noise may exceed.
+            Numbers around 0 to 1, as `input_pixels` returns them; noise may exceed that range.
 
         Returns
         -------
@@ -89,18 +122,8 @@ class PixelAccess:
         NotFittedError
             If the estimator was never fitted and has no ``class_names``.
         """
-        import torch
-
-        backbone = self._clip_in_use()
-        pixels = np.asarray(pixels, dtype=np.float32)
-        shape = (3, *backbone.preprocessing.size)
-        if pixels.shape[1:] != shape:
-            raise ValueError(f"pixels has shape {pixels.shape}; expected (n, {', '.join(map(str, shape))})")
-        parts = []
-        for rows in blocks(len(pixels), self.encode_batch_size):
-            normalized = backbone.normalize(torch.from_numpy(np.ascontiguousarray(pixels[rows])))
-            parts.append(self._embed_pixels(normalized, backbone).cpu().numpy())
-        return self.proba_of_embeddings(np.concatenate(parts))
+        self._names_in_use()  # known, or an error
+        return self.proba_of_embeddings(self.embeddings_of_pixels(pixels))
 
     def proba_of_embeddings(self, embeddings: Any) -> np.ndarray:
         """Return class probabilities of what `transform` returned, with visual prompts too.
@@ -148,8 +171,9 @@ class PixelAccess:
         NotFittedError
             If the estimator was never fitted and has no ``class_names``.
         """
+        names = self._names_in_use()
         backbone = self._clip_in_use()
-        return self._text(backbone, self._names_in_use()) * np.float32(backbone.logit_scale)
+        return self._text(backbone, names) * np.float32(backbone.logit_scale)
 
     def _embed_pixels(self, normalized: torch.Tensor, backbone: Backbone) -> torch.Tensor:
         """Return the unit embeddings (n, D) of normalized pixels (n, 3, h, w)."""
@@ -159,7 +183,6 @@ class PixelAccess:
         """Return the CLIP of the fit; before a fit, the one that the parameters name."""
         if hasattr(self, "classes_"):
             return self._fitted_backbone()
-        self._names_in_use()  # known, or an error
         return self._backbone_for(np.zeros((1, 1, 1, 3), np.uint8))
 
     def _names_in_use(self) -> list[str]:

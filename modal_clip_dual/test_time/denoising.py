@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from numbers import Real
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator
 from sklearn.decomposition import PCA
-from sklearn.utils._param_validation import Interval
-from sklearn.utils.validation import check_is_fitted
+from sklearn.exceptions import NotFittedError
+
+from ..utils.validation import check_number
 
 MOST_IMAGES = 1000  # of the pool that the principal axes are computed from
 
 
-class WienerDenoiser(BaseEstimator):
+class WienerDenoiser:
     """Remove Gaussian noise from images by the linear map with the least mean squared error.
 
     Along each principal axis of the pool, whose variance there is v, the noisy image is shrunk toward the mean by
@@ -46,20 +45,21 @@ class WienerDenoiser(BaseEstimator):
     True
     """
 
-    _parameter_constraints: dict[str, Any] = {"sigma": [Interval(Real, 0, None, closed="left")]}
+    mean_: np.ndarray
+    components_: np.ndarray
+    gains_: np.ndarray
 
     def __init__(self, sigma: float = 0.25):
+        check_number("sigma", sigma, 0, np.inf, ends="low")
         self.sigma = sigma
 
-    def fit(self, X: Any, y: Any = None) -> WienerDenoiser:
+    def fit(self, X: Any) -> WienerDenoiser:
         """Learn mean and axes of clean images; of more than 1,000, evenly spaced ones are used.
 
         Parameters
         ----------
         X : array-like of shape (n, ...)
             Images or any vectors, at least two.
-        y : object, default=None
-            Ignored.
 
         Returns
         -------
@@ -68,9 +68,8 @@ class WienerDenoiser(BaseEstimator):
         Raises
         ------
         ValueError
-            If there are fewer than two images, or a parameter does not fit.
+            If there are fewer than two images.
         """
-        self._validate_params()
         X = np.asarray(X, dtype=np.float32)
         if X.ndim < 2 or len(X) < 2:
             raise ValueError(f"X has shape {X.shape}; expected at least two images, from which a denoiser can learn")
@@ -94,8 +93,14 @@ class WienerDenoiser(BaseEstimator):
         Returns
         -------
         denoised : ndarray of the same shape, float32
+
+        Raises
+        ------
+        NotFittedError
+            If it was never fitted.
         """
-        check_is_fitted(self)
+        if "mean_" not in self.__dict__:
+            raise NotFittedError("This WienerDenoiser was never fitted; call fit with unlabeled images")
         noisy = np.asarray(noisy, dtype=np.float32)
         centered = noisy.reshape(len(noisy), -1) - self.mean_
         denoised = self.mean_ + (centered @ self.components_.T * self.gains_) @ self.components_

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.special import betaincinv
 from scipy.stats import binomtest, norm
+from sklearn.exceptions import NotFittedError
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import validate_data
 
@@ -151,8 +152,6 @@ class SmoothedClassifier(Wrapper):
         self._validate_params()
         if self._by_pixels():
             self._check_images(X)
-        else:
-            X, y = validate_data(_blank(self), X, y)
         return super().fit(X, y, X_pool)
 
     def _after_fit(self, X: Any, y: Any, X_pool: Any) -> None:
@@ -351,8 +350,6 @@ class SmoothedClassifier(Wrapper):
         return counts
 
     def _denoiser(self) -> Callable[[np.ndarray], np.ndarray] | None:
-        from sklearn.exceptions import NotFittedError
-
         if not isinstance(self.denoiser, str):
             return self.denoiser
         if "denoiser_" not in self.__dict__:
@@ -391,10 +388,3 @@ def _denoised(denoise: Callable[[np.ndarray], np.ndarray], noisy: np.ndarray) ->
             f"denoiser returned an array of shape {denoised.shape} for inputs of shape {noisy.shape}; expected the same"
         )
     return denoised.astype(noisy.dtype)
-
-
-def _blank(estimator: Any) -> Any:
-    """Return a copy without fitted state, on which scikit-learn's checks of X leave their notes."""
-    from sklearn.base import clone
-
-    return clone(estimator)
