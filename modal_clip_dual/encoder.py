@@ -175,6 +175,33 @@ class CLIPImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
             device=self.device,
         )
 
+    def block_features(self, X: Any, kind: str = "tokens") -> np.ndarray:
+        """Return features of each block of the image tower.
+
+        Parameters
+        ----------
+        X : array-like
+            Images (n, H, W[, 3]) of uint8 or n file paths.
+        kind : {"tokens", "attention"}, default="tokens"
+            ``"tokens"`` are the CLS tokens that the blocks put out.  ``"attention"`` are the attention weights of
+            CLS, head by head, on CLS itself and on the patches, row by row; they sum to 1.
+
+        Returns
+        -------
+        features : ndarray of float32
+            Tokens (n, blocks, width), or attention (n, blocks, heads, 1 + patches).
+
+        Raises
+        ------
+        ValueError
+            If the kind is unknown, X holds embeddings, or the image tower is not open_clip's VisionTransformer.
+        """
+        from .clip.blocks import block_features
+
+        array, backbone = self._prepare(X)
+        params = {name: getattr(self, name) for name in ("cache", "n_jobs", "device")}
+        return block_features(backbone, array, kind, self.batch_size, self.verbose, **params)
+
     def _prepare(self, X: Any) -> tuple[np.ndarray, Backbone]:
         """Check X; return it with the CLIP.  Checks that do not need the CLIP come first."""
         self._validate_params()

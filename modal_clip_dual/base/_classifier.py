@@ -321,6 +321,47 @@ class CLIPClassifier(Predicting, PixelAccess, Saving):
         params = {name: getattr(self, name) for name in ("cache", "n_jobs", "device")}
         return encode(backbone, array, self.encode_batch_size, self.verbose, size_name="encode_batch_size", **params)
 
+    def block_features(self, X: Any, kind: str = "tokens") -> np.ndarray:
+        """Return features of each block of the frozen image tower; needs no `fit`.
+
+        They are cached as embeddings are, but apart from them.  Visual prompts do not change them.
+
+        Parameters
+        ----------
+        X : array-like
+            Images (n, H, W[, 3]) of uint8, or n file paths.
+        kind : {"tokens", "attention"}, default="tokens"
+            ``"tokens"`` are the CLS tokens that the blocks put out.  ``"attention"`` are the attention weights of
+            CLS, head by head, on CLS itself and on the patches, row by row; they sum to 1.
+
+        Returns
+        -------
+        features : ndarray of float32
+            Tokens (n, blocks, width), or attention (n, blocks, heads, 1 + patches).
+
+        Raises
+        ------
+        ValueError
+            If the kind is unknown, X holds embeddings, or the image tower is not open_clip's VisionTransformer.
+
+        Examples
+        --------
+        >>> from modal_clip_dual import BayesAdapterClassifier
+        >>> from modal_clip_dual.data import load_digits_images
+        >>> X, y, class_names = load_digits_images().values()
+        >>> clf = BayesAdapterClassifier(class_names, model_name="demo", pretrained="bundled")
+        >>> clf.block_features(X[:5]).shape, clf.block_features(X[:5], "attention").shape
+        ((5, 4, 128), (5, 4, 4, 17))
+        """
+        self._check_params()
+        array, backbone = self._prepare(X, frozen=True)
+        from ..clip.blocks import block_features
+
+        params = {name: getattr(self, name) for name in ("cache", "n_jobs", "device")}
+        return block_features(
+            backbone, array, kind, self.encode_batch_size, self.verbose, size_name="encode_batch_size", **params
+        )
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True

@@ -64,6 +64,7 @@ class Backbone:
         # This lock is held while the model's forward has hooks (see nn.text_encoder).
         self.lock = threading.RLock()
         self.embedding_cache = MemoryStore(EMBEDDING_BYTES)
+        self._other_caches: dict[str, MemoryStore] = {}
         self.text_cache: dict[tuple[tuple[str, ...], tuple[tuple[str, ...], ...]], torch.Tensor] = {}
 
     @property
@@ -109,6 +110,12 @@ class Backbone:
     def encode_images(self, pixels: torch.Tensor) -> torch.Tensor:
         """Encode images, as `to_input` takes them, to unit embeddings (n, D), float32."""
         return F.normalize(self.model.encode_image(self.to_input(pixels)).float(), dim=-1)
+
+    def cache_of(self, kind: str) -> MemoryStore:
+        """Return where this process keeps a kind of features of images."""
+        if kind == "embeddings":
+            return self.embedding_cache
+        return self._other_caches.setdefault(kind, MemoryStore(EMBEDDING_BYTES))
 
     @cached_property
     def image_fingerprint(self) -> str:

@@ -6,7 +6,8 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from joblib import effective_n_jobs
@@ -27,6 +28,21 @@ ENGINE_BATCHES = 4  # batches per task of an engine's worker
 ENGINE_TASKS = 4  # tasks per worker between two writes to the cache
 
 
+class Features(NamedTuple):
+    """One kind of vector that a frozen CLIP computes of images; pickled for an engine's workers."""
+
+    kind: str  # name of its cache
+    compute: Callable[[Backbone, torch.Tensor], torch.Tensor]  # of a batch, as `Backbone.to_input` takes it
+    instead: str = ""  # what else helps if memory does not hold them
+
+
+def _embeddings(backbone: Backbone, pixels: torch.Tensor) -> torch.Tensor:
+    return backbone.encode_images(pixels)
+
+
+EMBEDDINGS = Features("embeddings", _embeddings, "call transform(X) once and pass the embeddings instead, or ")
+
+
 def encode(
     backbone: Backbone,
     array: np.ndarray,
@@ -37,8 +53,9 @@ def encode(
     n_jobs: int | str | None = "auto",
     device: str = "auto",
     size_name: str = "batch_size",
+    features: Features = EMBEDDINGS,
 ) -> np.ndarray:
-    """Return the unit embeddings of images or files by a frozen CLIP.
+    """Return the unit embeddings of images or files by a frozen CLIP, or other features of them.
 
     Images in the cache are neither read nor encoded again.
 
@@ -51,6 +68,8 @@ def encode(
         See `CLIPImageEncoder`; ``device`` is that of an engine's workers.
     size_name : str, default="batch_size"
         Name of ``batch_size`` in messages.
+    features : Features, default=EMBEDDINGS
+        Kind of the vectors; each kind has a cache of its own.
 
     Returns
     -------
@@ -63,9 +82,10 @@ def encode(
     torch.cuda.OutOfMemoryError
         If the device has no memory left; the message says what to change.  Finished embeddings are kept.
     """
-    stores: list[Any] = [backbone.embedding_cache] if cache else []
+    memory = backbone.cache_of(features.kind)
+    stores: list[Any] = [memory] if cache else []
     if cache not in (None, "memory"):
-        stores.append(disk_cache(cache, "embeddings", backbone.image_fingerprint, np.float32))
+        stores.append(disk_cache(cache, features.kind, backbone.image_fingerprint, np.float32))
     source = ImageSource(
         array, backbone.preprocessing, digests=digest_cache(cache), n_jobs=n_jobs, pin=is_cuda(backbone)
     )
@@ -73,22 +93,21 @@ def encode(
         recipe = (backbone.model_name, backbone.pretrained, device, backbone.precision)
 
         def forward(batches: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
-            return _encode_on_engine(source, batches, recipe, batch_size)
+            return _encode_on_engine(source, batches, recipe, batch_size, features)
 
         batch_rows = batch_size * ENGINE_BATCHES
     else:
 
         def forward(batches: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
-            return prefetch(map(backbone.encode_images, source.read(batches)))
+            return prefetch(map(partial(features.compute, backbone), source.read(batches)))
 
         batch_rows = batch_size
     with encoding_advice(backbone, batch_size, size_name):
         embeddings, left_out = embed(source, forward, StackedStores(*stores), batch_rows, verbose)
     if left_out and cache:
         warnings.warn(
-            f"{left_out} embeddings do not fit into the {backbone.embedding_cache.limit >> 20} MiB "
-            "that are kept in memory, so these images will be encoded again at the next call: call "
-            "transform(X) once and pass the embeddings instead, or use cache='disk'",
+            f"{left_out} {features.kind} do not fit into the {memory.limit >> 20} MiB that are kept in memory, so "
+            f"these images will be encoded again at the next call: {features.instead}use cache='disk'",
             UserWarning,
             stacklevel=3,
         )
@@ -176,7 +195,11 @@ def prefetch(outputs: Iterable[torch.Tensor]) -> Iterator[np.ndarray]:
 
 
 def _encode_on_engine(
-    source: ImageSource, batches: Sequence[np.ndarray], recipe: tuple[str, str | None, str, str], batch_size: int
+    source: ImageSource,
+    batches: Sequence[np.ndarray],
+    recipe: tuple[str, str | None, str, str],
+    batch_size: int,
+    features: Features,
 ) -> Iterator[np.ndarray]:
     """Yield the embeddings of each batch of rows, computed by the workers of joblib's active backend."""
     n_jobs = effective_n_jobs(None if source.n_jobs == "auto" else source.n_jobs)
@@ -184,13 +207,17 @@ def _encode_on_engine(
     for start in range(0, len(batches), step):
         chunks = batches[start : start + step]
         try:
-            yield from run_tasks(encode_chunk, source.array, chunks, (recipe, batch_size), n_jobs)
+            yield from run_tasks(encode_chunk, source.array, chunks, (recipe, batch_size, features), n_jobs)
         except UnreadableImagesError as error:
             raise source.all_unreadable([batches[start:]], error) from error
 
 
 def encode_chunk(
-    array: np.ndarray, numbers: np.ndarray, recipe: tuple[str, str | None, str, str], batch_size: int
+    array: np.ndarray,
+    numbers: np.ndarray,
+    recipe: tuple[str, str | None, str, str],
+    batch_size: int,
+    features: Features = EMBEDDINGS,
 ) -> np.ndarray:
     """Encode images as a task of an engine's worker; messages name them by ``numbers``."""
     from .backbone import load_backbone
@@ -199,5 +226,5 @@ def encode_chunk(
     source = ImageSource(array, backbone.preprocessing, n_jobs=1, pin=is_cuda(backbone))
     source.numbers = numbers
     batches = np.array_split(np.arange(len(array)), -(-len(array) // batch_size))
-    outputs = map(backbone.encode_images, source.read(batches))
+    outputs = map(partial(features.compute, backbone), source.read(batches))
     return np.concatenate(list(prefetch(outputs)))

@@ -16,6 +16,7 @@ from open_clip.transformer import VisionTransformer
 from torch import nn
 
 from ..clip.backbone import Backbone
+from ..clip.blocks import describe_tower
 
 
 class PromptedImageEncoder:
@@ -45,7 +46,7 @@ class PromptedImageEncoder:
         tower = backbone.model.visual
         if not isinstance(tower, VisionTransformer):
             raise ValueError(
-                f"{backbone.name}: its image tower ({_describe(tower)}) takes no visual prompts; "
+                f"{backbone.name}: its image tower ({describe_tower(tower)}) takes no visual prompts; "
                 "expected a model with open_clip's VisionTransformer, such as 'ViT-B-16' or "
                 "'ViT-B-32'.  With this model, visual_prompts=None trains the text prompts alone"
             )
@@ -113,8 +114,3 @@ class _PromptedTransformer(nn.Module):
             else:
                 x = block(x.transpose(0, 1), attn_mask=attn_mask).transpose(0, 1)
         return x[:, :length]
-
-
-def _describe(tower: nn.Module) -> str:
-    trunk = getattr(tower, "trunk", None)  # open_clip's wrapper of timm's models
-    return type(tower).__name__ + (f" around {type(trunk).__name__}" if trunk is not None else "")
