@@ -122,7 +122,7 @@ class PixelAccess:
         NotFittedError
             If the estimator was never fitted and has no ``class_names``.
         """
-        self._names_in_use()  # known, or an error
+        self._names_in_use()  # or an error, before the images are encoded
         return self.proba_of_embeddings(self.embeddings_of_pixels(pixels))
 
     def proba_of_embeddings(self, embeddings: Any) -> np.ndarray:
@@ -147,12 +147,13 @@ class PixelAccess:
         NotFittedError
             If the estimator was never fitted and has no ``class_names``.
         """
+        names = self._names_in_use()
         backbone = self._clip_in_use()
         embeddings = np.asarray(embeddings, dtype=np.float32)
         if embeddings.ndim != 2 or embeddings.shape[1] != backbone.embed_dim:
             raise ValueError(f"embeddings has shape {embeddings.shape}; expected (n, {backbone.embed_dim})")
         if not hasattr(self, "classes_"):
-            return self._zero_shot(embeddings, backbone, self._names_in_use())
+            return self._zero_shot(embeddings, backbone, names)
         (proba,) = self._reduce(embeddings, lambda positive, z: [positive.softmax(dim=1)], False)
         return proba
 
