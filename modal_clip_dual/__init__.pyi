@@ -29,6 +29,7 @@ from .test_time import (
     SmoothedClassifier as SmoothedClassifier,
     SpuriousFeatureEraser as SpuriousFeatureEraser,
     TestTimeCentroids as TestTimeCentroids,
+    WienerDenoiser as WienerDenoiser,
 )
 
 __version__: str

@@ -87,11 +87,13 @@ class DualPromptClassifier(CLIPClassifier):
     complement : {"uniform", "all", "hard"}, default="uniform"
         Wrong labels that enter L2: one drawn at random per sample and step, as in [1]_;
         all of them; or all, weighted by how likely the positive prompt finds them.
-    criterion : {"dual", "promptsrc"} or PromptCriterion class, default="dual"
+    criterion : {"background", "dual", "promptsrc"} or PromptCriterion class, default="dual"
         Loss that training minimizes.  ``"dual"`` is the loss of [1]_.  ``"promptsrc"`` adds two terms of
         [4]_ that keep the positive prompt near the hand-written ``template``; their weights are
-        ``criterion__text_weight`` and ``criterion__logits_weight`` of ``net_params``.  A class must
-        derive from `modal_clip_dual.nn.criteria.PromptCriterion`.
+        ``criterion__text_weight`` and ``criterion__logits_weight`` of ``net_params``.  ``"background"`` adds
+        a term that keeps the classes equally likely for embeddings of backgrounds, ``criterion__background`` of
+        ``net_params``; its weight is ``criterion__background_weight``.  A class must derive from
+        `modal_clip_dual.nn.criteria.PromptCriterion`.
     visual_prompts : {"vpt-deep", "vpt-shallow", "maple"} or None, default=None
         Learnable tokens in the image tower, which must be open_clip's VisionTransformer.
         ``"vpt-deep"`` has separate tokens for every block [2]_, the paper's choice as we read it;

@@ -65,7 +65,8 @@ class PixelAccess:
         source = ImageSource(array, backbone.preprocessing, n_jobs=self.n_jobs)
         rows = [np.arange(len(array))[part] for part in blocks(len(array), self.encode_batch_size)]
         parts = [part.numpy().transpose(0, 3, 1, 2) for part in source.read(rows)]
-        return np.concatenate(parts).astype(np.float32) / np.float32(255)
+        pixels: np.ndarray = np.concatenate(parts).astype(np.float32) / np.float32(255)
+        return pixels
 
     def embeddings_of_pixels(self, pixels: Any) -> np.ndarray:
         """Return unit embeddings of pixels, as `transform` does of images; needs no `fit`.
@@ -174,7 +175,8 @@ class PixelAccess:
         """
         names = self._names_in_use()
         backbone = self._clip_in_use()
-        return self._text(backbone, names) * np.float32(backbone.logit_scale)
+        coef: np.ndarray = self._text(backbone, names) * np.float32(backbone.logit_scale)
+        return coef
 
     def _embed_pixels(self, normalized: torch.Tensor, backbone: Backbone) -> torch.Tensor:
         """Return the unit embeddings (n, D) of normalized pixels (n, 3, h, w)."""

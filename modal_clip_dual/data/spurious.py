@@ -31,8 +31,8 @@ def load_spurious_digits(correlation: float = 0.95, contrast: float = 0.15, rand
     Returns
     -------
     data : `sklearn.utils.Bunch`
-        ``images``: uint8 array of shape (1797, 16, 16); the digit is pasted 8 x 8 in the middle, and its ink is added.
-        ``target``: int array of shape (1797,), the digit.
+        ``images``: uint8 array of shape (1797, 16, 16); the digit is pasted 8 x 8 in the middle, and its ink is
+        added. ``target``: int array of shape (1797,), the digit.
         ``background``: int array of shape (1797,), 0 for horizontal and 1 for vertical stripes.
         ``group``: int array of shape (1797,), 2 * (digit > 4) + background; groups 1 and 2 are the rare ones.
         ``class_names``: the ten names.

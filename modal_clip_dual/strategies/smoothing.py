@@ -25,8 +25,8 @@ def smoothing_sampling(
     """Query the samples whose label changes most often when noise is added to the image.
 
     A `SmoothedClassifier` lets many noisy copies of an image vote.  The samples whose winning label has the smallest
-    share of the votes come first; the selection is that of `negative_prompt_sampling`.  A vote costs ``n_select`` passes
-    of the image tower per sample of the pool, and shares are multiples of 1 / n_select: many samples tie.
+    share of the votes come first; the selection is that of `negative_prompt_sampling`.  A vote costs ``n_select``
+    passes of the image tower per sample of the pool, and shares are multiples of 1 / n_select: many samples tie.
 
     Parameters
     ----------
@@ -67,13 +67,16 @@ def smoothing_sampling(
 
     Examples
     --------
+    >>> from modAL.models import ActiveLearner
     >>> from modal_clip_dual import DualPromptClassifier, SmoothedClassifier
     >>> from modal_clip_dual.data import load_digits_images
     >>> from modal_clip_dual.strategies import smoothing_sampling
     >>> X, y, class_names = load_digits_images().values()
     >>> zero_shot = DualPromptClassifier(class_names, model_name="demo", pretrained="bundled")
     >>> smoothed = SmoothedClassifier(zero_shot, n_select=10, random_state=0)
-    >>> len(smoothing_sampling(smoothed, X[:30], n_instances=5)[0])
+    >>> learner = ActiveLearner(smoothed, query_strategy=smoothing_sampling)
+    >>> rows, images = learner.query(X[:30], n_instances=5)
+    >>> len(set(rows.tolist()))
     5
     """
     shares = classifier.ask("vote_shares")

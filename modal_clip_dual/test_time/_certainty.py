@@ -24,7 +24,8 @@ def renyi_entropy(proba: np.ndarray, alpha: float) -> np.ndarray:
         top = proba.max(axis=-1, keepdims=True)
         powers = np.log(((proba / top) ** alpha).sum(axis=-1)) + alpha * np.log(top[..., 0])
         entropy = powers / (1 - alpha)
-    return np.maximum(entropy, 0)
+    entropy = np.maximum(entropy, 0)
+    return entropy
 
 
 def weights_of(proba: np.ndarray, alpha: float, merge: str) -> np.ndarray:
@@ -38,10 +39,12 @@ def weights_of(proba: np.ndarray, alpha: float, merge: str) -> np.ndarray:
     entropy = renyi_entropy(proba, alpha)
     if merge == "printed":
         return entropy
-    return np.maximum(1 - entropy / np.log(max(np.shape(proba)[-1], 2)), 0)
+    weights: np.ndarray = np.maximum(1 - entropy / np.log(max(np.shape(proba)[-1], 2)), 0)
+    return weights
 
 
 def shares(weights: np.ndarray) -> np.ndarray:
     """Return weights divided by their sum along the last axis; equal shares where all are 0."""
     total = weights.sum(axis=-1, keepdims=True)
-    return np.where(total > 0, weights, 1) / np.where(total > 0, total, np.shape(weights)[-1])
+    found: np.ndarray = np.where(total > 0, weights, 1) / np.where(total > 0, total, np.shape(weights)[-1])
+    return found

@@ -25,8 +25,8 @@ def _inner_has(name: str) -> Any:
 class Wrapper(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
     """Base of meta-estimators around one classifier.
 
-    ``fit`` trains a clone, ``estimator_``.  Without `fit`, ``estimator`` is used as it is, fitted or zero-shot.  Neither
-    is changed by any other method.
+    ``fit`` trains a clone, ``estimator_``.  Without `fit`, ``estimator`` is used as it is, fitted or zero-shot.
+    Neither is changed by any other method.
     """
 
     _parameter_constraints: dict[str, Any] = {"estimator": "no_validation"}
@@ -62,7 +62,7 @@ class Wrapper(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         self._adopt(fitted, X, y, X_pool)
         return self
 
-    @_inner_has("fit_unlabeled")
+    @_inner_has("fit_unlabeled")  # type: ignore[untyped-decorator]
     def fit_unlabeled(self: Self, X_pool: Any) -> Self:
         """Fit a clone of the wrapped estimator on unlabeled samples alone, if it can do that.
 
@@ -129,7 +129,7 @@ class Wrapper(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         names: np.ndarray = self._model().feature_names_in_
         return names
 
-    @_inner_has("transform")
+    @_inner_has("transform")  # type: ignore[untyped-decorator]
     def transform(self, X: Any) -> np.ndarray:
         """Return what the classifier in use returns: unit image embeddings.
 

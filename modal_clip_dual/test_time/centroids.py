@@ -85,9 +85,11 @@ class TestTimeCentroids(Wrapper):
     project : {"drop-first", "span"} or None, default="drop-first"
         Space of the centroids.  ``"drop-first"`` is the paper's: the span of the text embeddings without their first
         left singular vector, which all classes share.  ``"span"`` keeps this vector, None all D dimensions.  With
-        two classes ``"drop-first"`` would leave a line, on which there is nothing but a sign; then ``"span"`` is taken.
+        two classes ``"drop-first"`` would leave a line, on which there is nothing but a sign; then ``"span"`` is
+        taken.
     alpha : float, default=0.5
-        Order of Renyi's entropy, in (0, inf]; 1 is Shannon's, ``float("inf")`` minus the log of the largest probability.
+        Order of Renyi's entropy, in (0, inf]; 1 is Shannon's, ``float("inf")`` minus the log of the largest
+        probability.
     beta : float, default=1.0
         Balance: the weight of the centroids' prediction is multiplied by it.  0 is the wrapped classifier alone.  The
         paper does not state its value.
@@ -97,11 +99,11 @@ class TestTimeCentroids(Wrapper):
     start_count : int, default=1
         Number of samples that the text counts as in its centroid; with 0 the first image replaces it.
     n_views : int, default=1
-        Number of views per image: the image itself and random changes of it.  More than 1 needs images and multiplies the
-        encoding by their number.
+        Number of views per image: the image itself and random changes of it.  More than 1 needs images and
+        multiplies the encoding by their number.
     views : {"crop-flip", "crop"} or callable, default="crop-flip"
-        Random change: a random resized crop, mirrored every second time or never; or a function from a PIL image to a PIL
-        image, which may draw from the global generators.
+        Random change: a random resized crop, mirrored every second time or never; or a function from a PIL image to
+        a PIL image, which may draw from the global generators.
     merge : {"renyi", "printed", "mean"}, default="renyi"
         Weights of views and of the two predictions; see Notes.
     random_state : int, RandomState instance or None, default=None
@@ -130,7 +132,8 @@ class TestTimeCentroids(Wrapper):
     (R(p) p + beta R(q) q) / (R(p) + beta R(q)); views of one image are merged in the same way before that.  The
     paper's weight is Re(p) = log(sum_j p_j^alpha) / (alpha - 1).  For alpha < 1 that is minus the entropy H, and
     normalized weights of it, ``"printed"``, are H / sum H: they give most weight to the prediction that is
-    *least* certain.  The paper's words say the opposite, so ``"renyi"`` is 1 - H / log C.  ``"mean"`` weighs all alike.
+    *least* certain.  The paper's words say the opposite, so ``"renyi"`` is 1 - H / log C.  ``"mean"`` weighs all
+    alike.
 
     The result depends on the order of the images, because a wrong assignment moves a centroid for good.
 
@@ -353,8 +356,9 @@ class TestTimeCentroids(Wrapper):
         if "centroids_" in self.__dict__:
             if self.centroids_.shape[0] != len(coef) or self.components_.shape[1] != coef.shape[1]:
                 raise ValueError(
-                    f"the centroids have {len(self.centroids_)} classes and {self.components_.shape[1]} dimensions, the "
-                    f"wrapped classifier now {len(coef)} and {coef.shape[1]}: it was fitted anew; call reset first"
+                    f"the centroids have {len(self.centroids_)} classes and {self.components_.shape[1]} dimensions, "
+                    f"the wrapped classifier now {len(coef)} and {coef.shape[1]}: it was fitted anew; call reset "
+                    "first"
                 )
             return State(self.components_, self.centroids_.copy(), self.counts_.copy(), scale)
         components = text_components(_unit(coef), self.project)
@@ -367,7 +371,7 @@ class TestTimeCentroids(Wrapper):
         if y is not None:
             target = encode_labels(check_labels(y), self._known_classes())
             check_consistent_length(X, target)
-        rows = []
+        rows: list[np.ndarray] = []
         for views, text in self._views_of(X, state):
             for k in range(len(views)):
                 one = slice(k, k + 1)
@@ -400,7 +404,8 @@ class TestTimeCentroids(Wrapper):
             return text
         both = np.stack([weights_of(p, self.alpha, self.merge) for p in (text, proba)], axis=-1)
         balance = shares(shares(both) * [1.0, self.beta])
-        return balance[:, :1] * text + balance[:, 1:] * proba
+        mixed: np.ndarray = balance[:, :1] * text + balance[:, 1:] * proba
+        return mixed
 
     def _views_of(self, X: Any, state: State) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield coordinates (b, B, r) and text probabilities (b, B, C) of the views of some samples."""
@@ -428,7 +433,8 @@ class TestTimeCentroids(Wrapper):
             images = [view for row in numbers for view in self._views_of_one(array, row, seed, size)]
             embeddings = quiet.transform(images)
             text = np.asarray(quiet.proba_of_embeddings(embeddings), dtype=np.float64)
-            yield tuple(part.reshape(len(numbers), self.n_views, -1) for part in (state.project(embeddings), text))
+            shape = (len(numbers), self.n_views, -1)
+            yield state.project(embeddings).reshape(shape), text.reshape(shape)
 
     def _views_of_one(self, array: Any, row: int, seed: int, size: tuple[int, int]) -> list[Image.Image]:
         image = read_image(array, row)

@@ -103,5 +103,6 @@ class WienerDenoiser:
             raise NotFittedError("This WienerDenoiser was never fitted; call fit with unlabeled images")
         noisy = np.asarray(noisy, dtype=np.float32)
         centered = noisy.reshape(len(noisy), -1) - self.mean_
-        denoised = self.mean_ + (centered @ self.components_.T * self.gains_) @ self.components_
-        return denoised.reshape(noisy.shape).astype(np.float32)
+        flat = self.mean_ + (centered @ self.components_.T * self.gains_) @ self.components_
+        denoised: np.ndarray = flat.reshape(noisy.shape).astype(np.float32)
+        return denoised

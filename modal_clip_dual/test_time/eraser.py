@@ -31,8 +31,8 @@ class SpuriousFeatureEraser(Wrapper):
     the tuned prompt, which is then thrown away: the wrapped classifier never changes.
 
     The cost is ``n_steps`` forward and backward passes of the text tower **per image**: a test set of some thousands
-    with a small model, not a pool of 100,000.  ``criterion="background"`` of `DualPromptClassifier` is a cheap relative
-    for training time.
+    with a small model, not a pool of 100,000.  ``criterion="background"`` of `DualPromptClassifier` is a cheap
+    relative for training time.
 
     Parameters
     ----------
@@ -65,14 +65,15 @@ class SpuriousFeatureEraser(Wrapper):
     Notes
     -----
     The loss of an image is KL(uniform || p(background)) + H(p(image)), the direction of the authors' code.  The
-    paper cuts out object and background with a segmenter; here the background is the function above, and the image itself
-    stands for the object.  The authors tune the three words "a photo of"; here the learned context
+    paper cuts out object and background with a segmenter; here the background is the function above, and the image
+    itself stands for the object.  The authors tune the three words "a photo of"; here the learned context
     is the start.
 
     References
     ----------
-    .. [1] Ma et al., "Spurious Feature Eraser: Stabilizing Test-Time Adaptation for Vision-Language Foundation Model",
-       AAAI 2025, arXiv:2403.00376.
+    .. [1] Ma et al., "Spurious Feature Eraser: Stabilizing Test-Time Adaptation for Vision-Language Foundation
+    Model",
+       arXiv:2403.00376.
 
     Examples
     --------
@@ -180,7 +181,8 @@ class SpuriousFeatureEraser(Wrapper):
         Raises
         ------
         ValueError
-            If X holds embeddings and there is no ``X_background`` of the same shape, or the background is not an image.
+            If X holds embeddings and there is no ``X_background`` of the same shape, or the background is not an
+            image.
         TypeError
             If the estimator has no learned prompts.
         NotFittedError
@@ -190,26 +192,52 @@ class SpuriousFeatureEraser(Wrapper):
         model = self._model()
         if not hasattr(type(model), "net_"):
             raise TypeError(
-                f"estimator is a {type(model).__name__}, which has no prompts to tune; expected a DualPromptClassifier"
+                f"estimator is a {type(model).__name__}, which has no prompts to tune; expected a "
+                "DualPromptClassifier"
             )
         if not hasattr(model, "classes_"):
             raise NotFittedError(
-                f"This {type(self).__name__} and the {type(model).__name__} that it wraps were never fitted, so there is "
-                "no prompt to tune; call fit first"
+                f"This {type(self).__name__} and the {type(model).__name__} that it wraps were never fitted, so "
+                "there is no prompt to tune; call fit first"
             )
         array = as_array(X)
         if kind_of(array) == "embeddings":
             X_background = self._check_background(array, X_background)
         elif X_background is not None:
             raise ValueError("X_background was passed with images, whose backgrounds follow from them; expected None")
-        image = model.transform(X)
+        given = kind_of(array) == "embeddings"
+        behind = model.transform(X_background) if given else self.background_embeddings(X)
+        return self._tuned(model, model.transform(X), behind)
+
+    def background_embeddings(self, X: Any) -> np.ndarray:
+        """Return embeddings of the backgrounds alone; needs no `fit`.
+
+        They may be passed as ``X_background`` later, or to `DualPromptClassifier` with ``criterion="background"``.
+
+        Parameters
+        ----------
+        X : array-like
+            Images (n, H, W[, 3]) of uint8, or n file paths.
+
+        Returns
+        -------
+        embeddings : ndarray of shape (n, D), float32
+            Embeddings of length 1.
+
+        Raises
+        ------
+        ValueError
+            If X holds embeddings, or the background is not an image.
+        """
+        self._validate_params()
+        model, array = self._model(), as_array(X)
         if kind_of(array) == "embeddings":
-            behind = model.transform(X_background)
-        elif callable(self.background):
-            behind = model.transform([self._callables_image(array, row) for row in range(len(array))])
-        else:
-            behind = model.embeddings_of_pixels(self._background_pixels(model, X))
-        return self._tuned(model, image, behind)
+            self._check_background(array, None)
+        if callable(self.background):
+            found: np.ndarray = model.transform([self._callables_image(array, row) for row in range(len(array))])
+            return found
+        embeddings: np.ndarray = model.embeddings_of_pixels(self._background_pixels(model, X))
+        return embeddings
 
     def _check_background(self, array: np.ndarray, X_background: Any) -> Any:
         if X_background is None:
@@ -288,7 +316,7 @@ class SpuriousFeatureEraser(Wrapper):
 
 def entropy(log_proba: torch.Tensor) -> torch.Tensor:
     """Return the entropy (n,) of log probabilities (n, C), in nats."""
-    return -(log_proba.exp() * log_proba).sum(dim=1)
+    return (-log_proba.exp() * log_proba).sum(dim=1)
 
 
 def divergence(log_p: torch.Tensor, log_q: torch.Tensor) -> torch.Tensor:
@@ -305,7 +333,7 @@ def without_middle(pixels: np.ndarray) -> np.ndarray:
     """Return pixels (n, 3, h, w) whose middle is black, half of each side."""
     height, width = pixels.shape[2:]
     top, left = height // 4, width // 4
-    changed = pixels.copy()
+    changed: np.ndarray = pixels.copy()
     changed[:, :, top : height - top, left : width - left] = 0
     return changed
 
@@ -313,7 +341,7 @@ def without_middle(pixels: np.ndarray) -> np.ndarray:
 def shuffled(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return pixels (n, 3, h, w) whose cells of a 4 x 4 grid have changed places; what no cell covers stays."""
     height, width = (side // CELLS for side in pixels.shape[2:])
-    changed = pixels.copy()
+    changed: np.ndarray = pixels.copy()
     for to, come in enumerate(rng.permutation(CELLS * CELLS)):
         (y, x), (v, u) = divmod(to, CELLS), divmod(int(come), CELLS)
         changed[:, :, y * height : (y + 1) * height, x * width : (x + 1) * width] = pixels[
@@ -334,5 +362,5 @@ def without_attended(pixels: np.ndarray, attention: np.ndarray) -> np.ndarray:
     hidden = (order < n_patches // 2).reshape(n, down, n_patches // down)
     rows = np.arange(height) * down // height
     columns = np.arange(width) * (n_patches // down) // width
-    changed = np.where(hidden[:, rows][:, :, columns][:, None], np.float32(0), pixels)
+    changed: np.ndarray = np.where(hidden[:, rows][:, :, columns][:, None], np.float32(0), pixels)
     return changed

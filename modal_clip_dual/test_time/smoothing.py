@@ -35,11 +35,11 @@ class SmoothedClassifier(Wrapper):
     ----------
     estimator : classifier
         A classifier of this package, which must be given images; noise is added to its pixels.  For any
-        other classifier X is a table (n, d) of numbers, and noise is added to these.  `fit` trains a clone; without it,
-        a fitted classifier is used as it is, and one of this package that was never fitted answers zero-shot.
+        other classifier X is a table (n, d) of numbers, and noise is added to these.  `fit` trains a clone; without
+        it, a fitted classifier is used as it is, and one of this package that was never fitted answers zero-shot.
     sigma : float, default=0.25
-        Standard deviation of the noise in every number.  Larger values allow larger radii and cost accuracy.  With 0 the
-        classifier answers alone, and all radii are 0.
+        Standard deviation of the noise in every number.  Larger values allow larger radii and cost accuracy.  With 0
+        the classifier answers alone, and all radii are 0.
     denoiser : {"wiener"}, callable or None, default=None
         Function from noisy inputs (b, 3, h, w), or (b, d) of a table, to inputs of the same shape.  ``"wiener"`` is a
         `WienerDenoiser`, which `fit` or `fit_denoiser` fits on unlabeled images.
@@ -78,7 +78,8 @@ class SmoothedClassifier(Wrapper):
        arXiv:1902.02918.
     .. [2] Salman et al., "Denoised Smoothing: A Provable Defense for Pretrained Classifiers", NeurIPS 2020,
        arXiv:2003.01908.  The diffusion model of Choi et al., "Adversarial Robustification via Text-to-Image
-       Diffusion Models", ECCV 2024, arXiv:2407.18658, is not part of this package; it could be passed as the ``denoiser``.
+       Diffusion Models", ECCV 2024, arXiv:2407.18658, is not part of this package; it could be passed as the
+       ``denoiser``.
 
     Examples
     --------
@@ -164,8 +165,8 @@ class SmoothedClassifier(Wrapper):
         Parameters
         ----------
         X_pool : array-like
-            Images (n, H, W[, 3]) of uint8, or n file paths; for a classifier of another package a table (n, d).  Of more
-            than 1,000, evenly spaced ones are used.
+            Images (n, H, W[, 3]) of uint8, or n file paths; for a classifier of another package a table (n, d).  Of
+            more than 1,000, evenly spaced ones are used.
 
         Returns
         -------
@@ -385,6 +386,7 @@ def _denoised(denoise: Callable[[np.ndarray], np.ndarray], noisy: np.ndarray) ->
     denoised = np.asarray(denoise(noisy))
     if denoised.shape != noisy.shape:
         raise ValueError(
-            f"denoiser returned an array of shape {denoised.shape} for inputs of shape {noisy.shape}; expected the same"
+            f"denoiser returned an array of shape {denoised.shape} for inputs of shape {noisy.shape}; expected the "
+            "same"
         )
     return denoised.astype(noisy.dtype)

@@ -256,14 +256,16 @@ def test_other_heads_with_a_pool(digits, embeddings):
     for head in (DualLinearClassifier(digits.class_names, **DEMO), TipAdapterClassifier(digits.class_names, **DEMO)):
         adapted = TestTimeCentroids(head).fit(X, y, X_pool=embeddings[:300])
         assert adapted.score(embeddings, digits.target) > 0.75
-    assert TestTimeCentroids(DualLinearClassifier(digits.class_names, **DEMO)).fit_unlabeled(X).predict(X).shape == (60,)
+    unlabeled = TestTimeCentroids(DualLinearClassifier(digits.class_names, **DEMO)).fit_unlabeled(X)
+    assert unlabeled.predict(X).shape == (60,)
     assert not hasattr(TestTimeCentroids(TipAdapterClassifier()), "fit_unlabeled")
 
 
 def test_bad_input_is_refused_before_any_work(zero_shot, digits, embeddings):
     with pytest.raises(ValueError, match="holds embeddings, of which there are no views.*n_views=1"):
         TestTimeCentroids(zero_shot, n_views=2).adapt(embeddings[:5])
-    for name, wrong in {"project": "first", "alpha": 0, "beta": -1, "assign": "both", "n_views": 0, "merge": "max"}.items():
+    wrongs = {"project": "first", "alpha": 0, "beta": -1, "assign": "both", "n_views": 0, "merge": "max"}
+    for name, wrong in wrongs.items():
         with pytest.raises(ValueError, match=f"'{name}' parameter"):
             TestTimeCentroids(zero_shot, **{name: wrong}).adapt(embeddings[:5])
     with pytest.raises(TypeError, match=r"LogisticRegression without transform, zero_shot_coef"):
@@ -271,6 +273,7 @@ def test_bad_input_is_refused_before_any_work(zero_shot, digits, embeddings):
     with pytest.raises(NotFittedError, match="never fitted"):
         TestTimeCentroids(TipAdapterClassifier(**DEMO)).predict(embeddings[:5])
     adapted = TestTimeCentroids(TipAdapterClassifier(digits.class_names, **DEMO)).adapt(embeddings[:5])
-    adapted.estimator.set_params(class_names=["one", "two", "six"]).fit(embeddings[:3], np.array(["one", "two", "six"]))
+    three = ["one", "two", "six"]
+    adapted.estimator.set_params(class_names=three).fit(embeddings[:3], np.array(three))
     with pytest.raises(ValueError, match="fitted anew; call reset"):
         adapted.predict(embeddings[:5])

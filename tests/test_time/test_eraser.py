@@ -28,7 +28,8 @@ def small(digits, embeddings):
 
 
 def test_terms_of_the_loss_are_torchs():
-    log_p, log_q = torch.randn(2, 5, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).log_softmax(2)
+    draw = torch.Generator().manual_seed(0)
+    log_p, log_q = torch.randn(2, 5, 7, dtype=torch.float64, generator=draw).log_softmax(2)
     p, q = (torch.distributions.Categorical(logits=part) for part in (log_p, log_q))
     uniform = torch.distributions.Categorical(logits=torch.zeros(5, 7, dtype=torch.float64))
     torch.testing.assert_close(entropy(log_p), p.entropy())

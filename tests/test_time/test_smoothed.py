@@ -255,6 +255,8 @@ def test_bad_input_is_refused(digits, embeddings, fitted):
         SmoothedClassifier(LogisticRegression()).predict(np.zeros((2, 2)))
 
 
-@parametrize_with_checks([SmoothedClassifier(LogisticRegression(), sigma=0.01, n_select=3, n_estimate=3, random_state=0)])
+@parametrize_with_checks(
+    [SmoothedClassifier(LogisticRegression(), sigma=0.01, n_select=3, n_estimate=3, random_state=0)]
+)
 def test_scikit_learn_checks(estimator, check):
     check(estimator)

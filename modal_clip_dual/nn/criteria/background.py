@@ -51,8 +51,8 @@ class BackgroundLoss(DualPromptLoss):
         super().__init__(negative_weight, complement, seed)
         if background is None:
             raise ValueError(
-                "criterion='background' needs embeddings of backgrounds: net_params={'criterion__background': array of "
-                "shape (m, D)}"
+                "criterion='background' needs embeddings of backgrounds: "
+                "net_params={'criterion__background': array of shape (m, D)}"
             )
         embeddings = torch.as_tensor(background, dtype=torch.float32)
         if embeddings.ndim != 2 or not len(embeddings):
@@ -72,8 +72,8 @@ class BackgroundLoss(DualPromptLoss):
         background = self.get_buffer("background").to(outputs.text.device)
         if background.shape[1] != outputs.text.shape[1]:
             raise ValueError(
-                f"criterion__background has {background.shape[1]} columns; expected {outputs.text.shape[1]}, the width "
-                "of this CLIP's embeddings"
+                f"criterion__background has {background.shape[1]} columns; expected {outputs.text.shape[1]}, the "
+                "width of this CLIP's embeddings"
             )
         log_proba = (outputs.logit_scale * background @ outputs.text.T).log_softmax(1)
         divergence = -math.log(log_proba.shape[1]) - log_proba.mean(1)
