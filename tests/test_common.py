@@ -16,6 +16,7 @@ from modal_clip_dual import (
     CLIPImageEncoder,
     DualLinearClassifier,
     DualPromptClassifier,
+    TestTimeCentroids,
     TipAdapterClassifier,
 )
 from modal_clip_dual.clip.backbone import Backbone
@@ -136,6 +137,14 @@ def test_scikit_learn_checks(estimator, check, single_precision):
 )
 @pytest.mark.filterwarnings("ignore:AnyWidthDualLinear has no pool")
 def test_scikit_learn_checks_of_heads(estimator, check, single_precision):
+    check(estimator)
+
+
+@parametrize_with_checks(
+    [TestTimeCentroids(AnyWidthTipAdapter(device="cpu"))],
+    expected_failed_checks=lambda estimator: EXPECTED_FAILURES,
+)
+def test_scikit_learn_checks_of_wrappers(estimator, check, single_precision):
     check(estimator)
 
 

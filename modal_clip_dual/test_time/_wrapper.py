@@ -150,6 +150,31 @@ class Wrapper(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         embeddings: np.ndarray = self._model().transform(X)
         return embeddings
 
+    @_inner_has("transform")  # type: ignore[untyped-decorator]
+    def fit_transform(self, X: Any, y: Any, X_pool: Any = None) -> np.ndarray:
+        """Fit, and return what `transform` returns of X.
+
+        Parameters
+        ----------
+        X : array-like
+            Labeled samples, in a form that the wrapped estimator takes.
+        y : array-like of shape (n,)
+            Labels.
+        X_pool : array-like, default=None
+            Unlabeled samples, as for `fit`.
+
+        Returns
+        -------
+        embeddings : ndarray of shape (n, D)
+
+        Raises
+        ------
+        ValueError
+            As for `fit`.
+        """
+        embeddings: np.ndarray = self.fit(X, y, X_pool).transform(X)
+        return embeddings
+
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self._model(), "classes_")
 
@@ -158,4 +183,5 @@ class Wrapper(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         inner = get_tags(self.estimator)
         tags.input_tags = inner.input_tags
         tags.classifier_tags = inner.classifier_tags
+        tags.transformer_tags = inner.transformer_tags
         return tags
