@@ -72,8 +72,7 @@ class SpuriousFeatureEraser(Wrapper):
     References
     ----------
     .. [1] Ma et al., "Spurious Feature Eraser: Stabilizing Test-Time Adaptation for Vision-Language Foundation
-    Model",
-       arXiv:2403.00376.
+       Model", arXiv:2403.00376.
 
     Examples
     --------

@@ -262,7 +262,7 @@ class SmoothedClassifier(Wrapper):
         return self.predict_proba(X)
 
     def certify(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Return labels, and radii within which no change of the image changes them ([1]_ of the class, CERTIFY).
+        """Return labels, and radii within which no change of the image changes them, by Cohen et al.'s CERTIFY.
 
         ``n_select`` noisy copies choose the label; the share of ``n_estimate`` others that vote for it has a lower
         bound at confidence ``1 - alpha`` (Clopper and Pearson), p.  The radius is ``sigma`` times the standard normal
