@@ -36,5 +36,11 @@ from .strategies import (
     register_strategy as register_strategy,
     typiclust_sampling as typiclust_sampling,
 )
+from .test_time import (
+    SmoothedClassifier as SmoothedClassifier,
+    SpuriousFeatureEraser as SpuriousFeatureEraser,
+    TestTimeCentroids as TestTimeCentroids,
+    WienerDenoiser as WienerDenoiser,
+)
 
 __version__: str

@@ -103,13 +103,15 @@ class DualPromptClassifier(CLIPClassifier):
     complement : {"uniform", "all", "hard"}, default="uniform"
         Wrong labels that enter L2: one drawn at random per sample and step, as in [1]_;
         all of them; or all, weighted by how likely the positive prompt finds them.
-    criterion : {"anchored", "dual", "promptsrc"} or PromptCriterion class, default="anchored"
+    criterion : {"anchored", "background", "dual", "promptsrc"} or PromptCriterion class, default="anchored"
         Loss that training minimizes.  ``"dual"`` is the loss of [1]_.  ``"anchored"`` adds, for each class, a pull
         of the positive prompt to the hand-written ``template`` that fades with the labels of this class; see
         `modal_clip_dual.nn.criteria.anchored.AnchoredLoss`.  ``"promptsrc"`` adds the three terms of
         [4]_ that keep the positive prompt near the frozen CLIP with its ``template``, with any number of labels, and
-        ends with an average of the prompts over the epochs.  Their weights are ``criterion__text_weight`` and so
-        on in ``net_params``.  A class must derive from `modal_clip_dual.nn.criteria.PromptCriterion`.
+        ends with an average of the prompts over the epochs.  ``"background"`` adds a term that keeps the classes
+        equally likely for embeddings of backgrounds, ``criterion__background`` of ``net_params``.  The weights of
+        terms are ``criterion__text_weight`` and so on in ``net_params``.  A class must derive from
+        `modal_clip_dual.nn.criteria.PromptCriterion`.
     visual_prompts : {"vpt-deep", "vpt-shallow", "maple", "ivlp"} or None, default=None
         Learnable tokens in the image tower, which must be open_clip's VisionTransformer.
         ``"vpt-deep"`` has separate tokens for every block [2]_, the paper's choice as we read it;
@@ -660,6 +662,14 @@ class DualPromptClassifier(CLIPClassifier):
             self._prompted_embeddings = MemoryStore(EMBEDDING_BYTES)
         source, store = self._source(array, backbone), self._prompted_embeddings
         return embed_by(self._module(), source, store, self.encode_batch_size, self.verbose)
+
+    def _embed_pixels(self, normalized: torch.Tensor, backbone: Backbone) -> torch.Tensor:
+        if "_head" not in self.__dict__ or self._head.visual["visual_prompts"] is None:
+            return super()._embed_pixels(normalized, backbone)
+        from .nn.inference import embed_images
+
+        (embeddings,) = embed_images(self._module(), [normalized])
+        return embeddings
 
     def _source(self, array: np.ndarray, backbone: Backbone) -> ImageSource:
         """Return the images of a checked X, to be read for the towers with visual prompts."""

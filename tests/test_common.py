@@ -21,6 +21,7 @@ from modal_clip_dual import (
     DualLinearClassifier,
     DualPromptClassifier,
     FineTunedClassifier,
+    TestTimeCentroids,
     TipAdapterClassifier,
 )
 from modal_clip_dual.clip.backbone import Backbone
@@ -166,6 +167,14 @@ def test_scikit_learn_checks_of_heads(estimator, check, single_precision):
 )
 @pytest.mark.filterwarnings("ignore:.*answers out of fold", "ignore:.*there is no fold")
 def test_scikit_learn_checks_of_correctness_models(estimator, check):
+    check(estimator)
+
+
+@parametrize_with_checks(
+    [TestTimeCentroids(AnyWidthTipAdapter(device="cpu"))],
+    expected_failed_checks=lambda estimator: EXPECTED_FAILURES,
+)
+def test_scikit_learn_checks_of_wrappers(estimator, check, single_precision):
     check(estimator)
 
 

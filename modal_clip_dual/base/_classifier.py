@@ -27,6 +27,7 @@ from ..utils.persistence import (
 )
 from ..utils.rollback import unchanged_on_error
 from ..utils.weights import weighted_rows
+from ._pixels import PixelAccess
 from ._prediction import Predicting
 from ._saving import Saving
 
@@ -40,7 +41,7 @@ Self = TypeVar("Self", bound="CLIPClassifier")
 
 
 
-class CLIPClassifier(Predicting, Saving):
+class CLIPClassifier(Predicting, PixelAccess, Saving):
     """Classify images with a frozen CLIP and a head that is learned on its embeddings.
 
     This is the base of `DualPromptClassifier` and of the heads in ``modal_clip_dual.heads``.  It handles

@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from ..utils.arrays import unit_rows
-from ..utils.labels import resolve_labels
 from ..utils.odds import against_rest
 
 if TYPE_CHECKING:
@@ -29,6 +27,7 @@ class Predicting(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, TransformerMi
     _prepare: Callable[..., Any]
     _embed: Callable[..., Any]
     _zero_shot: Callable[..., np.ndarray]
+    _names_in_use: Callable[[], list[str]]
 
     def _logits(self, embeddings: np.ndarray) -> np.ndarray:
         raise NotImplementedError(f"{type(self).__name__} has no _logits")
@@ -226,15 +225,7 @@ class Predicting(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, TransformerMi
             As for `predict`; and if the template has no ``{}``.
         """
         self._check_params()
-        if hasattr(self, "classes_"):
-            names = self._names
-        elif self.class_names is None:
-            raise NotFittedError(
-                f"This {type(self).__name__} has class_names=None and was never fitted, so it "
-                "does not know its classes yet; pass class_names"
-            )
-        else:
-            _, names, _ = resolve_labels(self.class_names, None)
+        names = self._names_in_use()
         array, backbone = self._prepare(X, frozen=True)
         return self._zero_shot(array, backbone, names)
 

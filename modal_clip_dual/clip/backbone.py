@@ -93,6 +93,11 @@ class Backbone:
         pixels = pixels.permute(0, 3, 1, 2).float()  # a copy, so that the rest may work in place
         return pixels.div_(255).sub_(self._mean).div_(self._std).to(dtype)
 
+    def normalize(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Normalize pixels (n, 3, H, W), floats from 0 to 1, so that `to_input` takes them."""
+        pixels = pixels.to(self.device)
+        return (pixels - self._mean) / self._std
+
     @cached_property
     def _mean(self) -> torch.Tensor:
         return torch.tensor(self.preprocessing.mean, device=self.device)[:, None, None]

@@ -6,4 +6,5 @@ from .datasets.loading import (
 from .digits import load_digits_images as load_digits_images
 from .folders import list_images as list_images, load_image_folder as load_image_folder
 from .images import UnreadableImagesError as UnreadableImagesError
+from .spurious import load_spurious_digits as load_spurious_digits
 from .unreadable import drop_unreadable as drop_unreadable

@@ -14,6 +14,7 @@ from .metrics import (
     prediction_rejection_ratio as prediction_rejection_ratio,
 )
 from .plots import (
+    plot_certified_accuracy as plot_certified_accuracy,
     plot_learning_curves as plot_learning_curves,
     plot_queried_images as plot_queried_images,
     plot_reliability as plot_reliability,
@@ -22,6 +23,10 @@ from .plots import (
 )
 from .report import write_report as write_report
 from .results import read_results as read_results
+from .robustness import (
+    certified_accuracy as certified_accuracy,
+    worst_group_accuracy as worst_group_accuracy,
+)
 from .run import run_active_learning as run_active_learning
 from .significance import compare_pairs as compare_pairs
 from .tables import paper_table as paper_table

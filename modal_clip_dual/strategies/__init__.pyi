@@ -41,4 +41,5 @@ from .registry import (
     get_strategy as get_strategy,
     register_strategy as register_strategy,
 )
+from .smoothing import smoothing_sampling as smoothing_sampling
 from .typiclust import typiclust_sampling as typiclust_sampling

@@ -1,4 +1,5 @@
 # The public names and where they are: lazy_loader resolves them at first use, type checkers read them.
+from .certified import plot_certified_accuracy as plot_certified_accuracy
 from .correctness import (
     plot_reliability as plot_reliability,
     plot_risk_coverage as plot_risk_coverage,
