@@ -96,7 +96,7 @@ def test_notebooks_may_frame_it_and_others_not(learner, tmp_path):
                 frame = tab.frames[1]
                 if framed:
                     frame.wait_for_selector("img")
-                assert (frame.locator("img").count() > 0) == framed
+                assert frame.url.startswith(page.url) == framed  # else Chromium shows a page of its own, an error
                 tab.close()
             browser.close()
     finally:
