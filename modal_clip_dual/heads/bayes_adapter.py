@@ -63,7 +63,8 @@ def penalty(mean: torch.Tensor, log_ratio: torch.Tensor, prior: torch.Tensor, pr
     """
     n_features = prior.shape[1]
     spread = n_features * ((2 * log_ratio).exp() - 2 * log_ratio).sum()
-    return spread + ((mean - prior).square().sum(dim=1) / prior_scale**2).sum()
+    total: torch.Tensor = spread + ((mean - prior).square().sum(dim=1) / prior_scale**2).sum()
+    return total
 
 
 def cross_entropy(embeddings: torch.Tensor, target: torch.Tensor, weights: torch.Tensor, logit_scale: float) -> Any:
@@ -111,7 +112,7 @@ def fit_posterior(
     for epoch in range(max_epochs):
         factor = kl_factor * epoch / max_epochs
         rate = lr * (WARM_UP if epoch == 0 else (1 + math.cos(math.pi * epoch / max_epochs)) / 2)
-        curvatures = (2 * factor / deviation**2)[:, None], 4 * factor * prior.shape[1]
+        curvatures: tuple[Any, ...] = (2 * factor / deviation**2)[:, None], 4 * factor * prior.shape[1]
         order = torch.from_numpy(rng.permutation(len(x)))
         for rows in order.split(batch_size):
             weights = mean[None]
