@@ -6,10 +6,10 @@
 
 All models judge the same labels of the same classifier on 599 digits, those of a `BayesAdapterClassifier` that
 learned 1, 4, 8 and 16 labels per class; with --zero-shot, those of zero-shot CLIP, after 40 to 1,000 labels.  The
-first row is the largest probability of the classifier itself.  It prints Markdown: AUROC of P(correct), the area under
-its risk-coverage curve, its calibration error (15 bins of equal mass), and the difference in AUROC to the first row;
-mean +- standard deviation over seeds, percent.  Every figure is stored in --out; the same command continues where it
-was stopped.  --seconds measures fitting, and scoring 100,000 embeddings.
+first row is the largest probability of the classifier itself.  It prints Markdown: AUROC of P(correct), the area
+under its risk-coverage curve, its calibration error (15 bins of equal mass), and the difference in AUROC to the first
+row; mean +- standard deviation over seeds, percent.  Every figure is stored in --out; the same command continues
+where it was stopped.  --seconds measures fitting, and scoring 100,000 embeddings.
 """
 
 import argparse
@@ -90,7 +90,8 @@ def models_of(base, seed, images=True):
             base, features=["proba", "attention", "embedding"], **fixed
         ),
     }
-    return {name: model for name, model in models.items() if images or not {"blocks", "attention"} & set(name.split(", "))}
+    of_images = {"blocks", "attention"}
+    return {name: model for name, model in models.items() if images or not of_images & set(name.split(", "))}
 
 
 def figures_of(correct, right):
@@ -126,8 +127,8 @@ def measure(seeds, zero_shot, wanted, numbers, path):
         with open(path, "a", newline="") as file:
             csv.DictWriter(file, fields).writerow({"n": n, "seed": seed, "model": name, **figures})
 
-    for n in numbers or ((40, 100, 300, 1000) if zero_shot else (1, 4, 8, 16)):
-        for seed in seeds:
+    for seed in seeds:
+        for n in numbers or ((40, 100, 300, 1000) if zero_shot else (1, 4, 8, 16)):
             train, test = split(y, seed, zero_shot, n)
             clf = Once(class_names, **DEMO, random_state=seed)
             base = ZeroShot(clf) if zero_shot else clf

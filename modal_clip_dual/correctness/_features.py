@@ -11,14 +11,18 @@ from scipy.special import entr
 from ._layers import block_features_of, embeddings_of
 
 LARGEST = 10  # probabilities that are features
+LEAST = 1e-4  # of a probability, for its logarithm
 
 
 def _proba(estimator: Any, X: Any, predicted: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Return the class probabilities, largest first; 0 for classes that this copy does not know."""
-    proba = np.asarray(estimator.predict_proba(X))
-    columns = np.zeros((len(proba), min(len(classes), LARGEST)))
+    """Return the logarithms of the class probabilities, largest first; the least for classes that a copy lacks.
+
+    Small probabilities lie orders of magnitude apart, which a linear regression sees in logarithms only.
+    """
+    proba = np.asarray(estimator.predict_proba(X), dtype=np.float64)
+    columns = np.full((len(proba), min(len(classes), LARGEST)), np.log(LEAST))
     n = min(columns.shape[1], proba.shape[1])
-    columns[:, :n] = -np.sort(-proba, axis=1)[:, :n]
+    columns[:, :n] = np.log(np.maximum(-np.sort(-proba, axis=1)[:, :n], LEAST))
     return columns
 
 

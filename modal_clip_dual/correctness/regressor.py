@@ -12,7 +12,7 @@ from sklearn.base import clone
 from sklearn.linear_model import RidgeCV
 from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
@@ -26,7 +26,21 @@ from ._neighbors import OF_NEIGHBOR, Judged
 from ._out_of_fold import fitted_folds, folds_of
 
 ALPHAS = tuple(10.0**k for k in range(-1, 6))  # penalties of the default regression
+CUT = 3.0  # standard deviations of a feature
 STAGE_FOLDS = 5  # where `cv` is a splitter, which knows the samples and not the answers
+
+
+def default_regressor() -> Any:
+    """Return ridge regression on standardized features, cut at 3 standard deviations.
+
+    A feature of a new sample far outside of what the training samples have would move the prediction anywhere.
+    """
+    return make_pipeline(StandardScaler(), FunctionTransformer(_cut), RidgeCV(ALPHAS))
+
+
+def _cut(table: np.ndarray) -> np.ndarray:
+    cut: np.ndarray = np.clip(table, -CUT, CUT)
+    return cut
 
 
 @dataclass(frozen=True)
@@ -50,19 +64,19 @@ class CorrectnessRegressor(CorrectnessClassifier):
     estimator : classifier
         The classifier whose labels are judged, such as `BayesAdapterClassifier`, or scikit-learn's on a table.
     features : sequence of str, default=("proba",)
-        What the regression sees.  ``"proba"`` are the class probabilities, largest first, at most 10.
-        ``"clean"`` are the clean logit of the label and its margin over the others.  ``"attention"`` are, for each
-        head of each block of the image tower, the attention of CLS to itself, the entropy of its attention and its
-        largest one among the patches; it needs images and an estimator with ``block_features``.  ``"embedding"`` is
-        the estimator's ``transform``, or X as it reaches an estimator without one.  The wide ones need some hundred
-        labels; with fewer they make the ranking worse.
+        What the regression sees.  ``"proba"`` are the logarithms of the class probabilities, largest first, at most
+        10.  ``"clean"`` are the clean logit of the label and its margin over the others.  ``"attention"`` are, for
+        each head of each block of the image tower, the attention of CLS to itself, the entropy of its attention and
+        its largest one among the patches; it needs images and an estimator with ``block_features``.
+        ``"embedding"`` is the estimator's ``transform``, or X as it reaches an estimator without one.  The wide ones
+        need some hundred labels; with fewer they make the ranking worse.
     neighbors : int, default=0
         Number of nearest labeled samples that a second stage looks at; 0 leaves it out.  The second stage
         sees of each neighbor its similarity, the estimator's largest probability for it, the confidence of the first
         stage in it, the product of this and the sample's own largest probability, and whether its label is the one
         predicted for the sample.
     regressor : regressor, default=None
-        A regressor of scikit-learn; None is `RidgeCV` on standardized features.
+        A regressor of scikit-learn; None is ridge regression on standardized features, cut at 3 standard deviations.
     cv : int or cross-validation splitter, default=5
         Number of folds, stratified as far as the labels allow; with at most 2 cv labels, each is a fold of its own.
         The estimator is fitted once more for each.
@@ -194,7 +208,7 @@ class CorrectnessRegressor(CorrectnessClassifier):
 
     def _regress(self, table: np.ndarray, right: np.ndarray, splits: Any) -> tuple[Any, np.ndarray]:
         """Return the regression of being right on a table (n, m), and its predictions (n,) out of fold."""
-        model = make_pipeline(StandardScaler(), RidgeCV(ALPHAS)) if self.regressor is None else clone(self.regressor)
+        model = default_regressor() if self.regressor is None else clone(self.regressor)
         target = right.astype(np.float64)
         out_of_fold: np.ndarray = cross_val_predict(model, table, target, cv=splits)
         return model.fit(table, target), out_of_fold

@@ -56,9 +56,8 @@ def test_activations_by_hand(projection, width):
     rng = np.random.default_rng(0)
     layers, y = [rng.normal(size=(9, width)).astype(np.float32) for _ in range(2)], np.arange(9) % 3
     codes = draw_codes(3, "hadamard", 2, rng)
-    net = fit_codes(
-        layers, y, codes, rng, projection=projection, code_noise=0.1, l1_weight=10.0, lr=0.1, max_epochs=3, batch_size=4
-    )
+    kwargs = dict(code_noise=0.1, l1_weight=10.0, lr=0.1, max_epochs=3, batch_size=4)
+    net = fit_codes(layers, y, codes, rng, projection=projection, **kwargs)
     actual, expected = net.activations(layers), []
     for layer, maps in zip(layers, net.maps):
         assert len(maps) == projection and maps[-1][0].shape[0] == -(-width // 4) * 4

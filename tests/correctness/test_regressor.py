@@ -24,10 +24,11 @@ class TestRegressor(JudgeTemplate):
         folds = StratifiedKFold(4, shuffle=True, random_state=0)
         proba = cross_val_predict(base, X, y, cv=folds, method="predict_proba")
         right = (proba.argmax(axis=1) == y).astype(float)
-        table = np.hstack([-np.sort(-proba, axis=1), X])
+        logarithms = lambda proba: np.log(np.maximum(np.sort(proba, axis=1)[:, ::-1], 1e-4))  # noqa: E731
+        table = np.hstack([logarithms(proba), X])
         ridge = Ridge(alpha=3.0).fit(table, right)
         fitted = base.fit(X, y)
-        new = np.hstack([-np.sort(-fitted.predict_proba(embeddings), axis=1), embeddings])
+        new = np.hstack([logarithms(fitted.predict_proba(embeddings)), embeddings])
         expected = np.clip(ridge.predict(new), 0, 1)
         clf = CorrectnessRegressor(
             base, features=["proba", "embedding"], regressor=Ridge(alpha=3.0), cv=folds, calibrate=None
@@ -50,7 +51,7 @@ class TestRegressor(JudgeTemplate):
     @pytest.mark.parametrize("always", [True, False])
     def test_all_right_or_none(self, always):
         X, y = np.random.default_rng(0).normal(size=(30, 3)), np.arange(30) % 2
-        with pytest.warns(UserWarning, match=f"{'all' if always else 'none'} of the 30 answers out of fold are right"):
+        with pytest.warns(UserWarning, match=f"{'all' if always else 'none'} of the 30 answers out of fold"):
             clf = CorrectnessRegressor(Oracle(always), random_state=0).fit(np.column_stack([X, y]), y)
         mean = 31 / 32 if always else 1 / 32
         np.testing.assert_allclose(clf.predict_correct_proba(np.column_stack([X, y])), mean)
@@ -69,7 +70,8 @@ class TestRegressor(JudgeTemplate):
         proba, z = clf.predict_proba(new), clf.estimator_.clean_logits(new)
         attention = clf.estimator_.block_features(new, "attention")
         for row in range(10):
-            np.testing.assert_allclose(table[row, :10], sorted(proba[row], reverse=True))
+            logarithms = [np.log(max(p, 1e-4)) for p in sorted(proba[row].tolist(), reverse=True)]
+            np.testing.assert_allclose(table[row, :10], logarithms, atol=1e-5)
             own, others = z[row, predicted[row]], np.delete(z[row], predicted[row])
             np.testing.assert_allclose(table[row, 10:12], [own, own - others.max()], rtol=1e-6)
             heads = attention[row].reshape(16, -1)
