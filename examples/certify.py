@@ -76,7 +76,7 @@ def as_a_score(digits, n_seeds):
             right = proba.argmax(1) == y[test]
             scores = [auroc_of_correctness(proba.max(1), right)]
             for sigma in (0.1, 0.25):
-                shares = SmoothedClassifier(base, sigma, n_select=30, random_state=seed).vote_shares(X[test])
+                shares = SmoothedClassifier(base, sigma, n_select=30, random_state=seed).predict_proba(X[test])
                 # The share of the label that is judged, which need not be the one that wins the vote.
                 scores.append(auroc_of_correctness(shares[np.arange(len(test)), proba.argmax(1)], right))
             found.setdefault(name, []).append(100 * np.array(scores))

@@ -31,7 +31,8 @@ def smoothing_sampling(
     Parameters
     ----------
     classifier : modAL learner, Committee, Pipeline or estimator
-        Must lead to an estimator with ``vote_shares``, such as `SmoothedClassifier`.
+        Must lead to an estimator with ``predict_proba``.  The one of a `SmoothedClassifier` returns shares of votes.
+         **Any other classifier** is not smoothed: then its largest probability is ranked.
     X_pool : array-like of n_pool samples
         The unlabeled pool: images or paths.
     n_instances : int, default=1
@@ -56,7 +57,7 @@ def smoothing_sampling(
     Raises
     ------
     TypeError
-        If n_instances is not an integer, or the classifier has no ``vote_shares``.
+        If n_instances is not an integer, or the classifier has no ``predict_proba``.
     ValueError
         If the pool is empty or holds embeddings, n_instances does not fit it, or an option is unknown.
 
@@ -79,7 +80,7 @@ def smoothing_sampling(
     >>> len(set(rows.tolist()))
     5
     """
-    shares = classifier.ask("vote_shares")
+    shares = classifier.proba
     best = shares.max(axis=1)
     ranking = Ranking(shares.argmax(axis=1), best, 1 - best, shares.shape[1])
     return ranking.least_confident(n_instances, class_balanced, remainder, random_tie_break)

@@ -242,25 +242,6 @@ class SmoothedClassifier(Wrapper):
         shares: np.ndarray = counts / self.n_select
         return shares
 
-    def vote_shares(self, X: Any) -> np.ndarray:
-        """Return what `predict_proba` returns; `smoothing_sampling` knows a smoothed classifier by this name.
-
-        Parameters
-        ----------
-        X : array-like
-            As for `predict_proba`.
-
-        Returns
-        -------
-        shares : ndarray of shape (n, C), float64
-
-        Raises
-        ------
-        ValueError, NotFittedError
-            As for `predict`.
-        """
-        return self.predict_proba(X)
-
     def certify(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
         """Return labels, and radii within which no change of the image changes them, by Cohen et al.'s CERTIFY.
 
