@@ -176,7 +176,7 @@ def _pool_of(
         return X_pool
     if "pool_paths" not in arrays:
         raise ValueError("X_pool is not in the saved state, since it holds no paths; pass it")
-    paths, now = arrays["pool_paths"].tolist(), os.path.dirname(os.path.abspath(path))
+    paths, now = arrays["pool_paths"].tolist(), os.path.dirname(os.path.realpath(path))
     return where_now(paths, arrays["pool_keys"], (settings["folder"], now), relocate, cache)
 
 

@@ -1,7 +1,11 @@
 """The page inside of a notebook: served from this process, framed by notebooks alone, and given back at the end."""
 
+import functools
 import html.parser
+import http.server
 import json
+import shutil
+import threading
 import urllib.error
 import urllib.request
 
@@ -66,3 +70,36 @@ def test_embeddings_cannot_be_shown(embeddings, digits):
     clf = DualLinearClassifier(digits.class_names, model_name="demo", pretrained="bundled", verbose=0)
     with pytest.raises(ValueError, match="holds embeddings, which nobody can look at"):
         show(DualPromptLearner(clf, embeddings[:50]))
+
+
+@pytest.mark.browser
+def test_notebooks_may_frame_it_and_others_not(learner, tmp_path):
+    """In Chromium: a page of localhost, as JupyterLab is one, shows it; one of another name does not."""
+    api = pytest.importorskip("playwright.sync_api")
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if program is None:
+        pytest.skip("needs Chromium")
+    page = show(learner, n_instances=5)
+    (tmp_path / "notebook.html").write_text(f"<!doctype html><title>cell</title>{page._repr_html_()}")
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path)
+    handler.log_message = lambda *args: None
+    host = http.server.ThreadingHTTPServer(("0.0.0.0", 0), handler)
+    threading.Thread(target=host.serve_forever, daemon=True).start()
+    try:
+        page.session.wait()
+        with api.sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
+            for name, framed in {"localhost": True, "127.0.0.2": False}.items():
+                tab = browser.new_page()
+                tab.set_default_timeout(120_000)
+                tab.goto(f"http://{name}:{host.server_port}/notebook.html")
+                frame = tab.frames[1]
+                if framed:
+                    frame.wait_for_selector("img")
+                assert frame.url.startswith(page.url) == framed  # else Chromium shows a page of its own, an error
+                tab.close()
+            browser.close()
+    finally:
+        host.shutdown()
+        host.server_close()
+        page.close()
