@@ -20,19 +20,17 @@ from ..strategies.view import call_strategy
 from ..utils.labels import check_labels
 from ..utils.persistence import check_target
 from ..utils.rollback import unchanged_on_error
-from ..utils.validation import check_integer, check_n_instances, check_option
+from ..utils.validation import check_n_instances
 from ._shown import Shown
-from .abilities import check_abilities, check_calibration, check_collaborative, check_transductive
-from .annotations import DISAGREEMENTS, Annotations
+from .annotations import Annotations
 from .answers import check_annotator, oracle_of, refuse_repeated, rows_of
-from .calibration import CALIBRATIONS
 from .class_names import check_same_meanings, kept, new_names
 from .corrections import Correcting
 from .identity import absolute, missing_rows, named_rows
 from .pool import Pooled, part_of
-from .protocols import FIRST_QUERIES, Protocol, protocol_of
-from .pseudo_labels import PSEUDO_LABELS
+from .protocols import Protocol, protocol_of
 from .saving import Resuming, name_of
+from .settings import check_settings
 from .training import Training
 
 FIXED = ("X_pool", "y_pool", "path")  # parameters that are looked at once, at the start
@@ -217,28 +215,8 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
             self._save()
         return self
 
-    def _check_settings(self) -> None:
-        """Check what may also be set while the loop runs."""
-        check_abilities(self.estimator, self.path)
-        if not callable(self.query_strategy):
-            raise TypeError(f"query_strategy={self.query_strategy!r} cannot be called")
-        if self.n_per_class is not None:
-            check_integer("n_per_class", self.n_per_class, least=0)
-        check_option("pseudo_labels", self.pseudo_labels, PSEUDO_LABELS)
-        if self.pseudo_labels == "transductive":
-            check_transductive(self.estimator)
-        if self.pseudo_labels == "collaborative":
-            check_collaborative(self.estimator)
-        check_option("calibration", self.calibration, CALIBRATIONS)
-        check_calibration(self.estimator, self.calibration)
-        check_option("first_query", self.first_query, FIRST_QUERIES)
-        check_option("disagreement", self.disagreement, DISAGREEMENTS)
-        check_integer("random_state", self.random_state, least=0)
-        if self.budget is not None:
-            check_integer("budget", self.budget, least=1)
-
     def _check(self) -> None:
-        self._check_settings()
+        check_settings(self)
         self._given = as_array(self.X_pool, "X_pool")
         self._pool = absolute(self._given, self._folder)
         self._truth = None if self.y_pool is None else check_labels(self.y_pool, "y_pool")
@@ -250,7 +228,7 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
     def _begin(self, files: bool = True) -> None:
         """What every change and every question rests on: a start, class names as they were, files that are there."""
         self.start()
-        self._check_settings()
+        check_settings(self)
         check_same_meanings(self._names, self._class_names, self._labeled()[1])
         new = [{"what": "add_class", "name": name} for name in new_names(self._names, self._class_names)]
         if new:  # set on the estimator, behind the others

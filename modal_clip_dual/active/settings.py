@@ -1,0 +1,39 @@
+"""Settings of a `DualPromptLearner` that may also be changed while the loop runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..utils.validation import check_integer, check_option
+from .abilities import check_abilities, check_calibration, check_collaborative, check_transductive
+from .annotations import DISAGREEMENTS
+from .calibration import CALIBRATIONS
+from .protocols import FIRST_QUERIES
+from .pseudo_labels import PSEUDO_LABELS
+
+
+def check_settings(learner: Any) -> None:
+    """Refuse settings of a `DualPromptLearner` that do not fit; those of pool and file are checked at the start.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a setting does not fit; the message names it.
+    """
+    check_abilities(learner.estimator, learner.path)
+    if not callable(learner.query_strategy):
+        raise TypeError(f"query_strategy={learner.query_strategy!r} cannot be called")
+    if learner.n_per_class is not None:
+        check_integer("n_per_class", learner.n_per_class, least=0)
+    check_option("pseudo_labels", learner.pseudo_labels, PSEUDO_LABELS)
+    if learner.pseudo_labels == "transductive":
+        check_transductive(learner.estimator)
+    if learner.pseudo_labels == "collaborative":
+        check_collaborative(learner.estimator)
+    check_option("calibration", learner.calibration, CALIBRATIONS)
+    check_calibration(learner.estimator, learner.calibration)
+    check_option("first_query", learner.first_query, FIRST_QUERIES)
+    check_option("disagreement", learner.disagreement, DISAGREEMENTS)
+    check_integer("random_state", learner.random_state, least=0)
+    if learner.budget is not None:
+        check_integer("budget", learner.budget, least=1)
