@@ -17,6 +17,8 @@ from .nn.fitted_tower import FittedTower
 from .utils.selection import generator_of
 
 if TYPE_CHECKING:
+    import torch
+
     from .clip.backbone import Backbone
     from .clip.inputs import Template
 
@@ -227,6 +229,14 @@ class FineTunedClassifier(CLIPClassifier):
         source = pixel_source(backbone, array, None, self.cache, self.n_jobs)
         module = self._head.module(backbone)
         return embed_by(module, source, self._tuned_embeddings, self.encode_batch_size, int(self.verbose))
+
+    def _embed_pixels(self, normalized: torch.Tensor, backbone: Backbone) -> torch.Tensor:
+        if "_head" not in self.__dict__:
+            return super()._embed_pixels(normalized, backbone)
+        from .nn.inference import embed_images
+
+        (embeddings,) = embed_images(self._head.module(backbone), [normalized])
+        return embeddings
 
     def _logits(self, embeddings: np.ndarray) -> np.ndarray:
         logits: np.ndarray = embeddings @ self.coef_.T

@@ -15,6 +15,8 @@ MODULES = [
     "modal_clip_dual.base",
     "modal_clip_dual.data",
     "modal_clip_dual.evaluation",
+    "modal_clip_dual.exchange",
+    "modal_clip_dual.label",
 ]
 
 # Checks of numpydoc.validate that are not ours, each with its reason.

@@ -404,3 +404,12 @@ def test_gpu_agrees_with_cpu(make, labeled):
     assert half.predict_proba(labeled[0]).dtype == np.float32
 
 
+
+
+def test_pixels_go_through_the_trained_tower(make, labeled):
+    """What predicts from changed pixels (smoothing, the eraser) sees the model that was trained."""
+    X, y = labeled
+    clf = make().fit(X, y)
+    pixels = clf.input_pixels(X[:5])
+    np.testing.assert_allclose(clf.proba_of_pixels(pixels), clf.predict_proba(X[:5]), atol=1e-4)
+    assert np.abs(clf.proba_of_pixels(pixels) - clf.zero_shot_proba(X[:5])).max() > 1e-3

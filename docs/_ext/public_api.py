@@ -13,6 +13,8 @@ MODULES = [
     "modal_clip_dual.base",
     "modal_clip_dual.data",
     "modal_clip_dual.evaluation",
+    "modal_clip_dual.exchange",
+    "modal_clip_dual.label",
 ]
 
 
