@@ -25,7 +25,7 @@ SHOWN = 5  # names that messages show
 class ImportReport(NamedTuple):
     """What an import changed.
 
-    Attributes
+    Parameters
     ----------
     n_labels : int
         Labels that were new.
@@ -37,6 +37,12 @@ class ImportReport(NamedTuple):
         Samples that were skipped or dropped.
     unmatched : list of str
         What the file calls samples that are not, or not for certain, in the pool.
+
+    Examples
+    --------
+    >>> from modal_clip_dual.exchange import ImportReport
+    >>> ImportReport(n_labels=3, n_changed=0, n_kept=1, n_left_out=0, unmatched=["lost.png"]).n_labels
+    3
     """
 
     n_labels: int
@@ -90,6 +96,8 @@ def import_labels(
     ValueError
         If the file cannot be read as this format, no sample of it is in the pool, or a label is no class; nothing
         is changed then.
+    FileNotFoundError
+        If there is nothing at the path.
 
     Warns
     -----

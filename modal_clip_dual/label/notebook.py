@@ -19,15 +19,34 @@ START_SECONDS = 30
 class NotebookPage:
     """A page that is served from this process until `close`; a notebook shows it inline.
 
+    `show` makes it of a learner.
+
+    Parameters
+    ----------
+    session : LabelSession
+        What it shows, and what was said.
+    height : int, default=760
+        Height of the page, in pixels.
+
     Attributes
     ----------
     url : str
         Its address on this machine, also for a window of its own.
-    session : LabelSession
-        What it shows, and what was said.
+
+    Examples
+    --------
+    >>> from modal_clip_dual import DualLinearClassifier, DualPromptLearner, auto_sampling
+    >>> from modal_clip_dual.data import load_digits_images
+    >>> from modal_clip_dual.label import LabelSession, NotebookPage
+    >>> X, y, class_names = load_digits_images().values()
+    >>> clf = DualLinearClassifier(dict(zip(class_names, class_names)), model_name="demo", pretrained="bundled")
+    >>> page = NotebookPage(LabelSession(DualPromptLearner(clf, X[:50], query_strategy=auto_sampling)))
+    >>> page.url.startswith("http://127.0.0.1:")
+    True
+    >>> page.close()
     """
 
-    def __init__(self, session: LabelSession, height: int):
+    def __init__(self, session: LabelSession, height: int = 760):
         import uvicorn
 
         self.session = session
