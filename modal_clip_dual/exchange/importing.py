@@ -6,8 +6,9 @@ import os
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,8 @@ CONFLICTS = ("keep", "replace")
 SHOWN = 5  # names that messages show
 
 
-class ImportReport(NamedTuple):
+@dataclass(frozen=True)
+class ImportReport:
     """What an import changed.
 
     Parameters

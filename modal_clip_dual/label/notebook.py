@@ -17,7 +17,7 @@ START_SECONDS = 30
 
 
 class NotebookPage:
-    """A page that is served from this process until `close`; a notebook shows it inline.
+    """A page that is served from this process until it is closed; a notebook shows it inline.
 
     `show` makes it of a learner.
 

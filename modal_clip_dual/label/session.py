@@ -387,7 +387,7 @@ class LabelSession(Working):
     # ---------------------------------------------------------------- the thread
 
     def start(self) -> None:
-        """Start the thread; the page shows by `status` what it does."""
+        """Start the thread; the page shows by ``status`` what it does."""
         self._thread.start()
 
     def close(self, timeout: float | None = 60.0) -> None:
