@@ -19,7 +19,7 @@ import torch
 from modAL.models import ActiveLearner
 from PIL import Image
 
-from modal_clip_dual import DualPromptClassifier, negative_prompt_sampling
+from modal_clip_dual import PAPER_SETTINGS, DualPromptClassifier, negative_prompt_sampling
 from modal_clip_dual.clip.backbone import load_backbone
 from modal_clip_dual.nn.criteria.dual import DualPromptLoss
 from modal_clip_dual.nn.module import DualPromptModule
@@ -80,9 +80,8 @@ def main() -> None:
     y = rng.integers(len(NAMES), size=args.pool)
     n = len(NAMES)
     field = FieldsWay(backbone, images, y, args)
-    clf = DualPromptClassifier(
-        NAMES, **model, max_epochs=args.epochs, batch_size=args.batch, lr=0.002, random_state=0, verbose=0
-    )
+    settings = PAPER_SETTINGS | {"max_epochs": args.epochs, "batch_size": args.batch, "lr": 0.002}
+    clf = DualPromptClassifier(NAMES, **model, **settings, random_state=0, verbose=0)
     order = rng.permutation(args.pool)
     print(f"{args.model}, pool of {args.pool}, C = {n}, {n} labels a round, {args.epochs} epochs, "
           f"torch {torch.__version__}, {torch.get_num_threads()} threads")  # fmt: skip

@@ -80,6 +80,7 @@ def main() -> None:
     clf = DualPromptClassifier(
         NAMES[: args.classes], model_name=args.model,
         pretrained="bundled" if args.model == "demo" else None, max_epochs=args.epochs,
+        criterion="dual",
         device=args.device, random_state=0, verbose=0,
     )  # fmt: skip
     width = clf._load_backbone(clf.model_name, clf.pretrained).embed_dim
