@@ -529,12 +529,13 @@ class DualPromptClassifier(CLIPClassifier):
         arrays, (backbone, *_) = zip(*parts)
         array = arrays[0] if len(arrays) == 1 else join(*arrays)
         rows, weight = weighted_rows(sample_weight, n_labeled)
+        counted = None if weight is None else np.concatenate([weight, np.ones(n_pseudo)])
         if weight is not None:  # of pseudo-labeled samples, too, which count alike
             n_labeled = len(rows)
             rows = np.concatenate([rows, np.arange(len(target) - n_pseudo, len(target))])
             weight = np.concatenate([weight / weight.mean(), np.ones(n_pseudo)])
         target = target[rows]
-        counts = np.bincount(target, minlength=len(names)).tolist()
+        counts = np.bincount(target, counted, minlength=len(names)).tolist()
         net = self._make_net(
             backbone, names, n_labeled, n_pseudo, counts, continued=continued, sample_weight=weight
         )
@@ -598,7 +599,7 @@ class DualPromptClassifier(CLIPClassifier):
         names: list[str],
         n_labeled: int,
         n_pseudo: int = 0,
-        counts: list[int] | None = None,
+        counts: list[float] | None = None,
         *,
         continued: bool = False,
         sample_weight: np.ndarray | None = None,

@@ -146,7 +146,7 @@ def make_net(
     *,
     n_labeled: int,
     n_pseudo: int = 0,
-    counts: Sequence[int] | None = None,
+    counts: Sequence[float] | None = None,
     n_context: int = 16,
     context_init: str | None = None,
     visual_prompts: str | None = None,
@@ -165,8 +165,8 @@ def make_net(
 ) -> NeuralNetClassifier:
     """Build a skorch net with initialized modules, ready for training on labeled samples.
 
-    ``n_pseudo`` pseudo-labeled samples follow the ``n_labeled`` labeled ones; ``counts`` are the samples per class.
-    ``sample_weight`` holds a weight for each of both, with mean 1 for each kind.
+    ``n_pseudo`` pseudo-labeled samples follow the ``n_labeled`` labeled ones; ``counts`` are the samples, or the sums
+    of weights, per class.  ``sample_weight`` holds a weight for each of both, with mean 1 for each kind.
 
     The three seeds are those of the contexts, the order of the samples and the drawn
     complements; the other arguments are those of `DualPromptClassifier`.

@@ -146,7 +146,7 @@ def test_transform_gives_frames_where_asked(embeddings, digits):
     frame = clf.set_output(transform="pandas").transform(pd.DataFrame(embeddings[:5], index=index))
     assert list(frame.columns) == [f"dualpromptclassifier{k}" for k in range(embeddings.shape[1])]
     assert frame.index.tolist() == index
-    np.testing.assert_array_equal(frame.to_numpy(), expected)
+    np.testing.assert_allclose(frame.to_numpy(), expected, atol=np.finfo(np.float32).eps, rtol=0)
     images = clf.transform(digits.images[:5])
     assert isinstance(images, pd.DataFrame) and images.shape == (5, embeddings.shape[1])
     clf.fit(embeddings[:40], digits.target[:40])

@@ -14,7 +14,7 @@ from PIL import Image
 
 from modal_clip_dual import DualPromptLearner, TipAdapterClassifier
 from modal_clip_dual.data import load_image_folder
-from modal_clip_dual.exchange import available_formats, export_labels, import_labels
+from modal_clip_dual.exchange import ImportReport, available_formats, export_labels, import_labels
 from modal_clip_dual.exchange.formats.folders import write as write_folders
 from modal_clip_dual.exchange.formats.label_studio import labeling_config
 from modal_clip_dual.exchange.importing import Finder
@@ -287,9 +287,11 @@ def test_conflicts(pool, tmp_path):
     (tmp_path / "in.csv").write_text("path,label,what\na/two.png,ünï 犬,\nb/one.png,,skip\n", encoding="utf-8")
     learner = make(pool)
     learner.teach(rows=[1, 2], y=[0, 0], annotator="ann", train=False)
-    assert import_labels(learner, tmp_path / "in.csv", train=False)[:4] == (0, 0, 2, 0)
+    report = import_labels(learner, tmp_path / "in.csv", train=False)
+    assert report == ImportReport(0, 0, 2, 0, [])
     assert learner.labels_.tolist() == [0, 0]
-    assert import_labels(learner, tmp_path / "in.csv", conflicts="replace", train=False)[:4] == (0, 1, 0, 1)
+    report = import_labels(learner, tmp_path / "in.csv", conflicts="replace", train=False)
+    assert report == ImportReport(0, 1, 0, 1, [])
     assert (learner.rows_.tolist(), learner.labels_.tolist()) == ([2], [3])
     with pytest.raises(ValueError, match="conflicts='ask'; expected one of"):
         import_labels(learner, tmp_path / "in.csv", conflicts="ask")

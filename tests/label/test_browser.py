@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from digits_folder import write_digits
 
+pytest_plugins = ["label_sessions"]
+
 pytest.importorskip("uvicorn")
 api = pytest.importorskip("playwright.sync_api")
 

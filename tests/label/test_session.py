@@ -14,6 +14,8 @@ from modal_clip_dual.label import work
 from modal_clip_dual.label.grids import Check, Grid, agreement, check_of, choose_rows
 from modal_clip_dual.label.journal import Journal
 
+pytest_plugins = ["label_sessions"]
+
 
 def answer(session, truth):
     """What a person does who knows the truth: correct the wrong ones, confirm the rest."""

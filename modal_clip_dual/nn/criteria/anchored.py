@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from ..module import Outputs
+from ._base import average, split_target
 from .dual import WEIGHT, DualPromptLoss
 
 
@@ -34,8 +35,9 @@ class AnchoredLoss(DualPromptLoss):
         Wrong labels that train the negative prompt.
     seed : int, default=0
         Seed of the drawn complementary labels.
-    counts : sequence of int, length C, or None, default=None
-        Number of training samples of each class, pseudo-labeled ones included; None stands for none.
+    counts : sequence of float, length C, or None, default=None
+        Number of training samples of each class, or the sum of their weights, pseudo-labeled ones included; None
+        stands for none.
     text_weight : float, default=25.0
         Weight of A_text.
     image_weight : float, default=400.0
@@ -52,7 +54,7 @@ class AnchoredLoss(DualPromptLoss):
         negative_weight: float = 1.0,
         complement: str = "uniform",
         seed: int = 0,
-        counts: Sequence[int] | None = None,
+        counts: Sequence[float] | None = None,
         text_weight: float = 25.0,
         image_weight: float = 400.0,
         margin: float = 0.0,
@@ -75,7 +77,10 @@ class AnchoredLoss(DualPromptLoss):
         if self.text_weight:
             loss = loss + self.text_weight * (share * (text - frozen_text).abs().mean(1)).mean()
         if self.image_weight and image is not frozen_image:  # the same without visual prompts
-            loss = loss + self.image_weight * share.mean() * (image - frozen_image).abs().mean()
+            weight = split_target(target)[1]
+            shift = (image - frozen_image).abs().mean(1)
+            moved = shift.mean() if weight is None else average(shift, weight / weight.sum())
+            loss = loss + self.image_weight * share.mean() * moved
         return loss
 
 
