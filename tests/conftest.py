@@ -173,6 +173,23 @@ def learner(fitted, digits, embeddings):
     return make_learner(fitted, embeddings[LABELLED], digits.target[LABELLED])
 
 
+@pytest.fixture(scope="session")
+def learner_for(learner, digits, embeddings):
+    """Function that gives a learner for a strategy by its name: `learner`, or one that has what the strategy asks."""
+    from sklearn.linear_model import LogisticRegression
+
+    from modal_clip_dual import ClassCodeClassifier, DirichletMetaClassifier
+
+    X, y = embeddings[LABELLED], digits.target[LABELLED]
+    models = {"code-distance": ClassCodeClassifier, "dirichlet-uncertainty": DirichletMetaClassifier}
+    base = LogisticRegression(C=100, max_iter=1000)
+    learners = {
+        name: make_learner(model(base, max_epochs=5, cv=2, random_state=0).fit(X, y), X, y)
+        for name, model in models.items()
+    }
+    return lambda name: learners.get(name, learner)
+
+
 def make_learner(estimator, X_training, y_training):
     """modAL's learner around an estimator that is fitted already."""
     from modAL.models import ActiveLearner

@@ -275,8 +275,9 @@ def test_training_with_an_augmentation_that_draws(digits):
 
 
 @pytest.mark.parametrize("name", [name for name in available_strategies() if name != "first"])
-def test_every_strategy_of_the_registry(fitted, embeddings, digits, name):
-    learner = make_learner(fitted, embeddings[LABELLED[:20]], digits.target[LABELLED[:20]])
+def test_every_strategy_of_the_registry(learner_for, embeddings, digits, name):
+    estimator = learner_for(name).estimator
+    learner = make_learner(estimator, embeddings[LABELLED[:20]], digits.target[LABELLED[:20]])
     strategy = get_strategy(name)
     from inspect import signature
 

@@ -555,7 +555,7 @@ def test_loss_that_was_never_finite(classifier, labelled):
             spoil(float("nan"))(net)
 
     clf = classifier(net_params={"callbacks": [Spoil()]})
-    with pytest.raises(FloatingPointError, match="epoch 1, step 1; no prompt had been moved.*in fp32"):
+    with pytest.raises(FloatingPointError, match="epoch 1, step 1; nothing had been trained yet.*in fp32"):
         clf.fit(*labelled)
     with pytest.raises(NotFittedError):
         clf.predict(labelled[0])

@@ -534,7 +534,7 @@ def test_class_names_of_every_script(embeddings, names):
 @pytest.mark.parametrize("name", available_strategies())
 @settings(few, max_examples=8)
 @given(data=st.data())
-def test_every_strategy_on_every_pool(learner, embeddings, name, data):
+def test_every_strategy_on_every_pool(learner_for, embeddings, name, data):
     n_pool = data.draw(st.integers(1, 50))
     n = data.draw(st.integers(1, n_pool))
     start = data.draw(st.integers(0, 1700))
@@ -542,6 +542,7 @@ def test_every_strategy_on_every_pool(learner, embeddings, name, data):
     pool = embeddings[start : start + n_pool]
     strategy = get_strategy(name)
     kwargs = {"random_state": 0} if "random_state" in signature(strategy).parameters else {}
+    learner = learner_for(name)
     result = strategy(learner, pool, as_type(n), **kwargs)
     rows = np.asarray(result[0] if query_returns_metrics() else result)
     assert rows.shape == (n,)

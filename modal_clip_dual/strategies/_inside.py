@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 
+# Methods that one kind of classifier alone has, for messages.
+OWN = {"code_margin": "ClassCodeClassifier", "predict_alpha": "DirichletMetaClassifier"}
+
 
 class Samples:
     """Samples that are computed once, when they are first needed."""

@@ -19,7 +19,7 @@ from ..scores import SCORES, clean
 from ..utils.arrays import as_array
 from ._draws import Reduce, reduce_draws, sources_of
 from ._equal import alike, first_equal
-from ._inside import Inside, Samples
+from ._inside import OWN, Inside, Samples
 from ._ranking import Ranking, log_odds, of_answer, rank_by_blocks
 
 if TYPE_CHECKING:
@@ -420,7 +420,7 @@ class View:
         if not inside.has(method):
             raise TypeError(
                 f"this query strategy needs a classifier with the method {method}(X), such as "
-                f"DualPromptClassifier; got {self._describe(inside.object)}"
+                f"{OWN.get(method, 'DualPromptClassifier')}; got {self._describe(inside.object)}"
             )
 
     def _describe(self, inner: Any = None) -> str:

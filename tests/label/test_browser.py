@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from digits_folder import write_digits
 
-pytest_plugins = ["label_sessions"]
+from label_sessions import folder, make, truth  # noqa: E402, F401 - fixtures
 
 pytest.importorskip("uvicorn")
 api = pytest.importorskip("playwright.sync_api")

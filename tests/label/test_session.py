@@ -14,7 +14,7 @@ from modal_clip_dual.label import work
 from modal_clip_dual.label.grids import Check, Grid, agreement, check_of, choose_rows
 from modal_clip_dual.label.journal import Journal
 
-pytest_plugins = ["label_sessions"]
+from label_sessions import folder, make, truth  # noqa: E402, F401 - fixtures
 
 
 def answer(session, truth):
