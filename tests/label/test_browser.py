@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 from digits_folder import write_digits
-
-from label_sessions import folder, make, truth  # noqa: E402, F401 - fixtures
+from label_sessions import folder, make, truth  # noqa: F401 - fixtures
 
 pytest.importorskip("uvicorn")
 api = pytest.importorskip("playwright.sync_api")

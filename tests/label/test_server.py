@@ -15,10 +15,10 @@ from PIL import Image
 pytest.importorskip("starlette")
 testclient = pytest.importorskip("starlette.testclient", reason="needs httpx")
 
+from label_sessions import folder, make, truth  # noqa: E402, F401
+
 from modal_clip_dual.label import server  # noqa: E402
 from modal_clip_dual.label.server import ANY_ADDRESS, LOOPBACK, create_app, listen, new_token  # noqa: E402
-
-from label_sessions import folder, make, truth  # noqa: E402, F401 - fixtures
 
 TOKEN = "secret"
 EVIL = "<img src=x onerror=alert(1)>.png"

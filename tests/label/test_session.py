@@ -7,14 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from label_sessions import folder, make, truth  # noqa: F401 - fixtures
 from scipy.stats import norm
 
 from modal_clip_dual import DualPromptLearner
 from modal_clip_dual.label import work
 from modal_clip_dual.label.grids import Check, Grid, agreement, check_of, choose_rows
 from modal_clip_dual.label.journal import Journal
-
-from label_sessions import folder, make, truth  # noqa: E402, F401 - fixtures
 
 
 def answer(session, truth):
