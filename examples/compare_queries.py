@@ -40,17 +40,18 @@ def main() -> None:
     parser.add_argument("--data", default="digits", help="digits, or an .npz file")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--strategies", nargs="*", default=available_strategies())
+    parser.add_argument("--strategies", nargs="*", help="names; all that the head can do by default")
     parser.add_argument("--out", default="results/queries")
     parser.add_argument("--n-jobs", type=int, default=None)
     args = parser.parse_args()
     X, y, clf = data_of(args.data)
+    strategies = args.strategies or available_strategies(clf)
     frame = compare_strategies(
-        {"DualLinear": clf}, args.strategies, X, y, protocol=Protocol(args.rounds, per_class=1), loop="full",
+        {"DualLinear": clf}, strategies, X, y, protocol=Protocol(args.rounds, per_class=1), loop="full",
         first_query="strategy", seeds=args.seeds, n_jobs=args.n_jobs, path=args.out, verbose=0,
     )  # fmt: skip
     print(label_table(frame))
-    if "random" not in args.strategies:
+    if "random" not in strategies:
         return
     pairs = compare_pairs(frame, reference="random").sort_values("mean_difference", ascending=False)
     print("\n| less random, mean over the rounds | points | 95% interval | p | p corrected |\n|---|---|---|---|---|")

@@ -63,7 +63,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add("--layout", choices=("coop", "torchvision"), help="whose folders and split, where both are possible")
     add("--strategies", nargs="+", action=listed(lambda name: name if name == "all" else strategy(name)),
         default=["negative-prompt", "entropy", "random"], metavar="A,B,...",
-        help="what to compare (default: negative-prompt,entropy,random); 'all' for all")  # fmt: skip
+        help="what to compare (default: negative-prompt,entropy,random); 'all': all that the learners can do")  # fmt: skip
     add("--learners", nargs="+", action=listed(learner), default=["prompts"], metavar="A,B",
         help=f"what learns: {', '.join(LEARNERS)} (default: prompts)")  # fmt: skip
     add("--loop", nargs="+", action=listed(_loop), default=["selection"], metavar="selection,full",
@@ -155,10 +155,6 @@ def _arguments(args: argparse.Namespace) -> dict[str, Any]:
     from ..strategies import available_strategies
 
     find_own_strategies(args.strategies)
-    names = args.strategies if args.strategies != ["all"] else available_strategies()
-    strategies = {name: get_strategy(name) for name in names}
-    if args.score != "clean" and "negative-prompt" in strategies:
-        strategies["negative-prompt"] = partial(strategies["negative-prompt"], score=args.score)
     protocol = PROTOCOLS[args.protocol]
     if args.rounds is not None:
         protocol = type(protocol)(**vars(protocol) | {"n_rounds": args.rounds})
@@ -185,6 +181,13 @@ def _arguments(args: argparse.Namespace) -> dict[str, Any]:
     estimators = {LEARNERS[name]: learners[LEARNERS[name]] for name in args.learners}
     if list(estimators) == [PROMPTS]:  # named as in results that are stored already
         estimators = {args.model if len(loops) > 1 else loops[0]: clf}
+    names = args.strategies
+    if names == ["all"]:
+        able = [set(available_strategies(estimator)) for estimator in estimators.values()]
+        names = [name for name in available_strategies() if all(name in each for each in able)]
+    strategies = {name: get_strategy(name) for name in names}
+    if args.score != "clean" and "negative-prompt" in strategies:
+        strategies["negative-prompt"] = partial(strategies["negative-prompt"], score=args.score)
     return {
         "estimators": estimators,
         "strategies": strategies,

@@ -16,6 +16,8 @@ from ._strategy import query_strategy
 from .typiclust import typiclust_sampling
 from .view import call_strategy
 
+NEEDS = "predict_correct_proba"  # method of the classifier
+
 
 @query_strategy(threshold=[Interval(Real, 0, 1, closed="both")])
 def auto_sampling(

@@ -13,6 +13,8 @@ from ..utils.selection import REMAINDERS
 from ._ranking import Ranking
 from ._strategy import query_strategy
 
+NEEDS = "code_margin"  # method of the classifier
+
 
 @query_strategy(class_balanced=["boolean"], remainder=[StrOptions(set(REMAINDERS))])
 def code_distance_sampling(

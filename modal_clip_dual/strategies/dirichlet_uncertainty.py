@@ -12,6 +12,8 @@ from ..utils.dirichlet import KINDS, uncertainty_of
 from ..utils.selection import select_lowest
 from ._strategy import query_strategy
 
+NEEDS = "predict_alpha"  # method of the classifier
+
 
 @query_strategy(kind=[StrOptions(set(KINDS))])
 def dirichlet_uncertainty_sampling(

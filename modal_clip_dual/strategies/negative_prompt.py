@@ -14,6 +14,8 @@ from ._strategy import query_strategy, query_utility
 
 SCORE = [StrOptions(set(SCORES))]
 
+NEEDS = "clean_logits"  # method of the classifier
+
 
 @query_utility(score=SCORE)
 def negative_prompt_uncertainty(classifier: Any, X: Any, score: str = "clean") -> np.ndarray:

@@ -42,8 +42,14 @@ def _known() -> dict[str, tuple[str, dict[str, Any]]]:
     return dict(sorted(known.items()))
 
 
-def available_strategies() -> list[str]:
+def available_strategies(classifier: Any = None) -> list[str]:
     """List the names that `get_strategy` knows, the registered ones last.
+
+    Parameters
+    ----------
+    classifier : estimator, default=None
+        Leave out the strategies that ask for a method which this classifier does not have, such as
+        ``predict_correct_proba``; it need not be fitted.
 
     Returns
     -------
@@ -51,11 +57,27 @@ def available_strategies() -> list[str]:
 
     Examples
     --------
+    >>> from sklearn.linear_model import LogisticRegression
     >>> from modal_clip_dual.strategies import available_strategies
     >>> available_strategies()[:3]
     ['alfa-mix', 'auto', 'badge']
+    >>> available_strategies(LogisticRegression())[:3]
+    ['alfa-mix', 'badge', 'bald']
     """
-    return [*_known(), *(name for name in _REGISTERED if name not in _known())]
+    names = [*_known(), *(name for name in _REGISTERED if name not in _known())]
+    return names if classifier is None else [name for name in names if _can_ask(classifier, name)]
+
+
+def _can_ask(classifier: Any, name: str) -> bool:
+    """Whether a classifier, or what is inside of it, has the method ``NEEDS`` of a strategy's file."""
+    if name not in _known():
+        return True
+    needed = getattr(import_module(_known()[name][0].partition(":")[0]), "NEEDS", None)
+    if needed is None:
+        return True
+    from ._inside import Inside, Samples
+
+    return Inside(classifier, Samples(lambda: None)).find(needed).has(needed)
 
 
 def get_strategy(

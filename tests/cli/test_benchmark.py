@@ -93,13 +93,16 @@ def test_report_without_results(tmp_path, capsys):
 
 
 def test_all_strategies(capsys, tmp_path, monkeypatch):
+    from modal_clip_dual import DualPromptClassifier
     from modal_clip_dual.strategies import available_strategies
 
     monkeypatch.setattr("modal_clip_dual.cli.estimates.estimate_seconds", lambda plan, runs: 600.0)
     command = [*COMMAND, "--strategies", "all", "--out", str(tmp_path / "out"), "--dry-run"]
     assert main(command) == 0
     said = capsys.readouterr().out
-    assert f"{len(available_strategies())} runs" in said and "about 10 minutes" in said
+    names = available_strategies(DualPromptClassifier())
+    assert "negative-prompt" in names and "code-distance" not in names
+    assert f"{len(names)} runs" in said and "about 10 minutes" in said
 
 
 def test_estimate_counts_a_pass_of_the_image_tower_per_round_of_visual_prompts(digits):

@@ -105,3 +105,21 @@ def test_own_strategy(unchanged, learner, embeddings):
     for name, strategy, error in wrong:
         with pytest.raises(error, match="expected"):
             register_strategy(name, strategy)
+
+
+def test_what_a_classifier_can_do():
+    """Strategies are left out whose method neither the classifier nor what is inside of it has, fitted or not."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    from modal_clip_dual import ClassCodeClassifier, DualLinearClassifier, TipAdapterClassifier
+
+    every, asking = set(available_strategies()), {"auto", "correctness", "negative-prompt"}
+    models = {"code-distance", "dirichlet-uncertainty"}
+    for plain in (LogisticRegression(), make_pipeline(StandardScaler(), LogisticRegression())):
+        assert set(available_strategies(plain)) == every - asking - models
+    for head in (DualLinearClassifier(), make_pipeline(StandardScaler(), TipAdapterClassifier())):
+        assert set(available_strategies(head)) == every - models
+    judged = set(available_strategies(ClassCodeClassifier(LogisticRegression())))
+    assert {"code-distance", "correctness"} <= judged and "dirichlet-uncertainty" not in judged
