@@ -63,7 +63,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add("--layout", choices=("coop", "torchvision"), help="whose folders and split, where both are possible")
     add("--strategies", nargs="+", action=listed(lambda name: name if name == "all" else strategy(name)),
         default=["negative-prompt", "entropy", "random"], metavar="A,B,...",
-        help="what to compare (default: negative-prompt,entropy,random); 'all': all that the learners can do")  # fmt: skip
+        help="what to compare (default: negative-prompt,entropy,random); 'all' that the learners can do")  # fmt: skip
     add("--learners", nargs="+", action=listed(learner), default=["prompts"], metavar="A,B",
         help=f"what learns: {', '.join(LEARNERS)} (default: prompts)")  # fmt: skip
     add("--loop", nargs="+", action=listed(_loop), default=["selection"], metavar="selection,full",
