@@ -97,7 +97,7 @@ class Calibrating:
         own = getattr(self.estimator, "accuracy_interval", None)
         return list(own(X())[1:]) if own is not None and hasattr(self.estimator, "classes_") else None
 
-    @available_if(_calibrated)  # type: ignore[untyped-decorator]
+    @available_if(_calibrated)  # type: ignore[untyped-decorator]  # scikit-learn has no types
     def predict_correct_proba(self, X: Any) -> np.ndarray:
         """Return the calibrated probability that the predicted label is right; needs ``calibration``.
 
@@ -115,7 +115,7 @@ class Calibrating:
         correct: np.ndarray = self._predictions_of(X)[1]
         return correct
 
-    @available_if(_calibrated)  # type: ignore[untyped-decorator]
+    @available_if(_calibrated)  # type: ignore[untyped-decorator]  # scikit-learn has no types
     def accuracy_interval(self, X: Any = None, level: float = 0.9) -> tuple[float, float, float]:
         """Estimate the accuracy of the predictions; needs ``calibration``.
 

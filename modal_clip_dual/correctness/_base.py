@@ -139,7 +139,7 @@ class CorrectnessClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         labels: np.ndarray = self.estimator_.predict(X)
         return labels
 
-    @available_if(base_has("predict_proba"))  # type: ignore[untyped-decorator]
+    @available_if(base_has("predict_proba"))  # type: ignore[untyped-decorator]  # scikit-learn has no types
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the estimator's class probabilities.
 
@@ -162,7 +162,7 @@ class CorrectnessClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         proba: np.ndarray = self.estimator_.predict_proba(X)
         return proba
 
-    @available_if(base_has("transform"))  # type: ignore[untyped-decorator]
+    @available_if(base_has("transform"))  # type: ignore[untyped-decorator]  # scikit-learn has no types
     def transform(self, X: Any) -> np.ndarray:
         """Return the estimator's embeddings.
 

@@ -294,7 +294,7 @@ class CalibratedCorrectness(CorrectnessClassifier):
         self.level = level
         self.random_state = random_state
 
-    @available_if(_has_unlabeled)  # type: ignore[untyped-decorator]
+    @available_if(_has_unlabeled)  # type: ignore[untyped-decorator]  # scikit-learn has no types
     def fit_unlabeled(self, X_pool: Any) -> CalibratedCorrectness:
         """Fit copies of the estimator and of the judge without labels; P(correct) is then that of the prior.
 

@@ -239,7 +239,7 @@ class ClassCodeClassifier(ScoringClassifier):
         labels: np.ndarray = self.classes_[self.predict_proba(X).argmax(axis=1)]
         return labels
 
-    @available_if(_has_proba)  # type: ignore[untyped-decorator]
+    @available_if(_has_proba)  # type: ignore[untyped-decorator]  # scikit-learn has no types
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the estimator's class probabilities; without one, those by the distances to the codes.
 
@@ -311,7 +311,7 @@ class ClassCodeClassifier(ScoringClassifier):
         labels = self.predict(X) if labels is None else labels
         return self._scores_of(X, labels)
 
-    def predict_with_confidence(self, X: Any) -> tuple[np.ndarray, np.ndarray]:  # noqa: D102
+    def predict_with_confidence(self, X: Any) -> tuple[np.ndarray, np.ndarray]:  # noqa: D102  # set below
         return super().predict_with_confidence(self._table(X))
 
     predict_with_confidence.__doc__ = ScoringClassifier.predict_with_confidence.__doc__

@@ -62,7 +62,7 @@ class Wrapper(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         self._adopt(fitted, X, y, X_pool)
         return self
 
-    @_inner_has("fit_unlabeled")  # type: ignore[untyped-decorator]
+    @_inner_has("fit_unlabeled")  # type: ignore[untyped-decorator]  # scikit-learn has no types
     def fit_unlabeled(self: Self, X_pool: Any) -> Self:
         """Fit a clone of the wrapped estimator on unlabeled samples alone, if it can do that.
 
@@ -129,7 +129,7 @@ class Wrapper(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         names: np.ndarray = self._model().feature_names_in_
         return names
 
-    @_inner_has("transform")  # type: ignore[untyped-decorator]
+    @_inner_has("transform")  # type: ignore[untyped-decorator]  # scikit-learn has no types
     def transform(self, X: Any) -> np.ndarray:
         """Return what the classifier in use returns: unit image embeddings.
 
@@ -150,7 +150,7 @@ class Wrapper(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         embeddings: np.ndarray = self._model().transform(X)
         return embeddings
 
-    @_inner_has("transform")  # type: ignore[untyped-decorator]
+    @_inner_has("transform")  # type: ignore[untyped-decorator]  # scikit-learn has no types
     def fit_transform(self, X: Any, y: Any, X_pool: Any = None) -> np.ndarray:
         """Fit, and return what `transform` returns of X.
 
