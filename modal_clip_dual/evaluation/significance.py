@@ -63,7 +63,8 @@ def compare_pairs(
     comparison : pandas.DataFrame
         One row per ``estimator`` (if frame has it), ``strategy`` and ``other``: ``mean_difference``
         (strategy less other, in the metric's unit), ``low`` and ``high`` of its interval (nan with
-        one pair), ``p_value``, ``p_corrected``, ``n_pairs``, and ``min_p_value`` and
+        one pair), ``effect_size`` (Cohen's d of pairs: the mean difference in standard deviations of the
+        differences; nan with one pair or where all are 0), ``p_value``, ``p_corrected``, ``n_pairs``, and ``min_p_value`` and
         ``min_p_corrected``, the smallest values that these could have had.
 
     Raises
@@ -91,6 +92,7 @@ def compare_pairs(
     References
     ----------
     .. [1] Demsar, "Statistical Comparisons of Classifiers over Multiple Data Sets", JMLR 7, 2006.
+    .. [2] Cohen, "Statistical Power Analysis for the Behavioral Sciences", 2nd edition, 1988, section 2.3.5.
 
     Examples
     --------
@@ -126,6 +128,7 @@ def compare_pairs(
         lambda d: np.transpose(mean_interval(d.T, confidence_level, n_resamples, random_state)),
         differences,
     )
+    table["effect_size"] = [_effect_size(d) for d in differences]
 
     def p_values(d: np.ndarray) -> np.ndarray:
         if test == "permutation":
@@ -141,6 +144,15 @@ def compare_pairs(
     table["min_p_value"] = _by_size(p_values, [np.abs(d) for d in differences])
     table["min_p_corrected"] = correct(table["min_p_value"])
     return table
+
+
+def _effect_size(differences: np.ndarray) -> float:
+    """Compute Cohen's d of pairs, the mean in standard deviations: infinite where all differ by the same."""
+    if len(differences) < 2:
+        return np.nan
+    if np.ptp(differences) == 0:
+        return float(np.sign(differences[0]) * np.inf) if differences[0] else np.nan
+    return float(differences.mean() / differences.std(ddof=1))
 
 
 def _by_size(function: Callable[[np.ndarray], np.ndarray], columns: list[np.ndarray]) -> np.ndarray:

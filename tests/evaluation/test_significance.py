@@ -107,6 +107,7 @@ def test_comparison_against_a_loop(statistic, test):
         assert row["mean_difference"] == pytest.approx(d.mean())
         low, high = mean_interval(d[None])
         assert (row["low"], row["high"]) == pytest.approx((low[0], high[0]))
+        assert row["effect_size"] == pytest.approx(stats.ttest_1samp(d, 0).statistic / np.sqrt(len(d)))
         nonzero = d[d != 0]
         expected = brute_force(d) if test == "permutation" else stats.wilcoxon(nonzero).pvalue
         assert row["p_value"] == pytest.approx(expected)
@@ -117,6 +118,14 @@ def test_comparison_against_a_loop(statistic, test):
     )
     plain = compare_pairs(frame, statistic=statistic, test=test, correction=None)
     assert plain["p_corrected"].tolist() == table["p_value"].tolist()
+
+
+def test_effect_size_without_a_spread():
+    other = runs("b", [[1], [1]])
+    assert compare_pairs(pd.concat([runs("a", [[0.5], [0.5]]), other]))["effect_size"].tolist() == [-np.inf]
+    assert np.isnan(compare_pairs(pd.concat([runs("a", [[1], [1]]), other]))["effect_size"]).all()
+    one = pd.concat([runs("a", [[0.5]]), runs("b", [[1]])])
+    assert np.isnan(compare_pairs(one)["effect_size"]).all()
 
 
 def test_five_seeds_cannot_be_significant():
