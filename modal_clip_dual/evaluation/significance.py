@@ -64,8 +64,8 @@ def compare_pairs(
         One row per ``estimator`` (if frame has it), ``strategy`` and ``other``: ``mean_difference``
         (strategy less other, in the metric's unit), ``low`` and ``high`` of its interval (nan with
         one pair), ``effect_size`` (Cohen's d of pairs: the mean difference in standard deviations of the
-        differences; nan with one pair or where all are 0), ``p_value``, ``p_corrected``, ``n_pairs``, and ``min_p_value`` and
-        ``min_p_corrected``, the smallest values that these could have had.
+        differences; nan with one pair or where all are 0), ``p_value``, ``p_corrected``, ``n_pairs``, and
+        ``min_p_value`` and ``min_p_corrected``, the smallest values that these could have had.
 
     Raises
     ------

@@ -48,6 +48,7 @@ FEWEST = 4  # with fewer labels nothing is cross-fitted
 LARGE = 1e9  # rows x classes x axes above which one held-out fifth takes the place of the folds
 # Nats: what is asked of names, about what chance gives them, and the most that counts in their favor.
 NAMES_DOUBT, NAMES_PRIOR = 2.0, 5.0
+NAMES_UNSEEN = 0.6  # nats per label by which names are worth more for classes without labels
 
 
 @dataclass(frozen=True)
@@ -303,6 +304,9 @@ def _belief(
 
     The odds are those of the held-out labels' likelihoods, times a prior: names that explain the labels better than
     chance (at the best temperature, so that boldness does not count against them) are preferred; others are not.
+    The labels only tell about the classes that have some.  Of the others the heads without text know nothing, so for
+    their share of the classes a constant takes the place of likelihoods and doubt.  Otherwise the few labels that a
+    doubting strategy asks for first, of few classes and hard for all heads, would throw good names away.
     """
     if material.text is None:
         return 0.0, 0.0
@@ -319,7 +323,9 @@ def _belief(
         proba = softmax(_held_out_logits(world.blends()[1:], material, held_out).astype(np.float64))
         chosen = proba[np.arange(len(y)), y]
         likelihood.append(np.log((1 - doubt) * chosen + doubt / material.n_classes).sum())
-    odds = likelihood[0] - likelihood[1] + min(NAMES_PRIOR, evidence) - NAMES_DOUBT
+    without = 1 - len(np.unique(target)) / material.n_classes
+    told = (1 - without) * (likelihood[0] - likelihood[1] - NAMES_DOUBT) + without * NAMES_UNSEEN * len(target)
+    odds = told + min(NAMES_PRIOR, evidence)
     return float(expit(odds)), evidence
 
 

@@ -71,6 +71,20 @@ def test_names_that_mean_nothing_are_not_believed(digits, embeddings, text_of_di
     assert without.text_share == 0 and all(name.startswith("no text") for name in without.head_names)
 
 
+@pytest.mark.parametrize("n_labels", [4, 5, 10])
+def test_right_names_survive_the_labels_of_the_greatest_doubt(digits, embeddings, text_of_digits, n_labels):
+    """Least-confident samples are of few classes, and all heads are unsure of them: that says nothing of the names."""
+    pool = np.random.default_rng(3).permutation(len(embeddings))[599:]
+    X, y = embeddings, digits.target
+    none = fit_dual_linear(X[:0], y[:0], 10, pool=X[pool], text=text_of_digits)
+    logits = none.logits(X[pool])
+    surest = np.exp(logits - logits.max(1, keepdims=True)).sum(1)  # 1 / largest probability
+    doubtful = pool[np.argsort(-surest, kind="stable")[:n_labels]]
+    assert len(np.unique(y[doubtful])) < 6 and np.mean(none.logits(X[doubtful]).argmax(1) == y[doubtful]) < 0.8
+    some = fit_dual_linear(X[doubtful], y[doubtful], 10, pool=X[pool], text=text_of_digits)
+    assert accuracy(some, X[pool], y[pool]) > accuracy(none, X[pool], y[pool]) - 0.03
+
+
 def material_of(X, text, n_labeled):
     whitening = fit_whitening(X, 16)
     return Material(X[n_labeled:], X[:n_labeled], text.astype(np.float32), len(text), whitening)
