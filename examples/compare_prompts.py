@@ -6,8 +6,9 @@
 Digits and the bundled CLIP: 599 scans to test on, labels drawn at random from the rest, the same for all.  The
 settings "paper" are PAPER_SETTINGS without augmentation (a mirrored digit is none), "default" what the classifier
 does by itself, "own" the default with contexts of its own for each class, and "free" the default without the pull to
-the hand-written text.  The split of seed k is NumPy's permutation of seed k.  It prints Markdown: mean accuracy, standard deviation and worst difference to zero-shot CLIP,
-and processor seconds per fit.  Every fit is stored in `--out`; the same command continues where it was stopped.
+the hand-written text.  The split of seed k is NumPy's permutation of seed k.  It prints Markdown: mean accuracy,
+standard deviation and worst difference to zero-shot CLIP, and processor seconds per fit.  Every fit is stored in
+`--out`; the same command continues where it was stopped.
 """
 
 import argparse
@@ -27,7 +28,7 @@ SETTINGS = {
     "paper": {**PAPER_SETTINGS, "augment": None},
     "default": {},
     "free": {"criterion": "dual"},
-    "own": {"class_specific_context": True},
+    "own": {"net_params": {"module__class_specific_context": True}},
     "words": {"context_init": "a photo of a"},
     "warm-up": {"net_params": {"callbacks__cosine_decay__warmup": True}},
 }

@@ -53,7 +53,6 @@ MOVED = {
 PAPER_SETTINGS: dict[str, Any] = {
     "n_context": 16,
     "context_init": None,
-    "class_specific_context": False,
     "criterion": "dual",
     "augment": "coop",
     "lr": 0.01,
@@ -98,9 +97,6 @@ class DualPromptClassifier(CLIPClassifier):
         Words that start the positive prompt, such as ``"a photo of a"``, directly before the class name.  They may
         have ``n_context`` tokens at most, and the vectors in front of them are random.  With None all are drawn
         from N(0, 0.02^2), as those of the negative prompt always are.
-    class_specific_context : bool, default=False
-        Whether each class has context vectors of its own (CoOp's CSC); with False all classes share them, as in [1]_.
-        No prefix is shared then, so a step takes longer; see :doc:`/prompts`.  It does not go with ``"maple"``.
     negative_weight : float, default=1.0
         Weight lambda of L2, the loss of the negative prompt.  With 0 this is a plain CoOp learner,
         whose clean probabilities carry no information.
@@ -171,6 +167,8 @@ class DualPromptClassifier(CLIPClassifier):
         - ``module__prompt_depth=None``: number of blocks with their own prompts in MaPLe and IVLP (J); None is 9,
           as in [3]_ and [4]_, or all blocks of the shallower tower if it has fewer.
         - ``module__detach_positive=False``: send the gradient of L2 to the negative prompt alone.
+        - ``module__class_specific_context=False``: give every class contexts of its own, as CoOp's CSC.  No prefix is
+          shared then, so a step takes longer; see :doc:`/prompts`.
         - ``module__text_encoding="auto"``: how prompts go through the text tower.  ``"prefix-sharing"`` encodes
           the part that all classes share once, ``"truncated"`` cuts sequences behind the longest one, ``"full"``
           leaves them at full length.  All give the same embeddings; ``"auto"`` takes the first that the tower allows.
@@ -259,7 +257,6 @@ class DualPromptClassifier(CLIPClassifier):
         **CLIPClassifier._parameter_constraints,
         "n_context": [Interval(Integral, 1, None, closed="left")],
         "context_init": [str, None],
-        "class_specific_context": ["boolean"],
         "negative_weight": [Interval(Real, 0, None, closed="left")],
         "complement": [StrOptions({"uniform", "all", "hard"})],
         "criterion": [StrOptions(set(names_in(CRITERIA_FOLDER))), type],
@@ -292,7 +289,6 @@ class DualPromptClassifier(CLIPClassifier):
         pretrained: str | os.PathLike[str] | None = "openai",
         n_context: int = 16,
         context_init: str | None = None,
-        class_specific_context: bool = False,
         negative_weight: float = 1.0,
         complement: str = "uniform",
         criterion: str | type[PromptCriterion] = "anchored",
@@ -327,7 +323,6 @@ class DualPromptClassifier(CLIPClassifier):
         )
         self.n_context = n_context
         self.context_init = context_init
-        self.class_specific_context = class_specific_context
         self.negative_weight = negative_weight
         self.complement = complement
         self.criterion = criterion
@@ -616,6 +611,8 @@ class DualPromptClassifier(CLIPClassifier):
                 "gradient_clip_value", "verbose")  # fmt: skip
         visual = self._head.visual if continued else self._visual_settings()
         of_module = {f"module__{name}": value for name, value in visual.items() if name != "visual_prompts"}
+        if continued:
+            of_module["module__class_specific_context"] = self._head.class_specific
         return make_net(
             backbone,
             names,
@@ -625,7 +622,6 @@ class DualPromptClassifier(CLIPClassifier):
             counts=counts,
             n_context=self._head.n_context if continued else self.n_context,
             context_init=None if continued else self.context_init,
-            class_specific_context=self._head.class_specific if continued else self.class_specific_context,
             visual_prompts=visual["visual_prompts"],
             templates=check_template(self.template),
             net_params={**(self.net_params or {}), **of_module},

@@ -84,12 +84,12 @@ def test_visual_prompts(digits, checkpoints, path, anew, visual):
 
 
 def test_class_specific_contexts(classifier, digits, embeddings, path, anew):
-    """They come back as they are, also where they are no longer asked for, and training goes on from them."""
+    """They come back as they are, also where net_params no longer ask for them, and training goes on from them."""
     X, y = embeddings[:20], digits.target[:20]
-    own = {"class_specific_context": True}
-    clf = classifier(max_epochs=2, n_context=3, context_init="a photo", **own).fit(X, y)
+    params = {"module__class_specific_context": True}
+    clf = classifier(max_epochs=2, n_context=3, context_init="a photo", net_params=params).fit(X, y)
     clf.save(path)
-    loaded = anew(path, class_specific_context=False)
+    loaded = anew(path, net_params=None)
     np.testing.assert_array_equal(loaded.clean_logits(X), clf.clean_logits(X))
     loaded.partial_fit(X, y)
     np.testing.assert_array_equal(loaded.clean_logits(X), clf.partial_fit(X, y).clean_logits(X))

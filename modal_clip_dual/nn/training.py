@@ -33,12 +33,13 @@ if TYPE_CHECKING:
 OWN_PARAMS = (
     "lr", "max_epochs", "batch_size", "device", "verbose", "classes", "predict_nonlinearity", "module",
     "criterion", "criterion__negative_weight", "criterion__complement", "criterion__seed", "criterion__counts",
-    "module__context_init", "module__class_specific_context",
+    "module__context_init",
 )  # fmt: skip
 _COUNT = [Interval(Integral, 1, None, closed="left")]
 # Arguments of the module, the batches and SGD that net_params may set.
 PART_CONSTRAINTS: dict[str, Any] = {
     "module__detach_positive": ["boolean"],
+    "module__class_specific_context": ["boolean"],
     "module__n_visual_tokens": [*_COUNT, None],
     "module__prompt_depth": [*_COUNT, None],
     "module__text_encoding": [StrOptions({"auto", "prefix-sharing", "truncated", "full"})],
@@ -148,7 +149,6 @@ def make_net(
     counts: Sequence[float] | None = None,
     n_context: int = 16,
     context_init: str | None = None,
-    class_specific_context: bool = False,
     visual_prompts: str | None = None,
     templates: list[Any] | dict[str, list[str]] | None = None,
     criterion: str | type[PromptCriterion] = "dual",
@@ -216,7 +216,6 @@ def make_net(
         module__names=list(names),
         module__n_context=n_context,
         module__context_init=context_init,
-        module__class_specific_context=class_specific_context,
         module__negative=bool(negative_weight),
         module__visual_prompts=visual_prompts,
         module__needs=criterion_of(criterion).needed(**of_criterion),

@@ -73,7 +73,7 @@ def test_names_that_mean_nothing_are_not_believed(digits, embeddings, text_of_di
 
 @pytest.mark.parametrize("n_labels", [4, 5, 10])
 def test_right_names_survive_the_labels_of_the_greatest_doubt(digits, embeddings, text_of_digits, n_labels):
-    """Least-confident samples are of few classes, and all heads are unsure of them: that says nothing of the names."""
+    """Least-confident samples are of few classes, and no head is sure of them; this says nothing of the names."""
     pool = np.random.default_rng(3).permutation(len(embeddings))[599:]
     X, y = embeddings, digits.target
     none = fit_dual_linear(X[:0], y[:0], 10, pool=X[pool], text=text_of_digits)

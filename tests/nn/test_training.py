@@ -66,8 +66,7 @@ def test_learning_rates(classifier, embeddings, digits):
 def test_paper_settings_are_arguments_of_the_classifier(classifier):
     """Under their name are the settings that docs/method.md tells, all of them arguments of the constructor."""
     assert PAPER_SETTINGS == {
-        "n_context": 16, "context_init": None, "class_specific_context": False, "criterion": "dual",
-        "augment": "coop", "lr": 0.01, "max_epochs": 20,
+        "n_context": 16, "context_init": None, "criterion": "dual", "augment": "coop", "lr": 0.01, "max_epochs": 20,
     }  # fmt: skip
     params = classifier(**PAPER_SETTINGS).get_params()
     assert {name: params[name] for name in PAPER_SETTINGS} == PAPER_SETTINGS
