@@ -2,6 +2,7 @@
 
     python examples/compare_heads.py --data digits --seeds 10
     python examples/compare_heads.py --data photos.npz --model lite-clip.json --weights lite-clip.safetensors
+    python examples/compare_heads.py --data digits --names shifted --learners "logistic regression" DualLinear
 
 Labels are drawn at random, the same for all; learners that use a pool get the whole one.  It prints Markdown:
 accuracy at each number of labels, AUROC and calibration error of P(correct), how far the accuracy that a learner
@@ -11,6 +12,9 @@ Holm's correction over a row).  Every fit is stored in `--out`; the same command
 An .npz holds x (n, D) embeddings, y (n,) numbers, names (C,), split (n,) "train" or "test", and for learners without
 prompts t (C, D) text embeddings and tau, the temperature.  `--model` and `--weights` name the CLIP that they came
 from, an open_clip name or a configuration file; prompts need it.
+
+With `--names shifted` each class has the name of the next one, with `random` vectors stand in for the text: what do
+learners do whose names mean nothing?  Those with prompts are left out then.
 """
 
 import argparse
@@ -36,6 +40,8 @@ from modal_clip_dual import (
     DualPromptLearner,
     TipAdapterClassifier,
 )
+from modal_clip_dual.clip.backbone import load_backbone
+from modal_clip_dual.clip.templates import template_embeddings
 from modal_clip_dual.data import load_digits_images
 from modal_clip_dual.evaluation import auroc_of_correctness, expected_calibration_error
 
@@ -74,6 +80,19 @@ class Data:
     """A pool and a test set of embeddings, with the arguments of classifiers."""
 
     def __init__(self, args):
+        self._load(args)
+        if getattr(args, "names", "given") == "given":
+            return
+        if not self.text:
+            backbone = load_backbone(**self.clip)
+            text = template_embeddings(backbone, self.names, ["a photo of a {}."]).numpy()
+            self.text = {"text_embeddings": text, "logit_scale": float(backbone.logit_scale)}
+        text = self.text["text_embeddings"]
+        other = np.random.default_rng(0).standard_normal(text.shape).astype(np.float32)
+        self.text["text_embeddings"] = np.roll(text, 1, axis=0) if args.names == "shifted" else other
+        self.clip = None
+
+    def _load(self, args):
         if args.data == "digits":
             digits = load_digits_images()
             self.names, self.y = digits.class_names, digits.target
@@ -188,11 +207,12 @@ def measured(clf, X, y, unlabeled):
 def run(args):
     """Fit what is not stored yet; return all rows."""
     data = Data(args)
-    path = Path(args.out) / f"heads-{Path(args.data).stem}.csv"
+    names = "" if args.names == "given" else f"-{args.names}"
+    path = Path(args.out) / f"heads-{Path(args.data).stem}{names}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     stored = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["learner", "seed", "n_labels"])
     done = set(zip(stored["learner"], stored["seed"], stored["n_labels"]))
-    budgets = sorted({round(k * len(data.names)) for k in PER_CLASS})
+    budgets = sorted({round(k * len(data.names)) for k in args.per_class})
     fields = ["data", "learner", "seed", "n_labels", "accuracy", "auroc", "auroc_max", "ece", "off", "seconds"]
     for seed in range(args.seeds):
         pool_rows, test_rows = data.split(seed)
@@ -281,6 +301,8 @@ def main() -> None:
     parser.add_argument("--weights", help="its weights")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--learners", nargs="*", help="names of the table; all by default")
+    parser.add_argument("--names", choices=["given", "shifted", "random"], default="given", help="what the text says")
+    parser.add_argument("--per-class", nargs="+", type=float, default=PER_CLASS, help="labels per class")
     parser.add_argument("--reference", default="DualLinear")
     parser.add_argument("--out", default="results")
     args = parser.parse_args()

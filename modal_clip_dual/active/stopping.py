@@ -63,7 +63,7 @@ class EstimatedAccuracy:
     """Stop when the accuracy estimated from P(correct) reaches a target.
 
     On the digits the estimate of a `DualPromptLearner` without ``calibration`` was 7 to 30 points too low
-    (docs/results.md), so it stops late; docs/correctness.md has figures with calibration.
+    (docs/literal-prompts.md), so it stops late; docs/correctness.md has figures with calibration.
 
     Parameters
     ----------

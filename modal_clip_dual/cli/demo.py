@@ -109,7 +109,7 @@ def run_demo(args: argparse.Namespace) -> int:
     from ..evaluation.compare import run_plan
     from ..evaluation.results import write_csv
 
-    # The classifier's cache keeps the embeddings, as when the tables of docs/results.md were made.
+    # The classifier's cache keeps the embeddings, as when the tables of the docs were made.
     frame = run_plan(plan, verbose=0, on_round=_print_round, embed=False)
     print("\n" + demo_table(frame))
     ax: Any = plot_learning_curves(frame)
@@ -188,7 +188,7 @@ def _classifier(name: str, class_names: list[str], args: argparse.Namespace) -> 
 
 
 def _as_published(run: Run, plan: Plan, score: str) -> Run:
-    """Return a run with the draws that the tables of docs/results.md were made with.
+    """Return a run with the draws that the tables of the docs were made with.
 
     Round 1 has the first rows of the pool, which the split has shuffled; and what a strategy
     draws comes from one generator for all of its rounds.
