@@ -1,0 +1,88 @@
+"""What it costs in accuracy that query strategies take a random part of a large pool.
+
+    python tests/benchmarks/shortcuts.py                              # the digits
+    python tests/benchmarks/shortcuts.py --data photos.npz --seeds 5
+
+At a million samples k-means is fitted to 50,000 of them (`subsample` of dropquery, typiclust and cec), and the base
+of PCB is shown 20,000 (`max_samples`).  Here these numbers are forced down to shares of a small pool, and each
+strategy runs beside itself without the shortcut: one label per class and round, the first at random, logistic
+regression on the embeddings; seeds split the samples anew, a third of them to test on.  Prints Markdown: accuracy
+averaged over the rounds, and paired differences with corrected p-values, a positive one in favor of the shortcut.
+Stored run by run in `--out`; the same command goes on where it was stopped.  An .npz holds x (n, D) embeddings and
+y (n,) numbers.
+"""
+
+import argparse
+import warnings
+
+import numpy as np
+import pandas as pd
+from sklearn.linear_model import LogisticRegression
+
+from modal_clip_dual import CLIPImageEncoder, get_strategy
+from modal_clip_dual.active import Protocol
+from modal_clip_dual.data import load_digits_images
+from modal_clip_dual.evaluation import area_under_learning_curve, compare_pairs, compare_strategies
+
+PARAMETER = {
+    "dropquery": "subsample",
+    "typiclust": "subsample",
+    "cec": "subsample",
+    "pcb-badge": "max_samples",
+    "pcb-coreset": "max_samples",
+    "pcb-entropy": "max_samples",
+}
+
+
+def data_of(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return embeddings and labels."""
+    if name == "digits":
+        digits = load_digits_images()
+        return CLIPImageEncoder("demo", "bundled").transform(digits.images), digits.target
+    with np.load(name) as file:
+        return file["x"].astype(np.float32), file["y"].astype(int)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--data", default="digits", help="digits, or an .npz file")
+    parser.add_argument("--strategies", nargs="+", default=list(PARAMETER), choices=list(PARAMETER))
+    parser.add_argument("--shares", nargs="+", type=float, default=[0.25, 0.05], help="of the pool")
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--out", default=None, help="folder of the runs")
+    parser.add_argument("--n-jobs", type=int, default=None)
+    args = parser.parse_args()
+    warnings.simplefilter("ignore")
+    X, y = data_of(args.data)
+    n_pool = len(X) - int(np.ceil(len(X) / 3))
+    arms = {}
+    for name in args.strategies:
+        arms[f"{name}, all"] = get_strategy(name, **{PARAMETER[name]: None})
+        for share in args.shares:
+            size = {PARAMETER[name]: round(share * n_pool)}
+            arms[f"{name}, {100 * share:g}%"] = get_strategy(name, **size)
+    frame = compare_strategies(
+        {"logistic regression": LogisticRegression(C=100, max_iter=1000)}, arms, X, y,
+        protocol=Protocol(args.rounds, per_class=1), seeds=args.seeds, path=args.out, n_jobs=args.n_jobs, verbose=0,
+    )  # fmt: skip
+    pairs = []
+    for name in args.strategies:
+        own = frame[frame["strategy"].str.startswith(f"{name}, ")]
+        pairs.append(compare_pairs(own, reference=f"{name}, all", correction=None))
+    table = pd.concat(pairs, ignore_index=True).sort_values("p_value", kind="stable")
+    steps = table["p_value"] * np.arange(len(table), 0, -1)
+    table["p_corrected"] = np.minimum(steps.cummax(), 1.0)  # Holm's, over all rows of this table
+    area = area_under_learning_curve(frame).groupby("strategy")["area"].mean()
+    print(f"{args.data}: pool of {n_pool:,}, {args.seeds} seeds, {args.rounds} rounds of {len(set(y))} labels")
+    print("| strategy | part | accuracy, all | accuracy, part | difference | 95% interval | p | p corrected |")
+    print("|---|---|---|---|---|---|---|---|")
+    for row in table.sort_index().itertuples():
+        name, share = row.strategy.split(", ")
+        print(f"| {name} | {share} | {100 * area[row.other]:.1f} | {100 * area[row.strategy]:.1f} | "
+              f"{100 * row.mean_difference:+.1f} | {100 * row.low:+.1f} to {100 * row.high:+.1f} | "
+              f"{row.p_value:.2g} | {row.p_corrected:.2g} |")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
