@@ -2,6 +2,7 @@
 
     python tests/benchmarks/shortcuts.py                              # the digits
     python tests/benchmarks/shortcuts.py --data photos.npz --seeds 5
+    python tests/benchmarks/shortcuts.py --inertia 200000             # of k-means alone, beside the slow way
 
 At a million samples k-means is fitted to 50,000 of them (`subsample` of dropquery, typiclust and cec), and the base
 of PCB is shown 20,000 (`max_samples`).  Here these numbers are forced down to shares of a small pool, and each
@@ -10,19 +11,29 @@ regression on the embeddings; seeds split the samples anew, a third of them to t
 averaged over the rounds, and paired differences with corrected p-values, a positive one in favor of the shortcut.
 Stored run by run in `--out`; the same command goes on where it was stopped.  An .npz holds x (n, D) embeddings and
 y (n,) numbers.
+
+`--inertia` clusters made-up unit vectors, 512 wide, in the slow way (mini-batches of all of them, first centers drawn
+among 24,576) and in the quick one (of 50,000, first centers among 4,096): seconds of processor time, and the mean
+squared distance of all samples to their centers.
 """
 
 import argparse
+import tempfile
+import time
 import warnings
+from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pandas as pd
 from sklearn.linear_model import LogisticRegression
+from strategies import write_pool
 
 from modal_clip_dual import CLIPImageEncoder, get_strategy
 from modal_clip_dual.active import Protocol
 from modal_clip_dual.data import load_digits_images
 from modal_clip_dual.evaluation import area_under_learning_curve, compare_pairs, compare_strategies
+from modal_clip_dual.strategies import _clustering
 
 PARAMETER = {
     "dropquery": "subsample",
@@ -43,6 +54,28 @@ def data_of(name: str) -> tuple[np.ndarray, np.ndarray]:
         return file["x"].astype(np.float32), file["y"].astype(int)
 
 
+def inertia(n: int, seeds: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        write_pool(Path(folder) / "pool.npy", n, 512, 100)
+        X = np.load(Path(folder) / "pool.npy")
+    print(f"{n:,} x 512, {seeds} seeds\n| clusters | way | processor s | inertia |\n|---|---|---|---|")
+    for n_clusters in (100, 500):
+        for way in ("slow", "quick"):
+            used, found = [], []
+            for seed in range(seeds):
+                rng = np.random.default_rng(seed)
+                subsample, first = (None, 24_576) if way == "slow" else (_clustering.SUBSAMPLE, 4096)
+                start = time.process_time()
+                with mock.patch.object(_clustering, "INIT_SAMPLES", first):
+                    rows = _clustering.rows_to_fit(n, subsample, n_clusters, rng)
+                    clusters, centers = _clustering.k_means(X, n_clusters, rng, fitted_to=rows)
+                used.append(time.process_time() - start)
+                parts = [slice(k, k + 1000) for k in range(0, n, 1000)]
+                found.append(sum(np.square(X[p] - centers[clusters[p]]).sum() for p in parts) / n)
+            spread = f"{np.mean(found):.4f} ({min(found):.4f} to {max(found):.4f})"
+            print(f"| {n_clusters} | {way} | {np.mean(used):.1f} | {spread} |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--data", default="digits", help="digits, or an .npz file")
@@ -52,8 +85,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--out", default=None, help="folder of the runs")
     parser.add_argument("--n-jobs", type=int, default=None)
+    parser.add_argument("--inertia", type=int, metavar="SAMPLES", help="k-means alone")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
+    if args.inertia:
+        inertia(args.inertia, args.seeds)
+        return
     X, y = data_of(args.data)
     n_pool = len(X) - int(np.ceil(len(X) / 3))
     arms = {}
