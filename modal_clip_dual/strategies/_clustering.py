@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.exceptions import ConvergenceWarning
 
-from ..utils.arrays import blocks
+from ..utils.arrays import CACHED, Rows, Stacked, blocks
 from ..utils.selection import fill_up, subsample as random_rows
 
 # From this many samples on k-means takes mini-batches, as scikit-learn's guide advises.
@@ -19,7 +19,7 @@ INIT_SAMPLES = 4096
 INIT_PER_CLUSTER = 8
 # Of a larger pool strategies fit k-means to so many random samples, unless they are told otherwise.
 SUBSAMPLE = 50_000
-ROWS = 256  # of which differences are taken at a time: few enough for a processor's cache
+ASSIGNED = 4096  # samples whose clusters are looked up at a time
 
 
 def rows_to_fit(n: int, subsample: int | None, n_clusters: int, rng: np.random.Generator) -> np.ndarray | None:
@@ -30,7 +30,7 @@ def rows_to_fit(n: int, subsample: int | None, n_clusters: int, rng: np.random.G
 
 
 def k_means(
-    embeddings: np.ndarray,
+    embeddings: np.ndarray | Rows | Stacked,
     n_clusters: int,
     rng: np.random.Generator,
     sample_weight: np.ndarray | None = None,
@@ -40,7 +40,7 @@ def k_means(
 
     The centers are fitted to all samples, or to the rows ``fitted_to``; there is a weight for each of these.
     """
-    training = embeddings if fitted_to is None else embeddings[fitted_to]
+    training = np.asarray(embeddings) if fitted_to is None else embeddings[fitted_to]
     algorithm = KMeans if len(training) < MINI_BATCH_FROM else MiniBatchKMeans
     params = {}
     if algorithm is MiniBatchKMeans:
@@ -50,12 +50,14 @@ def k_means(
     with warnings.catch_warnings():  # with fewer distinct samples than clusters, some stay empty
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(training, sample_weight=sample_weight)
-    clusters = model.labels_ if fitted_to is None else model.predict(embeddings)
-    return clusters, model.cluster_centers_
+    if fitted_to is None:
+        return model.labels_, model.cluster_centers_
+    parts = [model.predict(embeddings[rows]) for rows in blocks(len(embeddings), ASSIGNED)]
+    return np.concatenate(parts), model.cluster_centers_
 
 
 def nearest_to_centers(
-    embeddings: np.ndarray,
+    embeddings: np.ndarray | Rows,
     n: int,
     rng: np.random.Generator,
     sample_weight: np.ndarray | None = None,
@@ -66,7 +68,7 @@ def nearest_to_centers(
         return np.arange(len(embeddings))
     clusters, centers = k_means(embeddings, n, rng, sample_weight, fitted_to)
     squared = np.empty(len(embeddings), dtype=np.float32)
-    for rows in blocks(len(embeddings), ROWS):
+    for rows in blocks(len(embeddings), CACHED):
         squared[rows] = np.square(embeddings[rows] - centers[clusters[rows]]).sum(axis=1)
     order = np.lexsort([squared, clusters])
     first = np.flatnonzero(np.diff(clusters[order], prepend=-1))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.utils._param_validation import Interval
 
-from ..utils.arrays import as_array, as_tensor, blocks
+from ..utils.arrays import CACHED, ROWS, Rows, as_array, as_tensor, blocks
 from ..utils.selection import ascending_order
 from ._clustering import SUBSAMPLE, nearest_to_centers, rows_to_fit
 from ._strategy import query_strategy, query_utility
@@ -18,8 +18,6 @@ from .view import View
 if TYPE_CHECKING:
     import torch
 
-ROWS = 16384  # that are predicted at a time
-PART = 256  # whose features are dropped at a time: few enough for a processor's cache
 CONSTRAINTS = {
     "n_dropouts": [Interval(Integral, 1, None, closed="left")],
     "dropout": [Interval(Real, 0, 1, closed="neither")],
@@ -169,7 +167,7 @@ def dropquery_sampling(
     order = ascending_order(-disagreement, random_tie_break)
     candidates = order[: max(n_instances, int((disagreement > 0.5).sum()))]
     fitted_to = rows_to_fit(len(candidates), subsample, n_instances, random_state)
-    centers = nearest_to_centers(as_array(embeddings)[candidates], n_instances, random_state, None, fitted_to)
+    centers = nearest_to_centers(Rows(as_array(embeddings), candidates), n_instances, random_state, None, fitted_to)
     chosen = np.sort(candidates[centers])
     rows = chosen[ascending_order(-disagreement[chosen], random_tie_break)]
     return rows, disagreement[rows]
@@ -186,7 +184,7 @@ def _disagreement(
     generator = torch.Generator(x.device).manual_seed(int(rng.integers(2**31)))
     changed = np.zeros(len(x))
     dropped = torch.empty((min(len(x), ROWS), x.shape[1]), device=x.device)
-    size = PART if x.device.type == "cpu" else ROWS
+    size = CACHED if x.device.type == "cpu" else ROWS
     for rows in blocks(len(x), ROWS):
         block, kept = x[rows], dropped[: rows.stop - rows.start]
         predicted = predict(block)

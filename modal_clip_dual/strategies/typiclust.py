@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils._param_validation import Interval
 
-from ..utils.arrays import as_array
+from ..utils.arrays import Stacked, as_array
 from ..utils.selection import subsample as random_rows
 from ._clustering import SUBSAMPLE, k_means, rows_to_fit
 from ._equal import alike, first_equal
@@ -109,7 +109,7 @@ def typiclust_sampling(
     pool = as_array(classifier.embeddings).astype(np.float32, copy=False)
     known, _ = classifier.labeled()
     n_labeled = 0 if known is None else len(known)
-    everything = pool if known is None else np.concatenate([pool, known.astype(np.float32)])
+    everything = pool if known is None else Stacked(pool, known.astype(np.float32))
     n_clusters = min(n_labeled + n_instances, max_clusters, len(everything))
     fitted_to = rows_to_fit(len(everything), subsample, n_clusters, random_state)
     clusters, _ = k_means(everything, n_clusters, random_state, fitted_to=fitted_to)

@@ -91,7 +91,7 @@ class TestDropQuerySampling(StrategyTemplate):
     def test_parts_of_blocks(self, fitted, embeddings, monkeypatch):
         """Features are dropped by the formula, in whatever parts: a mask per block and dropout, in that order."""
         monkeypatch.setattr(dropquery, "ROWS", 64)
-        monkeypatch.setattr(dropquery, "PART", 9)
+        monkeypatch.setattr(dropquery, "CACHED", 9)
         pool = embeddings[:150]
         generator = torch.Generator().manual_seed(int(np.random.default_rng(0).integers(2**31)))
         expected = []
