@@ -25,7 +25,6 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
-import pandas as pd
 from sklearn.linear_model import LogisticRegression
 from strategies import write_pool
 
@@ -103,20 +102,16 @@ def main() -> None:
         {"logistic regression": LogisticRegression(C=100, max_iter=1000)}, arms, X, y,
         protocol=Protocol(args.rounds, per_class=1), seeds=args.seeds, path=args.out, n_jobs=args.n_jobs, verbose=0,
     )  # fmt: skip
-    pairs = []
-    for name in args.strategies:
-        own = frame[frame["strategy"].str.startswith(f"{name}, ")]
-        pairs.append(compare_pairs(own, reference=f"{name}, all", correction=None))
-    table = pd.concat(pairs, ignore_index=True).sort_values("p_value", kind="stable")
-    steps = table["p_value"] * np.arange(len(table), 0, -1)
-    table["p_corrected"] = np.minimum(steps.cummax(), 1.0)  # Holm's, over all rows of this table
-    area = area_under_learning_curve(frame).groupby("strategy")["area"].mean()
+    names = frame["strategy"].str.split(", ", expand=True)
+    frame = frame.assign(estimator=names[0], strategy=names[1])  # strategies are compared within each estimator
+    table = compare_pairs(frame, reference="all")
+    area = area_under_learning_curve(frame).groupby(["estimator", "strategy"])["area"].mean()
     print(f"{args.data}: pool of {n_pool:,}, {args.seeds} seeds, {args.rounds} rounds of {len(set(y))} labels")
     print("| strategy | part | accuracy, all | accuracy, part | difference | 95% interval | p | p corrected |")
     print("|---|---|---|---|---|---|---|---|")
-    for row in table.sort_index().itertuples():
-        name, share = row.strategy.split(", ")
-        print(f"| {name} | {share} | {100 * area[row.other]:.1f} | {100 * area[row.strategy]:.1f} | "
+    for row in table.itertuples():
+        both = [f"{100 * area[row.estimator, part]:.1f}" for part in (row.other, row.strategy)]
+        print(f"| {row.estimator} | {row.strategy} | {both[0]} | {both[1]} | "
               f"{100 * row.mean_difference:+.1f} | {100 * row.low:+.1f} to {100 * row.high:+.1f} | "
               f"{row.p_value:.2g} | {row.p_corrected:.2g} |")  # fmt: skip
 
