@@ -23,6 +23,7 @@ def small_blocks(monkeypatch):
 
     for module in (arrays, inputs):
         monkeypatch.setattr(module, "ROWS", 70)
+    monkeypatch.setattr(arrays, "CACHED", 40)
     monkeypatch.setattr(inference, "PREDICTION_BATCH", 90)
     monkeypatch.setattr(scores, "ROWS", 50)
     monkeypatch.setattr(_ranking, "POOL_ROWS", 110)

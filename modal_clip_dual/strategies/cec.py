@@ -11,8 +11,8 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.utils._param_validation import Interval
 
 from ..utils.arrays import as_array
-from ..utils.selection import ascending_order, subsample
-from ._clustering import nearest_to_centers
+from ..utils.selection import ascending_order, subsample as random_rows
+from ._clustering import SUBSAMPLE, nearest_to_centers, rows_to_fit
 from ._equal import alike, also_equal, first_equal
 from ._strategy import query_strategy, query_utility
 from .view import View
@@ -73,11 +73,11 @@ def cec_uncertainty(
     >>> cec_uncertainty(clf, digits.images[:50]).shape
     (50,)
     """
-    embeddings = _embeddings(classifier)
-    return _uncertainty(classifier.proba, embeddings, n_prior, n_neighbors, max_samples, random_state)
+    uncertain = _Uncertainty(classifier, n_prior, n_neighbors, max_samples, random_state)
+    return uncertain.of(np.arange(classifier.n_samples))
 
 
-@query_strategy(**CONSTRAINTS)
+@query_strategy(**CONSTRAINTS, subsample=[Interval(Integral, 1, None, closed="left"), None])
 def cec_sampling(
     classifier: Any,
     X_pool: Any,
@@ -87,6 +87,7 @@ def cec_sampling(
     n_prior: int | None = None,
     n_neighbors: int = 10,
     max_samples: int = 10_000,
+    subsample: int | None = SUBSAMPLE,
     random_state: Any = None,
 ) -> Any:
     """Query from clusters of samples that are uncertain and have uncertain neighbors.
@@ -115,6 +116,9 @@ def cec_sampling(
         Number of nearest neighbors, weighted by exp(-distance).
     max_samples : int, default=10_000
         At most this many random samples of the pool are searched for neighbors.
+    subsample : int or None, default=50_000
+        In a pool of more samples, so many random ones have their uncertainty computed and are what k-means is
+        fitted to; every sample of the pool can still be queried.  None takes all.
     random_state : int, Generator, RandomState or None, default=None
         Controls k-means, tie breaking and subsampling.
 
@@ -137,8 +141,8 @@ def cec_sampling(
     Notes
     -----
     The values of ``n_prior`` and ``n_neighbors`` and the shape of the weights are our choices.
-    Time n_pool min(n_pool, max_samples) D for the neighbors, which also
-    bounds it for k-means; memory n_pool (C + D).
+    Time s min(n_pool, max_samples) D for the neighbors, where s = min(n_pool, subsample), and n_pool n_instances D
+    for the clusters; memory n_pool (C + D).
 
     References
     ----------
@@ -157,56 +161,62 @@ def cec_sampling(
     >>> len(set(rows.tolist()))
     20
     """
-    embeddings = _embeddings(classifier)
-    uncertainty = _uncertainty(
-        classifier.proba, embeddings, n_prior, n_neighbors, max_samples, random_state
-    )
+    uncertain = _Uncertainty(classifier, n_prior, n_neighbors, max_samples, random_state)
+    n = classifier.n_samples
+    fitted_to = rows_to_fit(n, subsample, n_instances, random_state)
+    uncertainty = uncertain.of(np.arange(n) if fitted_to is None else fitted_to)
     # k-means needs at least one weight above zero.
     weights = uncertainty + np.float32(1e-6)
-    rows = np.sort(nearest_to_centers(embeddings, n_instances, random_state, weights))
-    rows = rows[ascending_order(-uncertainty[rows], random_tie_break)]
-    return rows, uncertainty[rows]
+    rows = np.sort(nearest_to_centers(uncertain.embeddings, n_instances, random_state, weights, fitted_to))
+    metrics = uncertainty[rows] if fitted_to is None else uncertain.of(rows)
+    order = ascending_order(-metrics, random_tie_break)
+    return rows[order], metrics[order]
 
 
-def _embeddings(view: View) -> np.ndarray:
-    return as_array(view.embeddings).astype(np.float32, copy=False)
+class _Uncertainty:
+    """The uncertainty of any rows of a pool; what it depends on is computed once."""
 
+    def __init__(self, view: View, n_prior: int | None, n_neighbors: int, max_samples: int, rng: np.random.Generator):
+        self.embeddings = as_array(view.embeddings).astype(np.float32, copy=False)
+        self.proba = view.proba
+        n, n_classes = self.proba.shape
+        n_prior = max(1, n // n_classes) if n_prior is None else min(n_prior, n)
+        highest = np.partition(self.proba, n - n_prior, axis=0)[n - n_prior :]
+        self.prior = np.maximum(highest.mean(axis=0), np.finfo(np.float32).tiny)
+        self.n_neighbors = n_neighbors
+        self.reference = random_rows(n, max_samples, rng)
+        self.entropy_of_reference = self._entropy(self.reference)
 
-def _uncertainty(
-    proba: np.ndarray,
-    embeddings: np.ndarray,
-    n_prior: int | None,
-    n_neighbors: int,
-    max_samples: int,
-    rng: np.random.Generator,
-) -> np.ndarray:
-    n, n_classes = proba.shape
-    n_prior = max(1, n // n_classes) if n_prior is None else min(n_prior, n)
-    highest = np.partition(proba, n - n_prior, axis=0)[n - n_prior :]
-    prior = highest.mean(axis=0)
-    calibrated = proba / np.maximum(prior, np.finfo(np.float32).tiny)
-    calibrated /= calibrated.sum(axis=1, keepdims=True)
-    entropy: np.ndarray = entr(calibrated).sum(axis=1).astype(np.float32)
-    if n == 1:
+    def of(self, rows: np.ndarray) -> np.ndarray:
+        """Return the entropy (m,) of each row plus that of its neighbors; equal samples get equal ones."""
+        entropy = self._entropy(rows)
+        if len(self.proba) == 1:
+            return entropy
+        part = slice(None) if len(rows) == len(self.proba) else rows  # a slice copies nothing
+        embeddings, reference = self.embeddings[part], self.embeddings[self.reference]
+        distances, neighbors = _neighbors(embeddings, rows, reference, self.reference, self.n_neighbors)
+        weights = np.exp(-distances)
+        weights /= weights.sum(axis=1, keepdims=True)
+        uncertainty = entropy + (weights * self.entropy_of_reference[neighbors]).sum(axis=1, dtype=np.float32)
+        tied: np.ndarray = alike(uncertainty, also_equal(first_equal(embeddings), self.proba[part]))
+        return tied
+
+    def _entropy(self, rows: np.ndarray) -> np.ndarray:
+        """Return the calibrated entropy (m,) of some rows."""
+        calibrated = self.proba[rows] / self.prior
+        calibrated /= calibrated.sum(axis=1, keepdims=True)
+        entropy: np.ndarray = entr(calibrated).sum(axis=1).astype(np.float32)
         return entropy
-    distances, neighbors = _neighbors(embeddings, n_neighbors, max_samples, rng)
-    weights = np.exp(-distances)
-    weights /= weights.sum(axis=1, keepdims=True)
-    uncertainty = entropy + (weights * entropy[neighbors]).sum(axis=1, dtype=np.float32)
-    tied: np.ndarray = alike(uncertainty, also_equal(first_equal(embeddings), proba))
-    return tied
 
 
 def _neighbors(
-    embeddings: np.ndarray, n_neighbors: int, max_samples: int, rng: np.random.Generator
+    embeddings: np.ndarray, rows: np.ndarray, reference: np.ndarray, rows_of_reference: np.ndarray, n_neighbors: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Distances and rows, both (n, k), of each sample's nearest neighbors, itself left out."""
-    reference = subsample(len(embeddings), max_samples, rng)
+    """Distances, and positions in the reference, both (m, k), of each sample's nearest neighbors, itself left out."""
     k = min(n_neighbors, len(reference) - 1)
-    search = NearestNeighbors(algorithm="brute").fit(embeddings[reference])
+    search = NearestNeighbors(algorithm="brute").fit(reference)
     distances, found = search.kneighbors(embeddings, n_neighbors=k + 1)
-    rows = reference[found]
     # One of the k + 1 is dropped: the sample itself if it is among them, else the farthest.
-    itself = rows == np.arange(len(rows))[:, None]
+    itself = rows_of_reference[found] == rows[:, None]
     itself[~itself.any(axis=1), -1] = True
-    return distances[~itself].reshape(-1, k), rows[~itself].reshape(-1, k)
+    return distances[~itself].reshape(-1, k), found[~itself].reshape(-1, k)

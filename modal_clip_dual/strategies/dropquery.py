@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.utils._param_validation import Interval
 
-from ..utils.arrays import as_array, as_tensor
+from ..utils.arrays import CACHED, ROWS, Rows, as_array, as_tensor, blocks
 from ..utils.selection import ascending_order
-from ._clustering import nearest_to_centers
+from ._clustering import SUBSAMPLE, nearest_to_centers, rows_to_fit
 from ._strategy import query_strategy, query_utility
 from .view import View
 
 if TYPE_CHECKING:
     import torch
 
-ROWS = 16384  # whose features are dropped at a time
 CONSTRAINTS = {
     "n_dropouts": [Interval(Integral, 1, None, closed="left")],
     "dropout": [Interval(Real, 0, 1, closed="neither")],
@@ -77,7 +76,7 @@ def dropquery_disagreement(
     return _disagreement(classifier, n_dropouts, dropout, random_state, device)[0]
 
 
-@query_strategy(**CONSTRAINTS)
+@query_strategy(**CONSTRAINTS, subsample=[Interval(Integral, 1, None, closed="left"), None])
 def dropquery_sampling(
     classifier: Any,
     X_pool: Any,
@@ -86,6 +85,7 @@ def dropquery_sampling(
     *,
     n_dropouts: int = 3,
     dropout: float = 0.75,
+    subsample: int | None = SUBSAMPLE,
     random_state: Any = None,
     device: str | None = None,
 ) -> Any:
@@ -113,8 +113,11 @@ def dropquery_sampling(
     dropout : float, default=0.75
         Probability with which a feature is set to zero; the others are scaled by 1 / (1 -
         dropout).
+    subsample : int or None, default=50_000
+        k-means is fitted to at most this many random candidates; all candidates can still be queried.  None
+        takes all.
     random_state : int, Generator, RandomState or None, default=None
-        Controls dropout, k-means and tie breaking.
+        Controls dropout, k-means, its subsample and tie breaking.
     device : str or None, default=None
         Torch device of dropout; None is the device of the embeddings.  Different kinds of devices draw
         differently.
@@ -137,7 +140,8 @@ def dropquery_sampling(
 
     Notes
     -----
-    Time n_dropouts n_pool C D, and k-means over the candidates; memory n_pool.
+    Time n_dropouts n_pool C D, k-means over s = min(candidates, subsample), and n_pool n_instances D for the nearest
+    to its centers; memory n_pool.
 
     References
     ----------
@@ -162,7 +166,8 @@ def dropquery_sampling(
     disagreement, embeddings = _disagreement(classifier, n_dropouts, dropout, random_state, device)
     order = ascending_order(-disagreement, random_tie_break)
     candidates = order[: max(n_instances, int((disagreement > 0.5).sum()))]
-    centers = nearest_to_centers(as_array(embeddings)[candidates], n_instances, random_state)
+    fitted_to = rows_to_fit(len(candidates), subsample, n_instances, random_state)
+    centers = nearest_to_centers(Rows(as_array(embeddings), candidates), n_instances, random_state, None, fitted_to)
     chosen = np.sort(candidates[centers])
     rows = chosen[ascending_order(-disagreement[chosen], random_tie_break)]
     return rows, disagreement[rows]
@@ -178,12 +183,16 @@ def _disagreement(
     x = as_tensor(embeddings, device)
     generator = torch.Generator(x.device).manual_seed(int(rng.integers(2**31)))
     changed = np.zeros(len(x))
-    for start in range(0, len(x), ROWS):
-        rows = slice(start, start + ROWS)
-        predicted = predict(x[rows])
+    dropped = torch.empty((min(len(x), ROWS), x.shape[1]), device=x.device)
+    size = CACHED if x.device.type == "cpu" else ROWS
+    for rows in blocks(len(x), ROWS):
+        block, kept = x[rows], dropped[: rows.stop - rows.start]
+        predicted = predict(block)
         for _ in range(n_dropouts):
-            kept = torch.rand(x[rows].shape, generator=generator, device=x.device) >= dropout
-            changed[rows] += predict(x[rows] * kept / (1 - dropout)) != predicted
+            torch.rand(block.shape, generator=generator, out=kept)
+            for part in blocks(len(block), size):
+                kept[part].ge_(dropout).mul_(block[part]).div_(1 - dropout)
+            changed[rows] += predict(kept) != predicted
     return changed / n_dropouts, embeddings
 
 

@@ -18,7 +18,7 @@ from .view import View, call_strategy
 
 @query_strategy(
     fraction=[Interval(Real, 0, 1, closed="right")],
-    max_samples=[Interval(Integral, 1, None, closed="left")],
+    max_samples=[Interval(Integral, 1, None, closed="left"), None],
 )
 def pcb_sampling(
     classifier: Any,
@@ -28,7 +28,7 @@ def pcb_sampling(
     *,
     base: str | Callable[..., Any] = badge_sampling,
     fraction: float = 0.1,
-    max_samples: int = 20_000,
+    max_samples: int | None = 20_000,
     random_state: Any = None,
 ) -> Any:
     """Query from the classes with the fewest labels, among the samples that a base strategy proposes.
@@ -53,9 +53,10 @@ def pcb_sampling(
         A query strategy, of modAL as well, or a registered name; see `get_strategy`.
     fraction : float, default=0.1
         Share of the pool that the base strategy proposes, but at least n_instances samples.
-    max_samples : int, default=20_000
+    max_samples : int or None, default=20_000
         At most this many random samples of the pool are shown to the base strategy, which would
-        otherwise have to propose tens of thousands.
+        otherwise have to propose tens of thousands.  None shows it the whole pool, for a base that only
+        ranks, such as ``"entropy"``; the name ``"pcb-entropy"`` does.
     random_state : int, Generator, RandomState or None, default=None
         Controls the draws, and the base strategy if it takes one.
 
@@ -96,7 +97,8 @@ def pcb_sampling(
     10
     """
     base, view = get_strategy(base, name="base"), classifier
-    sample = subsample(view.n_samples, max(max_samples, n_instances), random_state)
+    n_shown = view.n_samples if max_samples is None else max(max_samples, n_instances)
+    sample = subsample(view.n_samples, n_shown, random_state)
     if len(sample) < view.n_samples:
         view = view.take(sample)
     predicted, counts = view.predicted, _labels_per_class(view)

@@ -18,7 +18,7 @@ _ALIASES: dict[str, tuple[str, dict[str, Any]]] = {
     "uncertain-gcn": (f"{__package__}.gcnal:gcnal_sampling", {"selection": "uncertain"}),
     "pcb-badge": (f"{__package__}.pcb:pcb_sampling", {"base": "badge"}),
     "pcb-coreset": (f"{__package__}.pcb:pcb_sampling", {"base": "coreset"}),
-    "pcb-entropy": (f"{__package__}.pcb:pcb_sampling", {"base": "entropy"}),
+    "pcb-entropy": (f"{__package__}.pcb:pcb_sampling", {"base": "entropy", "max_samples": None}),
     "entropy": ("modAL.uncertainty:entropy_sampling", {}),
     "margin": ("modAL.uncertainty:margin_sampling", {}),
     "least-confidence": ("modAL.uncertainty:uncertainty_sampling", {}),

@@ -9,9 +9,9 @@ import numpy as np
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils._param_validation import Interval
 
-from ..utils.arrays import as_array
-from ..utils.selection import subsample
-from ._clustering import k_means
+from ..utils.arrays import Stacked, as_array
+from ..utils.selection import subsample as random_rows
+from ._clustering import SUBSAMPLE, k_means, rows_to_fit
 from ._equal import alike, first_equal
 from ._strategy import query_strategy
 
@@ -21,6 +21,7 @@ from ._strategy import query_strategy
     max_clusters=[Interval(Integral, 1, None, closed="left")],
     min_cluster_size=[Interval(Integral, 0, None, closed="left")],
     max_samples=[Interval(Integral, 2, None, closed="left")],
+    subsample=[Interval(Integral, 1, None, closed="left"), None],
 )
 def typiclust_sampling(
     classifier: Any,
@@ -32,6 +33,7 @@ def typiclust_sampling(
     max_clusters: int = 500,
     min_cluster_size: int = 5,
     max_samples: int = 20_000,
+    subsample: int | None = SUBSAMPLE,
     random_state: Any = None,
 ) -> Any:
     """Query the most typical samples of large clusters that have no label yet.
@@ -60,6 +62,9 @@ def typiclust_sampling(
         Clusters of at most this size give samples only when the others are used up.
     max_samples : int, default=20_000
         At most this many random samples of a cluster are searched for neighbors.
+    subsample : int or None, default=50_000
+        k-means is fitted to at most this many random samples, labeled ones included; all samples are then
+        assigned to its clusters.  None takes all.
     random_state : int, Generator, RandomState or None, default=None
         Controls k-means, tie breaking and subsampling.
 
@@ -79,9 +84,10 @@ def typiclust_sampling(
 
     Notes
     -----
-    Distances are as in the paper; the authors' code takes squared ones.  The time is n_pool (n_labeled +
-    n_instances) D for a pass of k-means, in mini-batches for large pools, plus (size of the cluster)^2 D
-    for the neighbors of each queried sample; the memory is n_pool D.
+    Distances are as in the paper; the authors' code takes squared ones.  The time is min(n_pool, subsample)
+    (n_labeled + n_instances) D for a pass of k-means, in mini-batches for large pools, n_pool (n_labeled +
+    n_instances) D to assign all samples, and (size of the cluster)^2 D for the neighbors of each queried
+    sample; the memory is n_pool D.
 
     References
     ----------
@@ -103,9 +109,10 @@ def typiclust_sampling(
     pool = as_array(classifier.embeddings).astype(np.float32, copy=False)
     known, _ = classifier.labeled()
     n_labeled = 0 if known is None else len(known)
-    everything = pool if known is None else np.concatenate([pool, known.astype(np.float32)])
+    everything = pool if known is None else Stacked(pool, known.astype(np.float32))
     n_clusters = min(n_labeled + n_instances, max_clusters, len(everything))
-    clusters, _ = k_means(everything, n_clusters, random_state)
+    fitted_to = rows_to_fit(len(everything), subsample, n_clusters, random_state)
+    clusters, _ = k_means(everything, n_clusters, random_state, fitted_to=fitted_to)
     sizes = np.bincount(clusters, minlength=n_clusters)
     n_known = np.bincount(clusters[len(pool) :], minlength=n_clusters)
     order = np.lexsort([-sizes, n_known])
@@ -133,7 +140,7 @@ def typiclust_sampling(
 def _typicality(members: np.ndarray, n_neighbors: int, max_samples: int, rng: np.random.Generator) -> np.ndarray:
     """Inverse of the mean distance (n,) of a cluster's samples to their nearest neighbors."""
     k = max(1, min(n_neighbors, len(members) // 2))
-    reference = subsample(len(members), max_samples, rng)
+    reference = random_rows(len(members), max_samples, rng)
     search = NearestNeighbors(algorithm="brute").fit(members[reference])
     # One more than k, because the nearest is the sample itself, at distance 0.
     distances, _ = search.kneighbors(members, n_neighbors=min(k + 1, len(reference)))

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import torch
 
 ROWS = 16384  # of embeddings that are looked at at a time
+CACHED = 256  # of them for what passes over the same rows more than once: so few stay in a processor's cache
 
 
 class Rows:
@@ -40,6 +41,35 @@ class Rows:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:
             raise ValueError("the rows are gathered from another array; expected copy=None or True")
+        return np.asarray(self[:], dtype=dtype)
+
+
+class Stacked:
+    """Two tables of the same width and type, one above the other, that are joined only in the parts that are read.
+
+    ``numpy.asarray`` joins them.
+    """
+
+    def __init__(self, upper: np.ndarray, lower: np.ndarray):
+        self.upper, self.lower = upper, lower
+
+    def __len__(self) -> int:
+        return len(self.upper) + len(self.lower)
+
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+        """Return rows from one to another, or those at ascending positions."""
+        n = len(self.upper)
+        if isinstance(rows, slice):
+            start, stop, _ = rows.indices(len(self))
+            if stop <= n:
+                return self.upper[start:stop]  # without a copy
+            return np.concatenate([self.upper[start:stop], self.lower[max(start - n, 0) : stop - n]])
+        split = np.searchsorted(rows, n)
+        return np.concatenate([self.upper[rows[:split]], self.lower[rows[split:] - n]])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if copy is False:
+            raise ValueError("the rows are joined from two arrays; expected copy=None or True")
         return np.asarray(self[:], dtype=dtype)
 
 
@@ -84,7 +114,7 @@ def as_array(values: Any) -> np.ndarray:
 def unit_rows(embeddings: np.ndarray) -> np.ndarray:
     """Return embeddings as float32, scaled to length 1; rows of zeros stay zero."""
     unit = np.empty(embeddings.shape, dtype=np.float32)
-    for rows in blocks(len(embeddings), ROWS):
+    for rows in blocks(len(embeddings), CACHED):
         part = np.asarray(embeddings[rows], dtype=np.float32)
         length = np.linalg.norm(part, axis=1, keepdims=True)
         np.divide(part, np.maximum(length, np.finfo(np.float32).tiny), out=unit[rows])

@@ -7,11 +7,13 @@ The pool are unit vectors around as many directions as there are classes; the cl
 DualPromptClassifier on a CLIP of random weights with small towers, trained on 500 of them, so
 that every strategy goes the way it goes for users.  Each strategy runs in a process of its own.
 Memory is what is resident at most during the query, less what was resident before it: the pool
-and the model.
+and the model.  Seconds of processor time are of all threads together: others on the machine change them less than
+those by the clock; the load is that of the whole machine.
 """
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -74,13 +76,15 @@ def measure(name: str, path: Path, model: str, n_classes: int, n_queries: int, d
     strategy(learner, pool[:2000], 10, **kwargs)  # imports, and what torch sets up once
     before = resident_mib()
     with PeakMemory() as memory:
-        start = time.perf_counter()
+        start, used = time.perf_counter(), time.process_time()
         rows = strategy(learner, pool, n_queries, **kwargs)
-        seconds = time.perf_counter() - start
+        seconds, used = time.perf_counter() - start, time.process_time() - used
     rows = np.asarray(rows[0] if isinstance(rows, tuple) else rows)
     assert len(set(rows.tolist())) == n_queries
     return {
         "seconds": seconds,
+        "processor": used,
+        "load": os.getloadavg()[0],
         "mib": memory.mib - before,
         "classes": len(set(y[500:][rows].tolist())),
     }
@@ -147,16 +151,17 @@ def main() -> None:
         write_pool(pool, args.pool + 500, args.width, args.classes)
         model = write_model(Path(folder) / "model", args.width)
         print(f"{args.queries} of {args.pool:,} x {args.width}, {args.classes} classes, {args.device}")
-        print("| strategy | seconds | memory, MiB | classes met |\n|---|---|---|---|")
+        print("| strategy | seconds | processor s | load | memory, MiB | classes met |\n|---|---|---|---|---|---|")
         for name in args.strategies or available_strategies():
             sizes = ["--classes", str(args.classes), "--queries", str(args.queries)]
             command = [sys.executable, __file__, "--one", name, str(pool), model, *sizes]
             done = subprocess.run([*command, "--device", args.device], capture_output=True, text=True)
             if done.returncode:
-                print(f"| {name} | failed: {done.stderr.strip().splitlines()[-1]} | | |", flush=True)
+                print(f"| {name} | failed: {done.stderr.strip().splitlines()[-1]} | | | | |", flush=True)
                 continue
             r = json.loads(done.stdout.splitlines()[-1])
-            print(f"| {name} | {r['seconds']:.1f} | {r['mib']:.0f} | {r['classes']} |", flush=True)
+            times = f"{r['seconds']:.1f} | {r['processor']:.1f} | {r['load']:.1f}"
+            print(f"| {name} | {times} | {r['mib']:.0f} | {r['classes']} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Comparisons in several processes: joblib's own and a Dask cluster's, and what a killed one costs."""
 
+import json
 import os
 import re
 import signal
@@ -8,7 +9,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from joblib import parallel_config
+from joblib import cpu_count, parallel_config
 from sklearn.linear_model import LogisticRegression
 
 from modal_clip_dual.active import Protocol
@@ -31,6 +32,31 @@ class Doomed(LogisticRegression):
             self.flag.write_text("x" * (fits + 1))
             os.kill(os.getpid(), signal.SIGKILL)
         return super().fit(X, y)
+
+
+class Counting(LogisticRegression):
+    """Writes down the threads with which torch, and each library of linear algebra, computes in its process."""
+
+    def __init__(self, C=1.0, max_iter=100, folder=None):
+        super().__init__(C=C, max_iter=max_iter)
+        self.folder = folder
+
+    def fit(self, X, y):
+        import torch
+        from threadpoolctl import threadpool_info
+
+        threads = [torch.get_num_threads(), *(pool["num_threads"] for pool in threadpool_info())]
+        (self.folder / f"{os.getpid()}.json").write_text(json.dumps(threads))
+        return super().fit(X, y)
+
+
+@pytest.fixture
+def no_limits(monkeypatch):
+    """As where nothing is set: torch takes all cores."""
+    from joblib.parallel import ParallelBackendBase
+
+    for name in ParallelBackendBase.MAX_NUM_THREADS_VARS:
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture
@@ -94,6 +120,18 @@ def test_an_estimator_that_always_dies_ends_the_comparison(embeddings, digits, f
         with pytest.raises(BrokenProcessPool):
             compare(embeddings, digits, both(flag, times=10**6), n_jobs=2, path=tmp_path / "out")
     assert set(read_results(tmp_path / "out")["estimator"]) == {"sound"}
+
+
+@pytest.mark.parametrize("workers", ["loky", "dask"], indirect=True)
+def test_each_worker_computes_with_its_share_of_the_cores(no_limits, workers, embeddings, digits, tmp_path):
+    """If two processes took all cores each, their threads would wait for one another."""
+    compare(embeddings, digits, {"counting": Counting(max_iter=200, folder=tmp_path)}, n_jobs=2)
+    seen = [json.loads(file.read_text()) for file in tmp_path.iterdir()]
+    assert seen and os.getpid() not in [int(file.stem) for file in tmp_path.iterdir()]
+    share = max(1, cpu_count() // 2) if workers == "loky" else 1  # Dask's processes have one thread here
+    for torch_threads, *others in seen:
+        assert torch_threads == share
+        assert others and max(others) <= share
 
 
 def test_benchmark_on_a_scheduler(tmp_path, capsys):

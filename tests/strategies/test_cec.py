@@ -60,16 +60,17 @@ class TestCECSampling(StrategyTemplate):
         proba = learner.predict_proba(pool)
         seen = []
 
-        def spy(embeddings, *args):
-            seen.append(neighbors(embeddings, *args))
-            return seen[-1]
+        def spy(*args):
+            seen.append((args[3], *neighbors(*args)))
+            return seen[-1][1:]
 
         neighbors, cec._neighbors = cec._neighbors, spy
         try:
             uncertainty = cec_uncertainty(learner, pool, max_samples=50, random_state=0)
         finally:
             cec._neighbors = neighbors
-        ((distances, rows),) = seen
+        ((reference, distances, found),) = seen
+        rows = reference[found]
         assert rows.shape == (100, 10)
         assert len(np.unique(rows)) <= 50
         assert not (rows == np.arange(100)[:, None]).any()
@@ -83,6 +84,29 @@ class TestCECSampling(StrategyTemplate):
         np.testing.assert_allclose(uncertainty, expected, atol=1e-4)
         with pytest.raises(ValueError, match=refused("max_samples", 1)):
             self.rows(learner, pool, max_samples=1)
+
+    def test_param_subsample(self, learner, embeddings):
+        """Centers of a random part of the pool, weighted by its uncertainty; the nearest of all is chosen."""
+        from sklearn.cluster import KMeans
+
+        pool = embeddings[:200]
+        rng = np.random.default_rng(2)
+        part = np.sort(rng.permutation(200)[:80])
+        uncertainty = literal(learner.predict_proba(pool), pool, 20, 10)
+        model = KMeans(6, n_init="auto", random_state=int(rng.integers(2**31)))
+        model.fit(pool[part], sample_weight=np.float32(uncertainty[part] + 1e-6))
+        nearest = np.linalg.norm(pool[:, None] - model.cluster_centers_, axis=2).argmin(axis=0)
+        expected = nearest[np.argsort(-uncertainty[nearest])]
+        assert not set(expected) <= set(part)
+        kwargs = {"n_instances": 6, "random_state": 2}
+        assert self.rows(learner, pool, subsample=80, **kwargs).tolist() == expected.tolist()
+        metrics = self.metrics(learner, pool, subsample=80, **kwargs)
+        np.testing.assert_allclose(metrics, uncertainty[expected], atol=1e-4)
+        whole = self.rows(learner, pool, subsample=None, **kwargs)
+        for enough in ({}, {"subsample": 200}):  # small pools are taken whole
+            np.testing.assert_array_equal(self.rows(learner, pool, **enough, **kwargs), whole)
+        with pytest.raises(ValueError, match=refused("subsample", 0)):
+            self.rows(learner, pool, subsample=0)
 
     def test_queries_the_sample_nearest_to_each_weighted_centre(self):
         """Three far blobs: one sample of each, nearest to the mean weighted by uncertainty."""

@@ -68,6 +68,42 @@ class TestDropQuerySampling(StrategyTemplate):
         assert rows[:40].tolist() == candidates.tolist()
         assert rows[40:].tolist() == [70, 0, 1, 2, 3]
 
+    def test_param_subsample(self, learner, embeddings, monkeypatch):
+        """Centers of a random part of the candidates; the nearest of all candidates is chosen."""
+        candidates = np.arange(20, 260)
+        disagreement = np.zeros(300)
+        disagreement[candidates] = 2 / 3
+        monkeypatch.setattr(dropquery, "_disagreement", lambda *args: (disagreement, embeddings[:300]))
+        rng = np.random.default_rng(4)
+        part = np.sort(rng.permutation(240)[:90])
+        model = KMeans(6, n_init="auto", random_state=int(rng.integers(2**31))).fit(embeddings[candidates[part]])
+        distances = np.linalg.norm(embeddings[candidates][:, None] - model.cluster_centers_, axis=2)
+        expected = set(candidates[distances.argmin(axis=0)].tolist())
+        assert not expected <= set(candidates[part].tolist())
+        kwargs = {"n_instances": 6, "random_state": 4}
+        assert set(self.rows(learner, embeddings[:300], subsample=90, **kwargs).tolist()) == expected
+        whole = self.rows(learner, embeddings[:300], subsample=None, **kwargs)
+        for enough in ({}, {"subsample": 240}):  # few candidates are taken whole
+            np.testing.assert_array_equal(self.rows(learner, embeddings[:300], **enough, **kwargs), whole)
+        with pytest.raises(ValueError, match=refused("subsample", 0)):
+            self.rows(learner, embeddings, subsample=0)
+
+    def test_parts_of_blocks(self, fitted, embeddings, monkeypatch):
+        """Features are dropped by the formula, in whatever parts: a mask per block and dropout, in that order."""
+        monkeypatch.setattr(dropquery, "ROWS", 64)
+        monkeypatch.setattr(dropquery, "CACHED", 9)
+        pool = embeddings[:150]
+        generator = torch.Generator().manual_seed(int(np.random.default_rng(0).integers(2**31)))
+        expected = []
+        for start in range(0, 150, 64):
+            block = pool[start : start + 64]
+            kept = [torch.rand(block.shape, generator=generator).numpy() >= 0.6 for _ in range(5)]
+            dropped = [fitted.predict(block * mask / np.float32(0.4)) for mask in kept]
+            expected.append(np.mean(np.array(dropped) != fitted.predict(block), axis=0))
+        actual = dropquery_disagreement(fitted, pool, n_dropouts=5, dropout=0.6, random_state=0)
+        assert np.ptp(actual) > 0
+        np.testing.assert_allclose(actual, np.concatenate(expected), atol=1e-9)
+
     def test_agrees_with_scikit_activeml(self):
         """Where nothing is left to chance: all features dropped, and blobs as many as samples."""
         pool = pytest.importorskip("skactiveml.pool")

@@ -8,7 +8,7 @@ from modAL.uncertainty import entropy_sampling
 from sklearn.linear_model import LogisticRegression
 from template import StrategyTemplate, refused
 
-from modal_clip_dual.strategies import coreset_sampling, pcb_sampling, random_sampling
+from modal_clip_dual.strategies import coreset_sampling, get_strategy, pcb_sampling, random_sampling
 from modal_clip_dual.strategies.pcb import _labels_per_class, balance
 from modal_clip_dual.strategies.view import View
 
@@ -126,8 +126,20 @@ class TestPCBSampling(StrategyTemplate):
         np.testing.assert_array_equal(seen[0], embeddings[part])
         assert set(rows.tolist()) == set(part[:5].tolist())  # 10% of the part
         self.check(self.rows(learner, pool, 80, **kwargs), 80, 200)  # more than the part
+        self.rows(learner, pool, 5, base=base, max_samples=None)
+        assert len(seen[-1]) == 200
         with pytest.raises(ValueError, match=refused("max_samples", 0)):
             self.rows(learner, pool, max_samples=0)
+
+    def test_entropy_ranks_the_whole_pool(self, learner, embeddings):
+        """Of 20,100 samples, 100 are unsure: all that a query of 100 may take, if the base has seen all."""
+        proba = learner.predict_proba(embeddings)
+        sure = embeddings[proba.max(axis=1).argmax()]
+        unsure = np.argsort(proba.max(axis=1))[:100]
+        pool = np.concatenate([np.tile(sure, (20_000, 1)), embeddings[unsure]])
+        rows = get_strategy("pcb-entropy", fraction=100 / len(pool))(learner, pool, 100)
+        rows = rows[0] if isinstance(rows, tuple) else rows
+        assert set(rows.tolist()) == set(range(20_000, 20_100))
 
     def test_scores_of_the_base(self, learner, embeddings):
         def base(classifier, X_pool, n_instances=1):

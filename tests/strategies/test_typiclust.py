@@ -40,7 +40,7 @@ def given_clusters(monkeypatch):
     def give(clusters):
         calls = []
 
-        def k_means(embeddings, n_clusters, rng, sample_weight=None):
+        def k_means(embeddings, n_clusters, rng, sample_weight=None, fitted_to=None):
             calls.append((len(embeddings), n_clusters))
             return np.asarray(clusters), None
 
@@ -144,6 +144,26 @@ class TestTypiClustSampling(StrategyTemplate):
             np.testing.assert_allclose(1 / typicality[row], distances[:3].mean(), atol=1e-4)
         with pytest.raises(ValueError, match=refused("max_samples", 1)):
             self.rows(self.learner_of([]), X, max_samples=1)
+
+    def test_param_subsample(self, learner, embeddings):
+        """Clusters of a random part; every sample belongs to the one whose center is nearest, and may be chosen."""
+        from sklearn.cluster import KMeans
+
+        pool, known = embeddings[60:260], np.float32(learner.X_training)
+        everything = np.concatenate([pool, known])
+        rng = np.random.default_rng(0)
+        part = np.sort(rng.permutation(260)[:120])
+        model = KMeans(70, n_init="auto", random_state=int(rng.integers(2**31))).fit(everything[part])
+        distances = np.linalg.norm(everything[:, None] - model.cluster_centers_, axis=2)
+        expected = literal(pool, known, distances.argmin(axis=1), 10, 20, 5)
+        assert not set(expected) <= set(part.tolist())
+        rows = self.rows(learner, pool, 10, subsample=120, random_state=0)
+        assert rows.tolist() == expected
+        whole = self.rows(learner, pool, 10, subsample=None, random_state=0)
+        for enough in ({}, {"subsample": 260}):  # small pools are taken whole
+            np.testing.assert_array_equal(self.rows(learner, pool, 10, random_state=0, **enough), whole)
+        with pytest.raises(ValueError, match=refused("subsample", 0)):
+            self.rows(learner, pool, subsample=0)
 
     def test_param_random_tie_break(self, given_clusters):
         X = np.array([[0.0], [1.0], [0.0], [1.0]])
