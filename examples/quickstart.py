@@ -6,13 +6,14 @@ It runs offline: the digits come with scikit-learn, the CLIP with modal-clip-dua
 import numpy as np
 from modAL.models import ActiveLearner
 
-from modal_clip_dual import DualPromptClassifier, negative_prompt_sampling
+from modal_clip_dual import DualLinearClassifier, auto_sampling
 from modal_clip_dual.data import load_digits_images
 
 digits = load_digits_images()
 X, y, pool = digits.images, digits.target, np.arange(1797)
-clf = DualPromptClassifier(digits.class_names, model_name="demo", pretrained="bundled", random_state=0)
-learner = ActiveLearner(clf, query_strategy=negative_prompt_sampling)
+clf = DualLinearClassifier(digits.class_names, model_name="demo", pretrained="bundled").fit_unlabeled(X)
+print(f"0 labels: {clf.score(X, y):.1%} of all right")
+learner = ActiveLearner(clf, query_strategy=auto_sampling)
 
 for _ in range(6):
     chosen, images = learner.query(X[pool], n_instances=12)

@@ -80,7 +80,7 @@ class CLIPImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
     >>> demo = {"model_name": "demo", "pretrained": "bundled"}
     >>> CLIPImageEncoder(**demo).transform(X[:5]).shape
     (5, 128)
-    >>> clf = DualPromptClassifier(class_names, **demo, random_state=0)
+    >>> clf = DualPromptClassifier(class_names, **demo, max_epochs=5, random_state=0)
     >>> pipeline = make_pipeline(CLIPImageEncoder(**demo), clf).fit(X[:60], y[:60])
     >>> pipeline.predict(X[60:]).shape
     (1737,)

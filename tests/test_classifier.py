@@ -388,7 +388,7 @@ def test_mapping_of_labels(digits, embeddings, labels):
     class_names = dict(zip(labels, digits.class_names))
     y = [labels[k] for k in digits.target[:60]]
     clf = DualPromptClassifier(
-        class_names, model_name="demo", pretrained="bundled", random_state=0, device="cpu"
+        class_names, model_name="demo", pretrained="bundled", max_epochs=20, random_state=0, device="cpu"
     ).fit(embeddings[:60], y)
     assert clf.classes_.tolist() == sorted(labels)
     truth = np.array([labels[k] for k in digits.target])
@@ -400,7 +400,7 @@ def test_mapping_of_labels(digits, embeddings, labels):
 def test_classes_from_labels(digits, embeddings):
     names = np.array(digits.class_names)[digits.target[:60]]
     clf = DualPromptClassifier(
-        model_name="demo", pretrained="bundled", random_state=0, device="cpu"
+        model_name="demo", pretrained="bundled", max_epochs=20, random_state=0, device="cpu"
     ).fit(embeddings[:60], names)
     assert clf.classes_.tolist() == sorted(digits.class_names)
     assert clf.score(embeddings, np.array(digits.class_names)[digits.target]) > 0.6

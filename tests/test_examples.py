@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 def test_quickstart(capsys):
     runpy.run_path(str(ROOT / "examples/quickstart.py"))
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["12", "24", "36", "48", "60", "72"]
+    assert [line.split()[0] for line in lines] == ["0", "12", "24", "36", "48", "60", "72"]
 
 
 @pytest.fixture

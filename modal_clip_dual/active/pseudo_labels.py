@@ -176,9 +176,9 @@ def collaborative_pseudo_labels(
     >>> from modal_clip_dual import DualPromptClassifier, collaborative_pseudo_labels
     >>> from modal_clip_dual.data import load_digits_images
     >>> X, y, class_names = load_digits_images().values()
+    >>> demo = {"model_name": "demo", "pretrained": "bundled", "max_epochs": 20}
     >>> one, two = (
-    ...     DualPromptClassifier(class_names, model_name="demo", pretrained="bundled", random_state=seed)
-    ...     .fit(X[:80], y[:80]) for seed in (0, 1)
+    ...     DualPromptClassifier(class_names, **demo, random_state=seed).fit(X[:80], y[:80]) for seed in (0, 1)
     ... )
     >>> rows, labels = collaborative_pseudo_labels(one, two, X[80:])
     >>> bool((labels == y[80:][rows]).mean() > one.score(X[80:], y[80:]))

@@ -2,14 +2,13 @@
 
 import os
 import signal
-import subprocess
-import sys
 import warnings
 from functools import partial
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
+from processes import run_script
 
 from modal_clip_dual import DualPromptClassifier, DualPromptLearner, get_strategy, random_sampling
 from modal_clip_dual.active import Protocol
@@ -601,9 +600,9 @@ def test_killed_in_the_middle_of_a_change(taught, pool, tmp_path, what, phase):
     learner, expected = taught(path=path), taught()
     learner.close()
     np.savez(tmp_path / "pool.npz", X=X, y=y)
-    command = [sys.executable, "-c", SCRIPT, what, phase, str(path), str(tmp_path / "pool.npz")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    log = tmp_path / "log"
+    code = run_script(SCRIPT, [what, phase, str(path), str(tmp_path / "pool.npz")], log)
+    assert code == -signal.SIGKILL, log.read_text()
     rows = expected.rows_
     resumed = DualPromptLearner.resume(path, X)
     if phase == "writing":  # the file before it is whole

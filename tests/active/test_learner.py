@@ -3,8 +3,6 @@
 import json
 import pickle
 import signal
-import subprocess
-import sys
 from functools import partial, wraps
 
 import numpy as np
@@ -15,6 +13,7 @@ from modAL.models import ActiveLearner
 from modAL.uncertainty import entropy_sampling
 from PIL import Image
 from precision import of_probabilities
+from processes import run_script
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
@@ -537,9 +536,9 @@ def test_killed_in_the_middle_of_a_round(classifier, digits, pool, tmp_path, pha
     visual = "vpt-shallow" if phase == "training" else ""
     np.savez(tmp_path / "pool.npz", X=X, y=y, names=np.array(digits.class_names))
     path = tmp_path / "state.npz"
-    command = [sys.executable, "-c", SCRIPT, phase, str(path), str(tmp_path / "pool.npz"), visual]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    log = tmp_path / "log"
+    code = run_script(SCRIPT, [phase, str(path), str(tmp_path / "pool.npz"), visual], log)
+    assert code == -signal.SIGKILL, log.read_text()
     resumed = DualPromptLearner.resume(path, X)
     n_labels = 16 if phase in ("mining", "training", "recording", "written") else 8
     assert len(resumed.rows_) == n_labels  # labels that had come are there
