@@ -5,9 +5,9 @@
     python examples/compare_learners.py --data photos.npz --model local-dir:FOLDER --learners prompts
 
 One label per class and round.  Each seed splits the samples anew, a third of them to test on.  A learner that
-classifies without labels is measured at 0 labels too, and its strategy chooses from the first query on; logistic
-regression and PAPER_SETTINGS start from the same random samples.  All learners get the same embeddings.
-"loop" learners are `DualPromptLearner` with its pseudo-labels, the others a plain modAL loop.  It prints Markdown:
+classifies without labels is measured at 0 labels too, and its strategy chooses from the first query on; the others
+start from the same random samples.  All learners get the same embeddings.  `prompts` are trained on the labels with
+the default settings, `paper-loop` is `DualPromptLearner` with PAPER_SETTINGS and pseudo-labels.  It prints Markdown:
 accuracy after every round, each strategy less random selection of the same learner, and each learner, at random and
 with its strategies, less logistic regression at random.  Stored run by run in `--out`; the same command goes on where
 it was stopped.  `--csv` writes every run and round, `--figure` draws the curves of CURVES.  An .npz is as for
@@ -32,7 +32,8 @@ CURVES = {
     "the paper's loop, negative-prompt": "paper-loop, negative-prompt",
     "logistic regression, random": "logistic-regression, random",
 }
-FEW = ["random", "margin", "negative-prompt"]
+MANY = ["random", "auto", "margin", "entropy", "class-balanced-entropy", "correctness", "badge", "typiclust"]
+FEW = ["random", "negative-prompt"]
 SCORES = ["accuracy", "auroc_correct", "ece_correct", "pool_accuracy", "estimated_accuracy", "train_seconds"]
 
 
@@ -53,7 +54,7 @@ def learners_of(text, clip):
     """Return by name: an unfitted classifier, its strategies, kind of loop, and whether it starts without labels."""
     linear = DualLinearClassifier(**text)
     learners = {
-        "dual-linear": (linear, available_strategies(linear), "full", True),
+        "dual-linear": (linear, MANY, "full", True),
         # Embeddings have length 1, so there is little regularization, as usual for linear probes.
         "logistic-regression": (
             LogisticRegression(C=100, max_iter=2000),
@@ -65,7 +66,6 @@ def learners_of(text, clip):
         learners |= {
             "bayes-adapter": (BayesAdapterClassifier(**clip), ["random", "margin", "bald"], "selection", False),
             "prompts": (DualPromptClassifier(**clip), FEW, "selection", True),
-            "paper-prompts": (paper, FEW, "selection", False),
             "paper-loop": (paper, FEW, "full", False),
         }
     return learners
@@ -89,7 +89,7 @@ def main() -> None:
     parser.add_argument("--data", default="digits", help="digits, or an .npz file")
     parser.add_argument("--model", help="CLIP of the .npz file, for prompts")
     parser.add_argument("--learners", nargs="+", help="names; all that the data allow by default")
-    parser.add_argument("--strategies", nargs="+", help="names; those of each learner by default")
+    parser.add_argument("--strategies", nargs="+", help="names, or all; those of each learner by default")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--out", default="results/learners", help="folder of the runs")
@@ -104,8 +104,10 @@ def main() -> None:
     frames = {}
     for name in args.learners or learners:
         clf, strategies, loop, from_zero = learners[name]
+        if args.strategies:
+            strategies = available_strategies(clf) if args.strategies == ["all"] else args.strategies
         frames[name] = compare_strategies(
-            {name: clf}, args.strategies or strategies, X, y, protocol=Protocol(args.rounds, per_class=1), loop=loop,
+            {name: clf}, strategies, X, y, protocol=Protocol(args.rounds, per_class=1), loop=loop,
             from_zero=from_zero, first_query="strategy" if from_zero else "random", seeds=args.seeds,
             n_jobs=args.n_jobs, path=args.out, verbose=0,
         )  # fmt: skip
