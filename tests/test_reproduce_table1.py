@@ -1,0 +1,148 @@
+"""`examples/reproduce_table1.py` from start to end, on the small stand-ins of `examples/make_stand_ins.py`."""
+
+import re
+import runpy
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+PAGE = EXAMPLES.parent / "docs" / "reproduce.md"
+stand_ins = runpy.run_path(str(EXAMPLES / "make_stand_ins.py"))
+script = runpy.run_path(str(EXAMPLES / "reproduce_table1.py"))
+NAMES = ["DTD", "Caltech101", "EuroSAT", "Aircraft", "Flowers102", "UCF101"]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("stand-ins")
+    stand_ins["write_data"](root / "data", [*script["DATA"]["paper"], "oxford_pets"], per_class=(20, 1, 2), side=16)
+    stand_ins["write_model"](root / "model", narrower=16, image_size=32, layers=2)
+    return root
+
+
+@pytest.fixture
+def run(root, tmp_path, monkeypatch, capsys):
+    """Function that runs the script and returns what it printed, its status and the number of runs that it did."""
+    from modal_clip_dual.evaluation import compare
+
+    def run(*arguments, data=root / "data"):
+        done = []
+        monkeypatch.setattr(compare, "_execute", lambda run, *rest: done.append(run) or execute(run, *rest))
+        monkeypatch.setattr(sys, "argv", [
+            "reproduce_table1.py", "--root", str(data), "--model", f"local-dir:{root / 'model'}", "--device", "cpu",
+            "--cache", "memory", "--out", str(tmp_path / "out"), *arguments,
+        ])  # fmt: skip
+        status = script["main"]()
+        printed = capsys.readouterr()
+        return printed.out + (printed.err if status else ""), status, len(done)
+
+    execute = compare._execute
+    return run
+
+
+FEW = ["--seeds", "1", "--rounds", "2", "--epochs", "1", "--strategies", "random", "negative-prompt"]
+
+
+def test_the_papers_protocol_from_start_to_end(run, root, tmp_path):
+    from modal_clip_dual import DualPromptClassifier
+    from modal_clip_dual.data import load_benchmark
+
+    data = tmp_path / "data"
+    shutil.copytree(root / "data", data)
+    (data / "ucf101").rename(tmp_path / "ucf101")
+    said, status, n_done = run(*FEW, data=data)
+    assert (status, n_done) == (0, 5 * 3)
+    assert f"ucf101 is left out. load_benchmark('ucf101'): the data set is not complete in root='{data}'" in said
+    assert "split_zhou_UCF101.json  (missing)" in said
+    assert "How to get it: https://github.com/KaiyangZhou/CoOp" in said
+    assert said.rstrip().endswith("left out: ucf101")
+    assert "UCF101" not in (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
+
+    (tmp_path / "ucf101").rename(data / "ucf101")  # it has come since
+    said, status, n_done = run(*FEW, data=data)
+    assert (status, n_done) == (0, 3) and "left out" not in said
+    table = (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
+    assert table in said
+    said, status, n_done = run(*FEW, data=data)  # nothing is left to do
+    assert (status, n_done) == (0, 0) and table in said
+    assert said.count("3 runs of 2 rounds of 1 labels, 3 of them done") == 6
+
+    lines = [[cell.strip() for cell in line.strip("| ").split("|")] for line in table.splitlines()]
+    assert lines[0] == ["data set", "labels", "accuracy in %", "zero-shot", "random", "selection only", "full"]
+    assert [line[:3] for line in lines[2:]] == [
+        [name, percent, who] for name in NAMES for percent in ("1%", "2%")
+        for who in ("ours", "paper", "ours - paper")
+    ]  # fmt: skip
+    for ours, paper, difference in zip(lines[2::3], lines[3::3], lines[4::3]):
+        for own, theirs, between in zip(ours[3:], paper[3:], difference[3:]):
+            assert 0 <= float(own) <= 100
+            assert float(between) == pytest.approx(float(own) - float(theirs), abs=0.051)
+    assert lines[-2] == ["UCF101", "2%", "paper", "64.3", "66.6", "68.5", "75.8"]
+    assert len(pd.read_csv(tmp_path / "out" / "table.csv")) == 6 * (1 + 2 * 3)
+
+    eurosat = load_benchmark("eurosat", data)
+    clf = DualPromptClassifier(
+        eurosat.class_names, model_name=f"local-dir:{root / 'model'}", pretrained=None, template=eurosat.template,
+    )  # fmt: skip
+    right = clf.zero_shot_proba(eurosat.X_test).argmax(axis=1) == eurosat.y_test
+    assert float(lines[2 + 2 * 6][3]) == 100 * np.mean(right)
+
+
+def test_dry_run(run, root, tmp_path):
+    shutil.copytree(root / "data" / "dtd", tmp_path / "data" / "dtd")
+    said, status, n_done = run(*FEW, "--dry-run", data=tmp_path / "data")
+    assert status == 0 and n_done == 0 and not (tmp_path / "out").exists()
+    assert "dtd: pool 100, test 10, 5 classes; 3 runs of 2 rounds of 1 labels, 0 of them done" in said
+    assert re.search(r"about \d+ (seconds|minutes) of training", said)
+
+
+def test_pcbs_protocol_from_start_to_end(run, root, tmp_path):
+    data = tmp_path / "data"
+    for name in ("oxford_pets", "dtd"):
+        shutil.copytree(root / "data" / name, data / name)
+    few = ["--seeds", "1", "--rounds", "2", "--epochs", "2", "--strategies", "random", "pcb-badge"]
+    said, status, n_done = run("--protocol", "pcb", *few, data=data)
+    assert (status, n_done) == (0, 4) and said.count("is left out") == 5
+    table = (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
+    assert table in said and re.findall(r"^\w+$", table, re.MULTILINE) == ["dtd", "oxford_pets"]
+    assert len(re.findall(r"^\| CoOp +\| (?:random|pcb-badge) ", table, re.MULTILINE)) == 4
+    assert table.count("5 labels | 10 labels") == 2
+
+
+def test_what_is_not_coops_or_not_there(run, root, tmp_path):
+    from modal_clip_dual.data.datasets.loading import data_sets
+
+    data = tmp_path / "data"
+    shutil.copytree(root / "data" / "caltech-101", data / "caltech101")  # as torchvision has it, without a split file
+    assert data_sets()["caltech101"].torchvision.needs == ("caltech101/101_ObjectCategories/",)
+    (data / "caltech101" / "split_zhou_Caltech101.json").unlink()
+    said, status, n_done = run(data=data)
+    assert (status, n_done) == (2, 0) and "has none of dtd, caltech101" in said
+    assert "caltech101 is left out. load_benchmark('caltech101')" in said
+    assert "split_zhou_Caltech101.json  (missing)" in said and "download=True" not in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_strategies_of_the_other_protocol_are_refused(run, capsys):
+    with pytest.raises(SystemExit):
+        run("--strategies", "pcb-badge")
+    assert "--strategies pcb-badge; expected some of alfa-mix, badge" in capsys.readouterr().err
+
+
+def test_the_stand_in_model_has_the_layout_of_vit_b_16(tmp_path):
+    import json
+
+    import open_clip
+
+    real = open_clip.get_model_config("ViT-B-16")
+    stand_ins["write_model"](tmp_path)
+    small = json.loads((tmp_path / "open_clip_config.json").read_text(encoding="utf-8"))["model_cfg"]
+    for tower, width in (("vision_cfg", 96), ("text_cfg", 64)):
+        assert small[tower]["width"] == width == real[tower]["width"] // 8
+        kept = set(real[tower]) - {"width", "heads"}
+        assert {name: small[tower][name] for name in kept} == {name: real[tower][name] for name in kept}
