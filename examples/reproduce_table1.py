@@ -167,7 +167,7 @@ def main() -> int:
     with config_context(print_changed_only=False):
         for name, learner in learners(args).items():
             print(f"{name}: {learner}")
-    plans, to_do, seconds = {name: plan_of(data, args) for name, data in found.items()}, {}, 0.0
+    plans, to_do, total = {name: plan_of(data, args) for name, data in found.items()}, {}, 0.0
     for name, plan in plans.items():
         to_do[name] = left = [run for run in plan.runs if not (args.out / "runs" / run.file_name).exists()]
         print(
@@ -176,9 +176,10 @@ def main() -> int:
             flush=True,
         )
         if args.dry_run and left:
-            seconds += estimate_seconds(plan, left)
+            total += (seconds := estimate_seconds(plan, left))
+            print(f"  about {duration(seconds)}", flush=True)
     if args.dry_run:
-        print(f"about {duration(seconds)} of training and encoding, one run at a time; strategies come on top")
+        print(f"about {duration(total)} of training and encoding, one run at a time; strategies come on top")
         return 0
     frames, text = [], ""
     for name, plan in plans.items():

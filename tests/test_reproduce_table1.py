@@ -146,3 +146,22 @@ def test_the_stand_in_model_has_the_layout_of_vit_b_16(tmp_path):
         assert small[tower]["width"] == width == real[tower]["width"] // 8
         kept = set(real[tower]) - {"width", "heads"}
         assert {name: small[tower][name] for name in kept} == {name: real[tower][name] for name in kept}
+
+
+@pytest.mark.parametrize("protocol", ["paper", "pcb"])
+def test_the_page_has_every_setting_of_the_script(protocol):
+    text = PAGE.read_text(encoding="utf-8")
+    (sets,) = re.findall(rf"^\| `{protocol}` \| (`.*`) \|$", text, re.MULTILINE)
+    assert tuple(re.findall(r"`(\w+)`", sets)) == script["DATA"][protocol]
+    text = text[text.index(f"| setting | `{protocol}` |") :].split("\n\n")[0]
+    rows = dict(re.findall(r"^\| `(\w+)` \| ([^ ,:;|]+)", text, re.MULTILINE))
+    settings = script["SETTINGS"][protocol]
+    for name in ("n_context", "lr", "max_epochs", "batch_size", "gradient_clip_value"):
+        assert rows[name] == str(settings[name]), name
+    net = settings["net_params"]
+    assert (net["optimizer__momentum"], net["optimizer__weight_decay"]) == (0.9, 5e-4)
+    assert "momentum 0.9, weight decay 5e-4" in text
+    written = re.findall(r"`([\w-]+)`", text)
+    own = {name for name in net if not name.startswith(("optimizer", "iterator"))}
+    strategies = {name for *_, part in script["PARTS"][protocol] for name in part}
+    assert {*settings, *own, *strategies} - {"net_params"} <= {*written}
