@@ -20,6 +20,8 @@ from sklearn.base import clone
 from modal_clip_dual import PAPER_SETTINGS, DualPromptClassifier
 from modal_clip_dual.active import PROTOCOLS, Protocol
 from modal_clip_dual.cli.estimates import duration, estimate_seconds
+from modal_clip_dual.cli.parsing import positive_int, refuse
+from modal_clip_dual.clip.names import check_model_name, resolve_device
 from modal_clip_dual.data import load_benchmark
 from modal_clip_dual.evaluation import reproduction_table
 from modal_clip_dual.evaluation.compare import run_plan
@@ -87,6 +89,9 @@ def learners(args: argparse.Namespace) -> dict[str, DualPromptClassifier]:
         model_name=args.model, pretrained=pretrained, device=args.device, precision=args.precision, cache=args.cache,
         verbose=0, **settings, **COOP,
     )  # fmt: skip
+    coop.initialize()  # checks the settings
+    check_model_name(args.model, pretrained)
+    resolve_device(args.device)
     dual = clone(coop).set_params(**DUAL)
     detached = clone(dual).set_params(net_params=settings["net_params"] | DETACHED)
     return {"CoOp": coop, "CoOp + negative prompt": detached, "dual prompts": dual}
@@ -140,7 +145,7 @@ def main() -> int:
     add = parser.add_argument
     add("--root", type=Path, required=True, help="folder that has the folders of the data sets")
     add("--protocol", choices=tuple(DATA), default="paper")
-    add("--seeds", type=int, default=3, help="repetitions (default: 3, the paper's)")
+    add("--seeds", type=positive_int, default=3, help="repetitions (default: 3, the paper's)")
     add("--out", type=Path, help="folder of the results (default: results/PROTOCOL)")
     add("--dry-run", action="store_true", help="say what would run and about how long, and stop")
     add("--model", default="ViT-B-16", help="open_clip's name of the CLIP (default: ViT-B-16)")
@@ -150,8 +155,8 @@ def main() -> int:
     add("--cache", default="disk", help="where embeddings are kept: disk, memory or a folder (default: disk)")
     add("--n-jobs", type=int, help="runs at a time (default: 1)")
     add("--strategies", nargs="+", metavar="NAME", help="some of the protocol's strategies (default: all)")
-    add("--rounds", type=int, help="rounds, if not those of the protocol")
-    add("--epochs", type=int, help="passes over the labels, if not those of the protocol")
+    add("--rounds", type=positive_int, help="rounds, if not those of the protocol")
+    add("--epochs", type=positive_int, help="passes over the labels, if not those of the protocol")
     add("--lr", type=float, help="learning rate, if not that of the protocol")
     args = parser.parse_args()
     strategies = {name for *_, part in PARTS[args.protocol] for name in part}
@@ -162,12 +167,17 @@ def main() -> int:
     for name, why in missing.items():
         print(f"{name} is left out. {why}\n")
     if not found:
-        print(f"error: --root {args.root} has none of {', '.join(DATA[args.protocol])}", file=sys.stderr)
-        return 2
+        return refuse(f"--root {args.root} has none of {', '.join(DATA[args.protocol])}")
+    try:
+        plans = {name: plan_of(data, args) for name, data in found.items()}
+        if args.out.exists() and not args.out.is_dir():
+            raise ValueError(f"--out {args.out} is no folder")
+    except (TypeError, ValueError, OSError) as error:
+        return refuse(error)
     with config_context(print_changed_only=False):
         for name, learner in learners(args).items():
             print(f"{name}: {learner}")
-    plans, to_do, total = {name: plan_of(data, args) for name, data in found.items()}, {}, 0.0
+    to_do, total = {}, 0.0
     for name, plan in plans.items():
         to_do[name] = left = [run for run in plan.runs if not (args.out / "runs" / run.file_name).exists()]
         print(

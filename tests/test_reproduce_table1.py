@@ -1,5 +1,6 @@
 """`examples/reproduce_table1.py` from start to end, on the small stand-ins of `examples/make_stand_ins.py`."""
 
+import argparse
 import re
 import runpy
 import shutil
@@ -9,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+
+from modal_clip_dual import PAPER_SETTINGS
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 PAGE = EXAMPLES.parent / "docs" / "reproduce.md"
@@ -128,6 +131,22 @@ def test_what_is_not_coops_or_not_there(run, root, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--rounds", "200"], "200 rounds of 1 labels are more than the pool of 100 samples"),
+        (["--lr", "-1"], "'lr' parameter"),
+        (["--model", "nosuch"], "model_name='nosuch' is not known to open_clip"),
+        (["--device", "nosuch"], "device='nosuch' cannot be used"),
+        (["--out", __file__], "is no folder"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_any_run(run, arguments, message, tmp_path):
+    said, status, n_done = run(*arguments)
+    assert (status, n_done) == (2, 0) and "error: " in said and message in said
+    assert not (tmp_path / "out").exists()
+
+
 def test_strategies_of_the_other_protocol_are_refused(run, capsys):
     with pytest.raises(SystemExit):
         run("--strategies", "pcb-badge")
@@ -165,3 +184,27 @@ def test_the_page_has_every_setting_of_the_script(protocol):
     own = {name for name in net if not name.startswith(("optimizer", "iterator"))}
     strategies = {name for *_, part in script["PARTS"][protocol] for name in part}
     assert {*settings, *own, *strategies} - {"net_params"} <= {*written}
+
+
+def test_every_column_and_row_of_table_1_is_run():
+    from modal_clip_dual.evaluation._published import COLUMNS, TABLE_1, column_of, row_of
+
+    parts = script["PARTS"]["paper"]
+    assert {column_of(strategy, loop) for _, loop, _, part in parts for strategy in part} == set(COLUMNS)
+    assert [row_of(name) for name in script["DATA"]["paper"]] == list(TABLE_1)
+
+
+def test_learners():
+    """The baselines have one prompt; in selection only L2 must not reach the prompt that classifies."""
+    args = argparse.Namespace(
+        protocol="paper", model="demo", pretrained="bundled", device="cpu", precision="fp32", cache="memory",
+        epochs=None, lr=None,
+    )  # fmt: skip
+    coop, detached, dual = (learner.get_params() for learner in script["learners"](args).values())
+    assert [params["negative_weight"] for params in (coop, detached, dual)] == [0, 1, 1]
+    name = "module__detach_positive"
+    assert detached["net_params"] == dual["net_params"] | {name: True} and name not in dual["net_params"]
+    for params in (detached, coop):
+        same = {key: dual[key] for key in ("net_params", "negative_weight")}
+        assert params | same == dual
+    assert {key: dual[key] for key in PAPER_SETTINGS} == PAPER_SETTINGS
