@@ -213,8 +213,8 @@ def _dry_run(plan: Plan, out: Path) -> None:
     if left:
         seconds = estimate_seconds(plan, left)
         print(
-            f"about {duration(seconds)} for the others, one at a time: training and encoding, estimated "
-            "from a few steps and images; what strategies compute is not in it"
+            f"about {duration(seconds)} for the others, one at a time: training of prompts and encoding, estimated "
+            "from a few steps and images; what strategies and other classifiers compute is not in it"
         )
         advice = crowded()
         if advice is not None:

@@ -19,32 +19,39 @@ REPETITIONS = 3  # of what is timed
 
 
 def estimate_seconds(plan: Plan, runs: Sequence[Run]) -> float:
-    """Estimate the seconds of training and of encoding images of some runs, from a few steps and images."""
+    """Estimate the seconds of training prompts and of encoding images of some runs, from a few steps and images.
+
+    Images that several classifiers see through the same frozen tower count once.  The training of classifiers that
+    have no epochs is left out.
+    """
     rng = np.random.default_rng(0)
     n_sample = min(64, len(plan.y))
     rows = rng.permutation(len(plan.y))[:n_sample]
     whole: Any = plan.X  # None in a plan without data alone
     X, y = whole[rows], plan.y[rows]
     images = 0 if kind_of(whole) == "embeddings" else plan.n_pool + plan.n_test
-    total, encoded = 0.0, set()
+    total = 0.0
+    encoded: dict[tuple[str, ...], Any] = {}
     by_estimator: dict[str, list[Run]] = {}
     for run in runs:
         by_estimator.setdefault(run.names["estimator"], []).append(run)
     for same in by_estimator.values():
-        clf = clone(same[0].estimator).set_params(max_epochs=1, cache=None, verbose=0)
-        clf.fit(X, y)  # loads the model and warms up
-        fit = shortest(partial(clf.fit, X, y))
-        per_image = shortest(partial(clf.predict, X)) / n_sample
-        moved = clf.visual_prompts is not None
-        steps_timed = -(-n_sample // clf.batch_size)
-        per_step = max(0.0, fit - (0 if moved else per_image * n_sample)) / steps_timed
-        steps = sum(_steps(plan, run, same[0].estimator) for run in same)
-        total += steps * per_step
+        clf = clone(same[0].estimator).set_params(cache=None, verbose=0)
+        moved = getattr(clf, "visual_prompts", None) is not None
+        seen = X
+        if images and not moved:
+            clip = (clf.model_name, str(clf.pretrained), clf.precision, clf.device)
+            if clip not in encoded:
+                encoded[clip] = clf.transform(X)  # loads the model and warms up
+                total += shortest(partial(clf.transform, X)) / n_sample * images
+            seen = encoded[clip]
+        if not hasattr(clf, "max_epochs"):
+            continue
+        clf.set_params(max_epochs=1).fit(seen, y)
+        per_step = shortest(partial(clf.fit, seen, y)) / -(-n_sample // clf.batch_size)
+        total += per_step * sum(_steps(plan, run, same[0].estimator) for run in same)
         if moved:
-            total += per_image * images * plan.n_rounds * len(same)
-        elif clf.model_name not in encoded:
-            encoded.add(clf.model_name)
-            total += per_image * images
+            total += shortest(partial(clf.predict, X)) / n_sample * images * plan.n_rounds * len(same)
     return total
 
 

@@ -22,6 +22,7 @@ from .plots import (
     plot_win_matrix as plot_win_matrix,
 )
 from .report import write_report as write_report
+from .reproduction import reproduction_table as reproduction_table
 from .results import read_results as read_results
 from .robustness import (
     certified_accuracy as certified_accuracy,

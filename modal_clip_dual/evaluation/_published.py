@@ -52,6 +52,22 @@ _ALIASES = {"fgvcaircraft": "aircraft", "oxfordflowers102": "flowers102", "oxfor
 _ROW_OF = {name.lower(): name for name in TABLE_1}
 
 
+def row_of(data: str) -> str | None:
+    """Return what the paper calls a data set; case, blanks, hyphens and underscores do not matter."""
+    name = "".join(letter for letter in str(data).lower() if letter.isalnum())
+    return _ROW_OF.get(_ALIASES.get(name, name))
+
+
+def column_of(strategy: str, loop: str = "selection") -> str | None:
+    """Return the column of Table 1 for a strategy in a kind of loop."""
+    if loop == "full":
+        return "full" if strategy == "negative-prompt" else None
+    if strategy in ("full", "selection only", "gcnal"):  # columns of the table, not strategies
+        return None
+    column = _COLUMN_OF.get(strategy, strategy)
+    return column if column in COLUMNS else None
+
+
 def paper_accuracy(data: str, strategy: str, percent: float, loop: str = "selection") -> float:
     """Return the paper's accuracy in percent, or nan if the paper has no figure.
 
@@ -67,16 +83,10 @@ def paper_accuracy(data: str, strategy: str, percent: float, loop: str = "select
         Kind of loop: selection only, with a plain learner, or the paper's learner with pseudo-labels, for
         which the paper gives its own strategy alone.
     """
-    name = "".join(letter for letter in str(data).lower() if letter.isalnum())
-    row = _ROW_OF.get(_ALIASES.get(name, name))
+    row, column = row_of(data), column_of(strategy, loop)
     if row is not None and strategy == "zero-shot" and percent == 0 and loop == "selection":
         return ZERO_SHOT[row]
-    column: str | None = _COLUMN_OF.get(strategy, strategy)
-    if loop == "full":
-        column = "full" if strategy == "negative-prompt" else None
-    elif strategy in ("full", "selection only", "gcnal"):
-        column = None  # columns of the table, not strategies
-    if row is None or column not in COLUMNS or percent not in PERCENTAGES:
+    if row is None or column is None or percent not in PERCENTAGES:
         return float("nan")
     figure = TABLE_1[row][COLUMNS.index(column)][PERCENTAGES.index(percent)]
     return float("nan") if figure is None else figure

@@ -29,3 +29,26 @@ def test_threads_that_would_wait_for_each_other_are_told(monkeypatch, load, thre
 
 def test_units():
     assert [duration(s) for s in (12.4, 120, 7200)] == ["12 seconds", "2 minutes", "2.0 hours"]
+
+
+def test_images_behind_one_frozen_tower_count_once(digits, monkeypatch):
+    """One training step and one image take a second each here, so that the estimate can be counted."""
+    from modal_clip_dual import DualLinearClassifier, DualPromptClassifier
+    from modal_clip_dual.active import Protocol
+    from modal_clip_dual.cli import estimates
+    from modal_clip_dual.evaluation.plan import find_samples, make_plan
+
+    def seconds(work):
+        return 64.0 if work.func.__name__ == "transform" else 4.0  # 64 images, 4 steps of 16
+
+    monkeypatch.setattr(estimates, "shortest", seconds)
+    frozen = {"class_names": digits.class_names, "model_name": "demo", "pretrained": "bundled", "device": "cpu"}
+    prompts = DualPromptClassifier(**frozen, max_epochs=3)
+    other = DualPromptClassifier(**frozen, max_epochs=3, lr=0.1)
+    learners = {"a": prompts, "b": other, "c": DualLinearClassifier(**frozen)}
+    samples = find_samples(digits.images[:90], digits.target[:90], digits.images[:10], digits.target[:10])
+    plan = make_plan(samples, learners, ["random", "entropy"], Protocol(2, per_class=2), seeds=1)
+    steps = 3 * (2 + 3)  # 20 labels and 40, in batches of 16
+    assert estimates.estimate_seconds(plan, plan.runs) == 100 + 2 * 2 * steps
+    alone = make_plan(samples, {"c": learners["c"]}, "random", Protocol(2, per_class=2), seeds=1)
+    assert estimates.estimate_seconds(alone, alone.runs) == 100
