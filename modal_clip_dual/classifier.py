@@ -445,7 +445,7 @@ class DualPromptClassifier(CLIPClassifier):
         table = X_pool if kind_of(array) == "embeddings" else None  # its columns may have names
         return self._train(None, target[:0], classes, names, array[rows], target, table=table, **pseudo)
 
-    def partial_fit(self, X: Any, y: Any, classes: Any = None) -> DualPromptClassifier:
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> DualPromptClassifier:
         """Train the present prompts for another ``max_epochs``, ``"auto"`` included, on the given samples alone.
 
         The learning rate schedule starts again, and momentum starts from zero.  An estimator that was never
@@ -459,6 +459,8 @@ class DualPromptClassifier(CLIPClassifier):
             Labels.
         classes : array-like of shape (C,), default=None
             All labels; needed at the first call if ``class_names`` is None.
+        sample_weight : array-like of shape (n,), default=None
+            Weight of each sample's loss, relative to the others of this call; as in `fit`.
 
         Returns
         -------
@@ -473,7 +475,7 @@ class DualPromptClassifier(CLIPClassifier):
         continued = hasattr(self, "classes_")
         so_far = (self.classes_, self._names) if continued else None
         known, names, target = labels_of_partial_fit(self.class_names, check_labels(y), classes, so_far)
-        return self._train(X, target, known, names, continued=continued)
+        return self._train(X, target, known, names, sample_weight=sample_weight, continued=continued)
 
     def initialize(self) -> DualPromptClassifier:
         """Check the parameters; modAL 0.4.2's DeepActiveLearner calls this first.

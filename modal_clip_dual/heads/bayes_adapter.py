@@ -19,6 +19,7 @@ from ..utils.arrays import as_tensor, unit_rows
 from ..utils.labels import check_labels, labels_of_partial_fit
 from ..utils.selection import generator_of
 from ..utils.validation import check_integer
+from ..utils.weights import weighted_rows
 
 if TYPE_CHECKING:
     import torch
@@ -331,7 +332,7 @@ class BayesAdapterClassifier(CLIPClassifier):
         """
         return self._fit_samples(X, y, sample_weight)
 
-    def partial_fit(self, X: Any, y: Any, classes: Any = None) -> BayesAdapterClassifier:
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> BayesAdapterClassifier:
         """Learn from further labeled samples, with the posterior so far as the prior.
 
         Earlier samples are not needed again (variational continual learning, [1]_).  If posteriors were exact, the
@@ -346,6 +347,8 @@ class BayesAdapterClassifier(CLIPClassifier):
             Labels, of samples that no earlier call had.
         classes : array-like of shape (C,), default=None
             All labels; needed at the first call if ``class_names`` is None.
+        sample_weight : array-like of shape (n,), default=None
+            Weight of each sample's loss, as in `fit`.
 
         Returns
         -------
@@ -371,8 +374,10 @@ class BayesAdapterClassifier(CLIPClassifier):
                 "draws has none; expected n_samples of at least 1 in every fit"
             )
         array, backbone = self._prepare(X, refit=last is None, n_labels=len(target))
-        embeddings = unit_rows(self._encode(array, backbone))
-        head = self._fit(embeddings, target, self._text(backbone, names), backbone.logit_scale, last=last)
+        rows, weight = weighted_rows(sample_weight, len(target))
+        embeddings, extra = unit_rows(self._encode(array[rows], backbone)), () if weight is None else (weight,)
+        text = self._text(backbone, names)
+        head = self._fit(embeddings, target[rows], text, backbone.logit_scale, *extra, last=last)
         self._adopt(head, known, names, backbone, X if kind_of(array) == "embeddings" else None)
         return self
 
