@@ -16,6 +16,7 @@ from .._compat import query_returns_metrics
 from ..data.files import looking_once
 from ..data.images import as_array
 from ..strategies import negative_prompt_sampling
+from ..strategies.asking import check_can_ask
 from ..strategies.view import call_strategy
 from ..utils.labels import check_labels
 from ..utils.persistence import check_target
@@ -301,6 +302,7 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
             if query_returns_metrics():
                 kwargs["return_metrics"] = return_metrics
             return super().query(X_pool, n_instances, *args, **kwargs)
+        check_can_ask(self.estimator, self.query_strategy, score=kwargs.get("score"))
         with looking_once():
             self._begin()
             self.train()
@@ -458,6 +460,7 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
         oracle = oracle_of(oracle, _num_samples(self.X_pool))
         if protocol.first_query == "random":
             self.first_query = "random"
+        check_can_ask(self.estimator, self.query_strategy)
         self.train()
         classes: Any = getattr(self.estimator, "classes_", self._class_names)
         if classes is None and protocol.per_class is not None:
