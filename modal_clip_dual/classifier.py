@@ -15,7 +15,7 @@ from sklearn.utils.validation import _num_samples
 from .base import CLIPClassifier
 from .clip.inputs import BATCH_SIZE, check_template, join
 from .data.augmentation import AUGMENTATIONS, RandomResizedCrop
-from .data.images import kind_of
+from .data.images import kind_of, rows_called
 from .data.stores import EMBEDDING_BYTES, MemoryStore
 from .nn.fitted import VISUAL_SETTINGS, FittedPrompts
 from .utils.arrays import unit_rows
@@ -438,7 +438,8 @@ class DualPromptClassifier(CLIPClassifier):
             )
         classes, names, _ = resolve_labels(self.class_names, None)
         array, backbone = self._prepare(X_pool, refit=True)
-        proba = self._zero_shot(array, backbone, names)
+        with rows_called("X_pool", array):
+            proba = self._zero_shot(array, backbone, names)
         rows = select_highest_per_class(proba.max(axis=1), proba.argmax(axis=1), n_per_class)
         target = proba[rows].argmax(axis=1)
         pseudo = {"pseudo_rows_": rows, "pseudo_labels_": classes[target]}
@@ -545,7 +546,9 @@ class DualPromptClassifier(CLIPClassifier):
         if self.verbose >= 2:
             print(module.text_encoder)
         if module.visual is None:
-            inputs = self._encode(array, backbone)
+            first = "X_pseudo" if X is None else "X"
+            with rows_called("X_pseudo", arrays[-1]), rows_called(first, arrays[0]):
+                inputs = self._encode(array, backbone)
             inputs = inputs if weight is None else inputs[rows]
         else:
             inputs = self._source(array[rows], backbone)

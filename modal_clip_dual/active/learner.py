@@ -14,7 +14,7 @@ from sklearn.utils.validation import _num_samples
 
 from .._compat import query_returns_metrics
 from ..data.files import looking_once
-from ..data.images import as_array
+from ..data.images import as_array, rows_called
 from ..strategies import negative_prompt_sampling
 from ..strategies.asking import check_can_ask
 from ..strategies.view import call_strategy
@@ -324,10 +324,12 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
             function = getattr(self.query_strategy, "func", self.query_strategy)  # of a partial
             own = (name_of(function) or "").startswith("modal_clip_dual.")
             pool = part_of(self._pool, left, lazily=own)
-            chosen, scores = call_strategy(self.query_strategy, self, pool, n_instances, seed, *args, **kwargs)
+            with rows_called("X_pool", self._pool):
+                chosen, scores = call_strategy(self.query_strategy, self, pool, n_instances, seed, *args, **kwargs)
         rows = left[chosen]
         score = kwargs.get("score")
-        query = {"rows": rows.tolist(), "scores": self._believed(rows)}
+        with rows_called("X_pool", self._pool):
+            query = {"rows": rows.tolist(), "scores": self._believed(rows)}
         query["score"] = score if isinstance(score, str) else None
         query["query_seconds"] = time.perf_counter() - began
         self._query = query

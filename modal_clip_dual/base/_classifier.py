@@ -19,7 +19,7 @@ from ..clip.inputs import (
     check_width,
     texts_of,
 )
-from ..data.images import kind_of
+from ..data.images import kind_of, rows_called
 from ..utils.arrays import unit_rows
 from ..utils.labels import check_labels, check_meaning, resolve_classes, resolve_labels
 from ..utils.persistence import (
@@ -205,7 +205,8 @@ class CLIPClassifier(Predicting, PixelAccess, Saving):
         array, backbone = self._prepare(X, refit=True, n_labels=len(target))
         rows, weight = weighted_rows(sample_weight, len(target))
         extra = () if weight is None else (weight,)
-        head = self._head_of(array[rows], target[rows], self._text(backbone, names), backbone, *extra)
+        with rows_called("X", array):
+            head = self._head_of(array[rows], target[rows], self._text(backbone, names), backbone, *extra)
         self._adopt(head, classes, names, backbone, X if kind_of(array) == "embeddings" else None)
         return self
 

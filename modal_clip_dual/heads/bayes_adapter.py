@@ -14,7 +14,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from ..base import CLIPClassifier
-from ..data.images import kind_of
+from ..data.images import kind_of, rows_called
 from ..utils.arrays import as_tensor, unit_rows
 from ..utils.labels import check_labels, labels_of_partial_fit
 from ..utils.selection import generator_of
@@ -375,7 +375,9 @@ class BayesAdapterClassifier(CLIPClassifier):
             )
         array, backbone = self._prepare(X, refit=last is None, n_labels=len(target))
         rows, weight = weighted_rows(sample_weight, len(target))
-        embeddings, extra = unit_rows(self._encode(array[rows], backbone)), () if weight is None else (weight,)
+        extra = () if weight is None else (weight,)
+        with rows_called("X", array):
+            embeddings = unit_rows(self._encode(array[rows], backbone))
         text = self._text(backbone, names)
         head = self._fit(embeddings, target[rows], text, backbone.logit_scale, *extra, last=last)
         self._adopt(head, known, names, backbone, X if kind_of(array) == "embeddings" else None)

@@ -16,7 +16,7 @@ from sklearn.utils.validation import _num_samples
 
 from ..base import CLIPClassifier
 from ..clip.external import ExternalEncoder
-from ..data.images import kind_of
+from ..data.images import kind_of, rows_called
 from ..utils.arrays import unit_rows
 from ..utils.labels import check_labels, resolve_labels
 from ..utils.weights import weighted_rows
@@ -287,11 +287,13 @@ class DualLinearClassifier(CLIPClassifier):
             array, backbone = self._prepare(X, refit=True, n_labels=len(target))
         counted, weight = weighted_rows(sample_weight, 0 if X is None else len(target))
         if X_pool is not None:
-            pool = self._embedded_pool(pool_array, backbone, len(names))
+            with rows_called("X_pool", pool_array):
+                pool = self._embedded_pool(pool_array, backbone, len(names))
         if X is None:
             labeled, target = np.empty((0, backbone.embed_dim), np.float32), np.empty(0, np.intp)
         else:
-            labeled, target = unit_rows(self._encode(array[counted], backbone)), target[counted]
+            with rows_called("X", array):
+                labeled, target = unit_rows(self._encode(array[counted], backbone)), target[counted]
         self._check_pool(pool, labeled)
         head = fit_dual_linear(
             labeled,
