@@ -101,7 +101,7 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
     rows_ : ndarray of int
         Labeled rows of the pool, in the order of labeling; read-only.
     labels_ : ndarray
-        Their labels that count; read-only: `relabel` changes them.
+        Their labels that count; to assign to some is to `relabel` them, without training.
     paths_ : list of str or None
         Absolute paths of the pool's files; None if it holds no files.
     pseudo_rows_, pseudo_labels_ : ndarray
