@@ -367,7 +367,8 @@ class BayesAdapterClassifier(CLIPClassifier):
         self._check_params()
         last = self._head if hasattr(self, "classes_") else None
         so_far = None if last is None else (self.classes_, self._names)
-        known, names, target = labels_of_partial_fit(self.class_names, check_labels(y), classes, so_far)
+        y = check_labels(y)
+        known, names, target = labels_of_partial_fit(self.class_names, y, classes, so_far, self._numbered)
         if not self.n_samples or (last is not None and not last.scale.all()):
             raise ValueError(
                 f"n_samples={self.n_samples}: partial_fit takes the last posterior as the prior, and a fit without "

@@ -277,7 +277,7 @@ class DualLinearClassifier(CLIPClassifier):
             raise ValueError("text_embeddings has values that are not finite, or rows of zeros")
 
     def _learn(self, X: Any, y: np.ndarray | None, X_pool: Any, sample_weight: Any = None) -> DualLinearClassifier:
-        classes, names, target = resolve_labels(self.class_names, y)
+        classes, names, target = resolve_labels(self.class_names, y, self._numbered)
         pool, pool_array = self.__dict__.get("_pool"), np.empty(0)
         if X_pool is not None:
             if not _num_samples(X_pool):
