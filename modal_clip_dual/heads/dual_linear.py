@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.utils._param_validation import Interval
-from sklearn.utils.validation import _num_samples
 
 from ..base import CLIPClassifier
 from ..clip.external import ExternalEncoder
-from ..data.images import kind_of, rows_called
+from ..data.images import as_array, kind_of, rows_called
 from ..utils.arrays import unit_rows
 from ..utils.labels import check_labels, resolve_labels
 from ..utils.weights import weighted_rows
@@ -280,7 +279,7 @@ class DualLinearClassifier(CLIPClassifier):
         classes, names, target = resolve_labels(self.class_names, y, self._numbered)
         pool, pool_array = self.__dict__.get("_pool"), np.empty(0)
         if X_pool is not None:
-            if not _num_samples(X_pool):
+            if not len(as_array(X_pool, "X_pool")):
                 raise ValueError("X_pool is empty; expected at least one sample")
             pool_array, backbone = self._prepare(X_pool, refit=True, name="X_pool")
         if X is not None:

@@ -95,6 +95,16 @@ def test_folders_and_addresses_are_no_files(tmp_path):
         encoder.transform([__file__, "https://example.org/cat.png"])
 
 
+def test_what_is_read_item_by_item_is_named(embeddings, digits):
+    clf = DualLinearClassifier(digits.class_names, **DEMO)
+    for call in (
+        lambda: clf.fit(embeddings[:5], digits.target[:5], X_pool=(row for row in embeddings)),
+        lambda: clf.fit_unlabeled(row for row in embeddings),
+    ):
+        with pytest.raises(TypeError, match="X_pool is a generator, which is read item by item; expected"):
+            call()
+
+
 def test_a_mask_is_no_list_of_rows(embeddings, digits):
     learner = DualPromptLearner(DualLinearClassifier(digits.class_names, **DEMO), embeddings[:50]).start()
     with pytest.raises(ValueError, match=r"rows is a mask of shape \(50,\); .*numpy.flatnonzero\(mask\)"):
