@@ -302,6 +302,7 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
             if query_returns_metrics():
                 kwargs["return_metrics"] = return_metrics
             return super().query(X_pool, n_instances, *args, **kwargs)
+        check_settings(self)
         check_can_ask(self.estimator, self.query_strategy, score=kwargs.get("score"))
         with looking_once():
             self._begin()
@@ -462,6 +463,7 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
         oracle = oracle_of(oracle, _num_samples(self.X_pool))
         if protocol.first_query == "random":
             self.first_query = "random"
+        check_settings(self)
         check_can_ask(self.estimator, self.query_strategy)
         self.train()
         classes: Any = getattr(self.estimator, "classes_", self._class_names)
