@@ -71,7 +71,7 @@ def test_a_comparison_is_refused_before_it_begins(never_fitted):
         compare_strategies(named, ["random", "margin"], X, Y, protocol=Protocol(n_rounds=2, per_class=2), verbose=0)
     with pytest.raises(TypeError, match="strategies: 'mine' asks the classifier for clean_logits.*'LogisticRegressi"):
         compare_strategies(
-            LogisticRegression(), {"mine": negative_prompt_sampling}, X, Y, protocol=Protocol(2, per_class=2), verbose=0
+            LogisticRegression(), {"mine": negative_prompt_sampling}, X, Y, protocol=Protocol(2, per_class=2)
         )
 
 
