@@ -15,7 +15,7 @@ from sklearn.utils.validation import _num_samples
 from .base import CLIPClassifier
 from .clip.inputs import BATCH_SIZE, check_template, join
 from .data.augmentation import AUGMENTATIONS, RandomResizedCrop
-from .data.images import kind_of
+from .data.images import kind_of, rows_called
 from .data.stores import EMBEDDING_BYTES, MemoryStore
 from .nn.fitted import VISUAL_SETTINGS, FittedPrompts
 from .utils.arrays import unit_rows
@@ -79,9 +79,9 @@ class DualPromptClassifier(CLIPClassifier):
     class_names : list of str or dict of {label: str}, default=None
         Names of the classes in a prompt; underscores are read as spaces.  With a
         list, labels are either positions in it (integers) or the names themselves.  Where another
-        estimator numbers the names before it passes them on (VotingClassifier, BaggingClassifier,
-        StackingClassifier), the list has to hold the names of exactly the classes that have labels, sorted;
-        another is refused.  A Series, an Index or the keys of a dict count as a list.  With
+        estimator numbers the labels before it passes them on (VotingClassifier, BaggingClassifier,
+        StackingClassifier), the numbers mean what they were made of.  A Series, an Index or the keys of a
+        dict count as a list.  With
         None the classes are the labels that ``fit`` is given and each label is its own
         name; an active learner should be given all classes instead, because the first
         labels seldom include every one.
@@ -387,17 +387,17 @@ class DualPromptClassifier(CLIPClassifier):
             missing, given = ("X_pseudo", "y_pseudo") if X_pseudo is None else ("y_pseudo", "X_pseudo")
             raise ValueError(f"{given} was passed without {missing}; expected both or neither")
         if X_pseudo is None or not (_num_samples(X_pseudo) or _num_samples(y_pseudo)):
-            classes, names, target = resolve_labels(self.class_names, check_labels(y))
+            classes, names, target = resolve_labels(self.class_names, check_labels(y), self._numbered)
             return self._train(X, target, classes, names, sample_weight=sample_weight)
         y_pseudo = check_labels(y_pseudo, "y_pseudo")
         if X is None or not (_num_samples(X) or _num_samples(y)):
             if sample_weight is not None:
                 raise ValueError("sample_weight was passed without X; expected weights of labeled samples, or None")
-            classes, names, target = resolve_labels(self.class_names, y_pseudo)
+            classes, names, target = resolve_labels(self.class_names, y_pseudo, self._numbered)
             return self._train(None, target[:0], classes, names, X_pseudo, target)
         y = check_labels(y)
         known = y if self.class_names is not None else np.concatenate([y, y_pseudo])
-        classes, names = resolve_classes(self.class_names, known)
+        classes, names = resolve_classes(self.class_names, known, self._numbered)
         target = encode_labels(y, classes), encode_labels(y_pseudo, classes, "y_pseudo")
         return self._train(X, target[0], classes, names, X_pseudo, target[1], sample_weight=sample_weight)
 
@@ -438,14 +438,15 @@ class DualPromptClassifier(CLIPClassifier):
             )
         classes, names, _ = resolve_labels(self.class_names, None)
         array, backbone = self._prepare(X_pool, refit=True)
-        proba = self._zero_shot(array, backbone, names)
+        with rows_called("X_pool", array):
+            proba = self._zero_shot(array, backbone, names)
         rows = select_highest_per_class(proba.max(axis=1), proba.argmax(axis=1), n_per_class)
         target = proba[rows].argmax(axis=1)
         pseudo = {"pseudo_rows_": rows, "pseudo_labels_": classes[target]}
         table = X_pool if kind_of(array) == "embeddings" else None  # its columns may have names
         return self._train(None, target[:0], classes, names, array[rows], target, table=table, **pseudo)
 
-    def partial_fit(self, X: Any, y: Any, classes: Any = None) -> DualPromptClassifier:
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> DualPromptClassifier:
         """Train the present prompts for another ``max_epochs``, ``"auto"`` included, on the given samples alone.
 
         The learning rate schedule starts again, and momentum starts from zero.  An estimator that was never
@@ -459,6 +460,8 @@ class DualPromptClassifier(CLIPClassifier):
             Labels.
         classes : array-like of shape (C,), default=None
             All labels; needed at the first call if ``class_names`` is None.
+        sample_weight : array-like of shape (n,), default=None
+            Weight of each sample's loss, relative to the others of this call; as in `fit`.
 
         Returns
         -------
@@ -472,8 +475,9 @@ class DualPromptClassifier(CLIPClassifier):
         self._check_params()
         continued = hasattr(self, "classes_")
         so_far = (self.classes_, self._names) if continued else None
-        known, names, target = labels_of_partial_fit(self.class_names, check_labels(y), classes, so_far)
-        return self._train(X, target, known, names, continued=continued)
+        y = check_labels(y)
+        known, names, target = labels_of_partial_fit(self.class_names, y, classes, so_far, self._numbered)
+        return self._train(X, target, known, names, sample_weight=sample_weight, continued=continued)
 
     def initialize(self) -> DualPromptClassifier:
         """Check the parameters; modAL 0.4.2's DeepActiveLearner calls this first.
@@ -543,7 +547,9 @@ class DualPromptClassifier(CLIPClassifier):
         if self.verbose >= 2:
             print(module.text_encoder)
         if module.visual is None:
-            inputs = self._encode(array, backbone)
+            first = "X_pseudo" if X is None else "X"
+            with rows_called("X_pseudo", arrays[-1]), rows_called(first, arrays[0]):
+                inputs = self._encode(array, backbone)
             inputs = inputs if weight is None else inputs[rows]
         else:
             inputs = self._source(array[rows], backbone)

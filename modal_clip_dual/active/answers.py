@@ -22,6 +22,10 @@ def check_rows(rows: Any, n_pool: int) -> np.ndarray:
         If they are none, or not distinct.
     """
     rows = np.asarray(rows)
+    if rows.dtype.kind == "b":
+        raise ValueError(
+            f"rows is a mask of shape {rows.shape}; expected positions in the pool: numpy.flatnonzero(mask)"
+        )
     if rows.ndim != 1 or rows.dtype.kind not in "iu" or not len(rows):
         raise ValueError(f"rows={rows!r}; expected positions in the pool")
     if rows.min() < 0 or rows.max() >= n_pool or len(np.unique(rows)) < len(rows):

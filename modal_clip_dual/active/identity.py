@@ -62,17 +62,11 @@ def compare(saved: np.ndarray, given: np.ndarray, rows: np.ndarray) -> None:
     Raises
     ------
     ValueError
-        If they differ, or come in another order.
+        If they differ.
     """
     differ = rows[(saved != given).any(axis=1)]
     if not len(differ):
         return
-    saved_keys, given_keys = ([bytes(key) for key in keys] for keys in (saved, given))
-    if sorted(saved_keys) == sorted(given_keys):
-        raise ValueError(
-            f"X_pool holds the saved learner's samples in another order, from row {differ[0]} on; rows are positions "
-            "in it, so expected the saved order (of files: leave X_pool out, the saved paths are used)"
-        )
     raise ValueError(
         f"X_pool differs from the saved learner's in {len(differ)} of {len(rows)} rows, the first of them "
         f"{differ[:SHOWN].tolist()}; samples are known by their content. New ones go to the end; "

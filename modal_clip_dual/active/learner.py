@@ -14,8 +14,9 @@ from sklearn.utils.validation import _num_samples
 
 from .._compat import query_returns_metrics
 from ..data.files import looking_once
-from ..data.images import as_array
+from ..data.images import as_array, rows_called
 from ..strategies import negative_prompt_sampling
+from ..strategies.asking import check_can_ask
 from ..strategies.view import call_strategy
 from ..utils.labels import check_labels
 from ..utils.persistence import check_target
@@ -100,7 +101,7 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
     rows_ : ndarray of int
         Labeled rows of the pool, in the order of labeling; read-only.
     labels_ : ndarray
-        Their labels that count; read-only: `relabel` changes them.
+        Their labels that count; to assign to some is to `relabel` them, without training.
     paths_ : list of str or None
         Absolute paths of the pool's files; None if it holds no files.
     pseudo_rows_, pseudo_labels_ : ndarray
@@ -301,6 +302,8 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
             if query_returns_metrics():
                 kwargs["return_metrics"] = return_metrics
             return super().query(X_pool, n_instances, *args, **kwargs)
+        check_settings(self)
+        check_can_ask(self.estimator, self.query_strategy, score=kwargs.get("score"))
         with looking_once():
             self._begin()
             self.train()
@@ -322,10 +325,12 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
             function = getattr(self.query_strategy, "func", self.query_strategy)  # of a partial
             own = (name_of(function) or "").startswith("modal_clip_dual.")
             pool = part_of(self._pool, left, lazily=own)
-            chosen, scores = call_strategy(self.query_strategy, self, pool, n_instances, seed, *args, **kwargs)
+            with rows_called("X_pool", self._pool):
+                chosen, scores = call_strategy(self.query_strategy, self, pool, n_instances, seed, *args, **kwargs)
         rows = left[chosen]
         score = kwargs.get("score")
-        query = {"rows": rows.tolist(), "scores": self._believed(rows)}
+        with rows_called("X_pool", self._pool):
+            query = {"rows": rows.tolist(), "scores": self._believed(rows)}
         query["score"] = score if isinstance(score, str) else None
         query["query_seconds"] = time.perf_counter() - began
         self._query = query
@@ -458,6 +463,8 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
         oracle = oracle_of(oracle, _num_samples(self.X_pool))
         if protocol.first_query == "random":
             self.first_query = "random"
+        check_settings(self)
+        check_can_ask(self.estimator, self.query_strategy)
         self.train()
         classes: Any = getattr(self.estimator, "classes_", self._class_names)
         if classes is None and protocol.per_class is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from weakref import ref
 
 import numpy as np
 from sklearn.utils.validation import _num_samples
@@ -32,8 +33,8 @@ class Pooled:
 
     @property
     def labels_(self) -> np.ndarray:
-        """The labels of ``rows_`` that count; read-only, since `relabel` changes them."""
-        return _read_only(self._labeled()[1])
+        """The labels of ``rows_`` that count; to assign to some of them is to `relabel` these, without training."""
+        return Labels.of(self)
 
     @property
     def paths_(self) -> list[str] | None:
@@ -60,6 +61,31 @@ class Pooled:
         rows = np.arange(len(self._pool))
         left_out = [*self._annotations.dropped, *self._gone.tolist()]
         return np.setdiff1d(rows, left_out) if left_out else rows
+
+
+class Labels(np.ndarray):
+    """A copy of a learner's labels; what is assigned to its items is a correction, which is saved at once."""
+
+    _learner: Any = None  # of the copy itself, not of what is made of it
+
+    @classmethod
+    def of(cls, learner: Any) -> Labels:
+        """The labels of a learner that count."""
+        labels = _read_only(learner._labeled()[1]).view(cls)
+        labels._learner = ref(learner)  # labels that somebody keeps do not keep the state file
+        return labels
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        learner = None if self._learner is None else self._learner()
+        if learner is None:
+            super().__setitem__(key, value)
+            return
+        rows = np.atleast_1d(learner._labeled()[0][key])
+        several = isinstance(value, (list, tuple, np.ndarray)) and np.ndim(value)
+        learner.relabel(rows, list(value) if several else [value] * len(rows), train=False)
+
+    def __reduce__(self) -> Any:
+        return np.asarray(self).__reduce__()
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:

@@ -28,6 +28,7 @@ from .identity import (
     where_now,
 )
 from .locking import check_unchanged, claim, mark_of
+from .places import at_places, places_of
 from .protocols import FIRST_QUERIES
 
 PLAIN_SETTINGS = (
@@ -112,7 +113,8 @@ class Resuming:
             The ``path`` of the learner; it goes on saving there.
         X_pool : array-like, default=None
             The same pool, known by its content: files may have been touched, renamed or moved.  New samples may
-            stand behind the saved ones.  Not needed if it consists of paths.
+            stand behind the saved ones.  In another order, or with new samples in between, everything that is saved
+            follows the samples to their rows, with a warning.  Not needed if it consists of paths.
         estimator : CLIPClassifier, default=None
             Needed only if a parameter of the saved one was no plain value, and for the folder of
             its ``cache``, which is not saved.  Its ``class_names`` must be the saved ones, in their order; new
@@ -146,7 +148,8 @@ class Resuming:
         Warns
         -----
         UserWarning
-            If some files of the pool are gone; names the rows, which are left out as long as they are gone.
+            If some files of the pool are gone; names the rows, which are left out as long as they are gone.  If the
+            samples stand at other rows than they did.
         """
         settings, arrays = read_learner(path)
         if estimator is None:
@@ -284,7 +287,22 @@ def restore(learner: Any, settings: dict[str, Any], arrays: dict[str, np.ndarray
             f"files of the pool are gone: {named_rows(gone, pool)}; they are left out as long as they are "
             "(relocate=FOLDER: they lie elsewhere; drop(rows): they will not come back)", UserWarning, stacklevel=3,
         )  # fmt: skip
-    learner._keys = _compared_keys(learner, saved, np.setdiff1d(rows, gone), settings["keys"] == "content")
+    by_content, old = settings["keys"] == "content", np.arange(n_saved)
+    try:
+        learner._keys = _compared_keys(learner, saved, np.setdiff1d(rows, gone), by_content)
+    except ValueError:
+        places = None
+        if by_content and not len(gone) and not len(drop):
+            given = keys_of(pool, getattr(learner.estimator, "cache", None))
+            places = places_of(saved, given)
+        if places is None:
+            raise
+        warnings.warn(
+            "X_pool holds the saved learner's samples at other rows; labels and log follow them: from here on rows "
+            "are positions in the X_pool that was passed", UserWarning, stacklevel=3,
+        )  # fmt: skip
+        settings, arrays = at_places(settings, arrays, places)
+        said, old, learner._keys = Annotations.from_arrays(arrays), places, given
     learner._annotations, learner._gone = said, gone
     if settings["fit"] is not None:
         learner.estimator.restore_state(settings["fit"], arrays)
@@ -297,7 +315,7 @@ def restore(learner: Any, settings: dict[str, Any], arrays: dict[str, np.ndarray
     predicted = arrays.get("predictions")
     learner._predictions = None if predicted is None else (arrays["predicted_rows"], predicted)
     _adopt_names(learner, settings)
-    _adopt_new_rows(learner, n_saved)
+    _adopt_new_rows(learner, old)
     trained = learner._trained_rows
     if len(trained):
         learner.X_training, learner.y_training = pool[trained], arrays["trained_labels"]
@@ -335,8 +353,8 @@ def _adopt_names(learner: Any, settings: dict[str, Any]) -> None:
         learner._changes, learner._due = [*learner._changes, *new], "now"
 
 
-def _adopt_new_rows(learner: Any, n_saved: int) -> None:
-    new = list(range(n_saved, len(learner._pool)))
+def _adopt_new_rows(learner: Any, old: np.ndarray) -> None:
+    new = np.setdiff1d(np.arange(len(learner._pool)), old).tolist()
     if new:
         learner._changes = [*learner._changes, {"what": "extend", "rows": new}]
 

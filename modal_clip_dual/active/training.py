@@ -13,6 +13,7 @@ import numpy as np
 from sklearn.base import clone
 
 from ..data.files import looking_once
+from ..data.images import rows_called
 from ..scores import SCORES
 from ..utils.labels import as_labels
 from ..utils.rollback import unchanged_on_error
@@ -108,6 +109,10 @@ class Training(Calibrating):
 
     def _with_record(self, log: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Train, and return the log with one more record."""
+        with rows_called("X_pool", self._pool):
+            return self._recorded(log)
+
+    def _recorded(self, log: list[dict[str, Any]]) -> list[dict[str, Any]]:
         began = time.perf_counter()
         material = self._material()
         if len(material.rows):

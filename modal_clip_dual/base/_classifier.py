@@ -19,9 +19,10 @@ from ..clip.inputs import (
     check_width,
     texts_of,
 )
-from ..data.images import kind_of
+from ..data.images import kind_of, rows_called
 from ..utils.arrays import unit_rows
-from ..utils.labels import check_labels, check_meaning, resolve_classes, resolve_labels
+from ..utils.labels import check_labels, check_meaning, resolve_classes, resolve_labels, same_meaning
+from ..utils.numbering import Numbering, numbering
 from ..utils.persistence import (
     describe_versions,
 )
@@ -125,6 +126,8 @@ class CLIPClassifier(Predicting, PixelAccess, Saving):
         "encode_batch_size": BATCH_SIZE,
     }
     # Attributes that a fit may leave unset; those of an earlier fit are removed.
+    _numbered: Numbering | None = None  # of a clone that another estimator made, until it is fitted
+    _renumbered = False  # whether the labels of the fit are numbers that another estimator made
     _fit_only: tuple[str, ...] = ("n_features_in_", "feature_names_in_", "saved_with_", "_saved_clip")
     _Head: type  # type of the result of `_fit`
     _unmoved = ""  # how to leave embeddings as they are; see `_moving`
@@ -201,11 +204,12 @@ class CLIPClassifier(Predicting, PixelAccess, Saving):
         It takes a last argument ``weight`` then: (n,) numbers above 0.
         """
         self._check_params()
-        classes, names, target = resolve_labels(self.class_names, check_labels(y))
+        classes, names, target = resolve_labels(self.class_names, check_labels(y), self._numbered)
         array, backbone = self._prepare(X, refit=True, n_labels=len(target))
         rows, weight = weighted_rows(sample_weight, len(target))
         extra = () if weight is None else (weight,)
-        head = self._head_of(array[rows], target[rows], self._text(backbone, names), backbone, *extra)
+        with rows_called("X", array):
+            head = self._head_of(array[rows], target[rows], self._text(backbone, names), backbone, *extra)
         self._adopt(head, classes, names, backbone, X if kind_of(array) == "embeddings" else None)
         return self
 
@@ -237,11 +241,24 @@ class CLIPClassifier(Predicting, PixelAccess, Saving):
                 validate_data(self, table, reset=True, skip_check_array=True)
             self.classes_ = classes
             self._names = names
+            self._numbered = None
+            self._note_meaning()
             self._clip = (backbone.model_name, backbone.pretrained)
             self._backbone = backbone
             self._head = head
             for name, value in attributes.items():
                 setattr(self, name, value)
+
+    def _note_meaning(self) -> None:
+        """Note whether the labels of the fit are numbers of another estimator, not positions in ``class_names``."""
+        self._renumbered = not same_meaning(self.class_names, self.classes_, self._names)
+
+    def __sklearn_clone__(self: Self) -> Self:
+        copy: Self = super().__sklearn_clone__()
+        found = numbering(self._numbered)
+        if found is not None:
+            copy._numbered = found
+        return copy
 
     def _text(self, backbone: Backbone, names: list[str]) -> np.ndarray:
         """Return unit text embeddings (C, D), float32, of the hand-written template."""
@@ -312,7 +329,7 @@ class CLIPClassifier(Predicting, PixelAccess, Saving):
         ``frozen``, visual prompts are not used.
         """
         fitted = "_head" in self.__dict__ and not refit
-        if fitted:
+        if fitted and not self._renumbered:
             check_meaning(self.class_names, self.classes_, self._names)
         array = check_input(X, self, name)
         if n_labels is not None and len(array) != n_labels:

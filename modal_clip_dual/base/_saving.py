@@ -276,6 +276,7 @@ class Saving(BaseEstimator):
             if "clip_identity" not in settings["fit"]:
                 raise ValueError("no checksum")
             estimator.restore_state(settings["fit"], arrays)
+            estimator._note_meaning()  # class_names are those of the file
             name, tag = estimator._clip
             estimator._clip = (params.get("model_name", name), params.get("pretrained", tag))
             estimator._restore_extra(settings, arrays)

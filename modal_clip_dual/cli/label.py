@@ -134,6 +134,8 @@ def make_session(args: argparse.Namespace) -> Any:
     folder = args.folder.absolute()
     if not folder.is_dir():
         raise NotADirectoryError(f"FOLDER {str(args.folder)!r} is not a folder")
+    if not 0 <= args.port <= 65535:
+        raise ValueError(f"--port {args.port}; expected 0 to 65535")
     if not 0 <= args.random <= args.batch:
         raise ValueError(f"--random {args.random}; expected 0 to the {args.batch} images of --batch")
     state = (args.state or folder / "labels.npz").absolute()
@@ -192,12 +194,15 @@ def _begun(args: argparse.Namespace, state: Path, paths: Sequence[str], names: l
     from ..active import StablePredictions
     from ..clip.backbone import load_backbone
     from ..clip.inputs import check_template
+    from ..strategies.asking import check_can_ask
 
     if not os.access(state.parent, os.W_OK):
         raise ValueError(f"{str(state.parent)!r} cannot be written to; --state FILE saves elsewhere")
     model, tag = model_of(args)
     template = args.template or "a photo of a {}."
     check_template(template)
+    query_strategy = get_strategy(args.strategy, name="--strategy")
+    check_can_ask(DualLinearClassifier(), query_strategy, f"--strategy {args.strategy}", "the classifier of the page")
     print(f"{len(paths):,} images, {len(names)} classes.  Loading {model} ...", flush=True)
     load_backbone(model, tag, args.device)
     estimator = DualLinearClassifier(
@@ -205,8 +210,8 @@ def _begun(args: argparse.Namespace, state: Path, paths: Sequence[str], names: l
         cache=args.cache, device=args.device, verbose=0,
     )  # fmt: skip
     return DualPromptLearner(
-        estimator, paths, query_strategy=get_strategy(args.strategy, name="--strategy"), path=str(state),
-        budget=args.budget, stopping=[StablePredictions()],
+        estimator, paths, query_strategy=query_strategy, path=str(state), budget=args.budget,
+        stopping=[StablePredictions()],
     )  # fmt: skip
 
 
@@ -219,12 +224,14 @@ def model_of(args: argparse.Namespace) -> tuple[str, str]:
 def _resumed(args: argparse.Namespace, state: Path) -> Any:
     from .. import DualPromptLearner, get_strategy
     from ..active import StablePredictions
+    from ..strategies.asking import check_can_ask
 
     print(f"Going on with {state} ...", flush=True)
     learner = DualPromptLearner.resume(
         state, query_strategy=get_strategy(args.strategy, name="--strategy"), stopping=[StablePredictions()]
     )
     estimator = learner.estimator
+    check_can_ask(estimator, learner.query_strategy, f"--strategy {args.strategy}")
     saved = estimator.model_name, estimator.pretrained
     asked = model_of(args) if args.model else (saved[0], args.pretrained or saved[1])
     if asked != saved:

@@ -29,7 +29,7 @@ def resolve_device(device: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise ValueError(
             f"device={device!r} cannot be used on this machine ({str(error).splitlines()[0]}); "
-            'expected "auto", "cpu", or a device that torch finds here, such as "cuda"'
+            'expected "auto", "cpu", or a device that torch finds here'
         ) from error
     return resolved
 

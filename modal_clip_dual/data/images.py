@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from hashlib import blake2b
 from typing import Any
 
@@ -42,13 +44,17 @@ class UnreadableImagesError(ValueError):
         Rows of the files in X, ascending.
     reasons : sequence of str
         What is wrong with each file.
+    paths : sequence of str, default=()
+        The files.
 
     Attributes
     ----------
     rows : ndarray of int
-        Rows of the files in X, ascending.
+        Rows of the files in the argument that the message names, ascending.
     reasons : list of str
         What is wrong with each file.
+    paths : list of str
+        The files.
 
     See Also
     --------
@@ -71,21 +77,24 @@ class UnreadableImagesError(ValueError):
     array([0, 1])
     """
 
-    def __init__(self, message: str, rows: Sequence[int], reasons: Sequence[str]):
+    def __init__(self, message: str, rows: Sequence[int], reasons: Sequence[str], paths: Sequence[str] = ()):
         super().__init__(message)
         self.rows = np.array(rows, dtype=np.intp)
         self.reasons = list(reasons)
+        self.paths = list(paths)
 
     def __reduce__(self) -> Any:
-        return type(self), (str(self), self.rows.tolist(), self.reasons)
+        return type(self), (str(self), self.rows.tolist(), self.reasons, self.paths)
 
 
-def unreadable_error(found: dict[int, str], n: int, name: str = "X") -> UnreadableImagesError:
+def unreadable_error(
+    found: dict[int, str], n: int, name: str = "X", files: Mapping[int, Any] | None = None
+) -> UnreadableImagesError:
     """Return the error that names all unreadable files among n; ``found`` says by row what is wrong."""
     rows = sorted(found)
-    reasons = [found[row] for row in rows]
+    reasons, paths = [found[row] for row in rows], [] if files is None else [str(files[row]) for row in rows]
     if len(rows) == 1:
-        return UnreadableImagesError(f"{name}[{rows[0]}]: {reasons[0]}", rows, reasons)
+        return UnreadableImagesError(f"{name}[{rows[0]}]: {reasons[0]}", rows, reasons, paths)
     shown = "; ".join(f"{name}[{row}]: {found[row]}" for row in rows[:SHOWN])
     more = f"; and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
     return UnreadableImagesError(
@@ -93,7 +102,25 @@ def unreadable_error(found: dict[int, str], n: int, name: str = "X") -> Unreadab
         "without them, modal_clip_dual.data.drop_unreadable leaves them out of paths and labels",
         rows,
         reasons,
+        paths,
     )
+
+
+@contextmanager
+def rows_called(name: str, array: Any) -> Iterator[None]:
+    """Let errors name files that cannot be read by their rows in an argument, of which a part may have been read.
+
+    Errors about other files pass unchanged.
+    """
+    try:
+        yield
+    except UnreadableImagesError as error:
+        reasons = dict(zip(error.paths, error.reasons))
+        files = {} if kind_of(array) != "paths" else dict(enumerate(map(str, array)))
+        found = {row: reasons[path] for row, path in files.items() if path in reasons}
+        if not found:
+            raise
+        raise unreadable_error(found, len(array), name, files) from error
 
 
 def _listed(rows: list[int], most: int = 20) -> str:
@@ -293,7 +320,15 @@ def check_files(paths: np.ndarray, name: str = "X") -> None:
         shown = ", ".join(f"{name}[{row}]: {str(paths[row])!r}" for row in missing[1:SHOWN])
         more = f" ({len(missing)} of {len(paths)} are missing; {shown})" if shown else ""
         row = missing[0]
-        raise FileNotFoundError(f"{name}[{row}]: there is no file {str(paths[row])!r}{more}")
+        raise FileNotFoundError(f"{name}[{row}]: {_no_file(str(paths[row]))}{more}")
+
+
+def _no_file(path: str) -> str:
+    if os.path.isdir(path):
+        return f"{path!r} is a folder; expected files, which modal_clip_dual.data.list_images(folder) lists"
+    if re.match("[A-Za-z][A-Za-z0-9+.-]+://", path):
+        return f"{path!r} is an address; expected files on this machine, nothing is downloaded"
+    return f"there is no file {path!r}"
 
 
 def read_image(
@@ -344,7 +379,7 @@ def read_image(
             if path.lower().endswith(HEIF_EXTENSIONS) and "HEIF" not in Image.OPEN:
                 hint = "; HEIC files are read where the package pillow-heif is installed: pip install pillow-heif"
         reason = f"cannot read {path!r} as an image ({error}){hint}"
-        raise unreadable_error({number: reason}, 1, name) from error
+        raise unreadable_error({number: reason}, 1, name, {number: path}) from error
 
 
 def _formats(path: str) -> list[str]:

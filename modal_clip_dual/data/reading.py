@@ -219,7 +219,8 @@ class ImageSource:
         identities = np.array(self._identities(), dtype=object)
         broken = set(identities[np.isin(self.numbers, list(found))])
         found |= self.unreadable(np.flatnonzero([identity in broken for identity in identities]))
-        return unreadable_error(dict(sorted(found.items())), len(self))
+        files = dict(zip(self.numbers.tolist(), self.array))
+        return unreadable_error(dict(sorted(found.items())), len(self), files=files)
 
     def _finish(
         self,

@@ -21,6 +21,7 @@ from ..active.protocols import FIRST_QUERIES
 from ..base import CLIPClassifier
 from ..data import load_benchmark
 from ..data.images import as_array, kind_of
+from ..strategies.asking import check_can_ask
 from ..strategies.registry import get_strategy
 from ..utils.validation import check_integer, check_number, check_option
 from ._fingerprints import description_of, digest_of
@@ -156,12 +157,10 @@ def make_plan(
             f"the pool of {plan.n_pool} samples"
         )
     loops = _resolve_loops(loop)
-    every = product(
-        _resolve_estimators(estimators, samples, loops, plan.from_zero).items(),
-        loops,
-        _resolve_strategies(strategies).items(),
-        _resolve_seeds(seeds),
-    )
+    named, asked = _resolve_estimators(estimators, samples, loops, plan.from_zero), _resolve_strategies(strategies)
+    for (name, estimator), (strategy_name, strategy) in product(named.items(), asked.items()):
+        check_can_ask(estimator, strategy, f"strategies: {strategy_name!r}", f"{name!r} of estimators")
+    every = product(named.items(), loops, asked.items(), _resolve_seeds(seeds))
     digest = digest_of(samples)
     for (name, estimator), kind, (strategy_name, strategy), seed in every:
         names = {

@@ -14,6 +14,7 @@ from .._compat import format_query
 from ..active import DualPromptLearner
 from ..active.abilities import fit_without_labels
 from ..active.protocols import FIRST_QUERIES
+from ..strategies.asking import check_can_ask
 from ..strategies.view import call_strategy
 from ..utils.pool import pool_argument
 from .costs import PeakMemory, scoring_clock
@@ -92,7 +93,7 @@ def run_active_learning(
         and the estimator's ``class_names`` is None.
     TypeError
         If ``n_per_class`` is given with an estimator that `DualPromptLearner` does not take; if ``from_zero`` and
-        the estimator cannot classify without labels.
+        the estimator cannot classify without labels; if the strategy asks for a method that it does not have.
 
     See Also
     --------
@@ -122,6 +123,7 @@ def run_active_learning(
     first_query = _resolve_first_query(first_query, n_pool, n_instances, n_per_class, random_state)
     if from_zero:
         check_from_zero(estimator, "estimator")
+    check_can_ask(estimator, query_strategy)
     estimator = clone(estimator)
     if "random_state" in estimator.get_params():
         estimator.set_params(random_state=random_state)

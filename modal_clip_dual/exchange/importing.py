@@ -160,7 +160,8 @@ def _take_in(
     new = _new_classes(found, learner.estimator)
     if new and not add_classes:
         raise ValueError(
-            f"path={path!r} has the labels {new[:SHOWN]}, which are no class_names; add_classes=True adds them"
+            f"path={path!r} has the labels {new[:SHOWN]}, which are no class_names; add_classes=True adds them "
+            "(in the shell --add-classes)"
         )
     for name in new:
         learner.add_class(name, train=False)

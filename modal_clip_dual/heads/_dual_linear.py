@@ -27,10 +27,10 @@ from ._correctness import (
     lowered,
 )
 from ._fitted import ROWS, DualLinearFit
-from ._heads import LogisticHead, Material, MixtureHead, TextHead, agreement, explained, some_rows, spread
+from ._heads import LogisticHead, Material, MixtureHead, TextHead, agreement, beside, explained, some_rows, spread
 from ._mixture import LABEL_WEIGHT, softmax
 from ._neighbors import nearest, neighbor_shares
-from ._pool import spread_rows, unmatched
+from ._pool import merged, spread_rows, unmatched
 from ._stacking import Head, deal_folds, stack_weights
 
 Linear = tuple[np.ndarray, np.ndarray]
@@ -88,6 +88,7 @@ def fit_dual_linear(
     max_pool: int | None = None,
     n_folds: int = 5,
     neighbors: int = 5,
+    weight: np.ndarray | None = None,
 ) -> DualLinearFit:
     """Fit to a pool and to labeled embeddings; there may be no labels yet.
 
@@ -118,6 +119,9 @@ def fit_dual_linear(
         Number of folds of the labeled samples in cross-fitting.
     neighbors : int, default=5
         Number of nearest rows that enter P(correct); with 0, no rows are kept.
+    weight : ndarray of shape (n,), optional
+        Weights of the labeled rows, above 0.  Every sum over labeled rows is weighted: 2 is a row that comes twice.
+        In P(correct) a neighbor counts once, whatever its weight.
 
     Raises
     ------
@@ -131,10 +135,13 @@ def fit_dual_linear(
     if pool is not None and len(pool):
         rows = unit_rows(pool[spread_rows(len(pool), max_pool or max(POOL, 20 * n_classes))])
         rows = rows[unmatched(rows, labeled)]
-    whitening = fit_whitening(np.concatenate([rows, labeled]), rank)
-    material = Material(rows, labeled, text, n_classes, whitening)
+    labeled, target, weight = merged(labeled, target, weight)
+    every = None if weight is None else beside(rows, weight)
+    whitening = fit_whitening(np.concatenate([rows, labeled]), rank, weight=every)
+    material = Material(rows, labeled, text, n_classes, whitening, weight)
     held_out = _held_out(material, target, n_folds)
-    label_weight = _label_weight(label_weight, len(rows), len(labeled), n_classes)
+    n_labels = len(labeled) if weight is None else float(weight.sum())
+    label_weight = _label_weight(label_weight, len(rows), n_labels, n_classes)
     worlds, gain, agreed = [], 1.0, 1.0
     if text is not None:
         world, gain, agreed = _text_world(material, target, held_out, label_weight, heads)
@@ -178,7 +185,7 @@ def _check(
         raise ValueError("there are no labels; expected text and a pool with at least one row")
 
 
-def _label_weight(label_weight: float, n_pool: int, n_labels: int, n_classes: int) -> float:
+def _label_weight(label_weight: float, n_pool: int, n_labels: float, n_classes: int) -> float:
     """Return the weight of a labeled row.
 
     The error of a class mean that m labels draw by a share a is a^2 / m of a picture's variance: the share may grow
@@ -200,10 +207,10 @@ def _held_out(material: Material, target: np.ndarray, n_folds: int) -> list[np.n
     return [np.flatnonzero(folds == fold) for fold in range(1 if size > LARGE else n_folds)]
 
 
-def _scaled(head: Linear, width: float, sample: np.ndarray) -> Linear:
+def _scaled(head: Linear, width: float, sample: tuple[np.ndarray, np.ndarray | None]) -> Linear:
     """Return the head, scaled to the spread of the text's logits."""
-    A, c = head
-    factor = np.float32(width / (spread(sample @ A + c) or width or 1.0))
+    (A, c), (rows, weight) = head, sample
+    factor = np.float32(width / (spread(rows @ A + c, weight) or width or 1.0))
     return A * factor, c * factor
 
 
@@ -230,7 +237,8 @@ def _weigh(
     if not held_out:
         return prior
     logits = [_held_out_logits(by_fold, material, held_out) for by_fold in zip(*folds)]
-    return stack_weights(logits, target[np.concatenate(held_out)], prior)
+    order = np.concatenate(held_out)
+    return stack_weights(logits, target[order], prior, counts=material.weight_of(order))
 
 
 def _held_out_logits(by_fold: Sequence[Linear], material: Material, held_out: list[np.ndarray]) -> np.ndarray:
@@ -252,7 +260,8 @@ def _text_world(
         heads += [MixtureHead(material, power, beta, label_weight=label_weight) for power, beta, _ in MIXTURES]
     heads += [LogisticHead(material, power, penalty, True) for power, penalty in LOGISTICS]
     heads += [head for head, _ in others]
-    width = spread(some_rows(material) @ material.text.T)
+    sample, sample_weight = some_rows(material)
+    width = spread(sample @ material.text.T, sample_weight)
     fitted, folds = _fit_heads(heads, width, material, target, held_out)
     gain, agreed, prior = 1.0, 1.0, list(ALONE)
     if len(material.pool):
@@ -310,36 +319,42 @@ def _belief(
     """
     if material.text is None:
         return 0.0, 0.0
-    evidence = names_evidence(material.labeled_text, target)
+    evidence = names_evidence(material.labeled_text, target, material.weight)
     if len(worlds) < 2:
         return 1.0, evidence
     order = np.concatenate(held_out)
-    y = target[order]
+    y, counts = target[order], material.weight_of(order)
     # Heads without text cannot know a class that the other folds lack; then all classes count alike.
     unseen = [~np.isin(target[out], np.delete(target, out)) for out in held_out]
-    doubts = (0.02, float(np.clip(np.concatenate(unseen).mean(), 0.02, 1)))
+    doubts = (0.02, float(np.clip(np.average(np.concatenate(unseen), weights=counts), 0.02, 1)))
     likelihood = []
     for world, doubt in zip(worlds, doubts):
         proba = softmax(_held_out_logits(world.blends()[1:], material, held_out).astype(np.float64))
         chosen = proba[np.arange(len(y)), y]
-        likelihood.append(np.log((1 - doubt) * chosen + doubt / material.n_classes).sum())
+        logs = np.log((1 - doubt) * chosen + doubt / material.n_classes)
+        likelihood.append(logs.sum() if counts is None else counts @ logs)
+    n_labels = len(y) if counts is None else float(counts.sum())
     without = 1 - len(np.unique(target)) / material.n_classes
-    told = (1 - without) * (likelihood[0] - likelihood[1] - NAMES_DOUBT) + without * NAMES_UNSEEN * len(target)
+    told = (1 - without) * (likelihood[0] - likelihood[1] - NAMES_DOUBT) + without * NAMES_UNSEEN * n_labels
     odds = told + min(NAMES_PRIOR, evidence)
     return float(expit(odds)), evidence
 
 
-def names_evidence(text_logits: np.ndarray, target: np.ndarray) -> float:
-    """Return the nats by which text logits (n, C) beat chance on labels, at the best temperature >= theirs."""
+def names_evidence(text_logits: np.ndarray, target: np.ndarray, weight: np.ndarray | None = None) -> float:
+    """Return the nats by which text logits (n, C) beat chance on labels, at the best temperature >= theirs.
+
+    ``weight`` (n,) are weights of the labels.
+    """
     if not len(target):
         return 0.0
     rows = np.arange(len(target))
     logits = text_logits.astype(np.float64)
-    chance = len(target) * np.log(logits.shape[1])
+    chance = (len(target) if weight is None else float(weight.sum())) * np.log(logits.shape[1])
 
     def loss(factor: float) -> float:
         scaled = factor * logits
-        return float((logsumexp(scaled, axis=1) - scaled[rows, target]).sum())
+        losses = logsumexp(scaled, axis=1) - scaled[rows, target]
+        return float(losses.sum() if weight is None else weight @ losses)
 
     best = minimize_scalar(loss, bounds=(0, 1), method="bounded")
     return float(max(0.0, chance - min(best.fun, loss(1.0))))
@@ -386,7 +401,7 @@ def _calibrated(
     While labels are few, an upper bound says how often predictions are right: with text, the agreement of the
     mixtures on the pool; without, the share of the classes that have a label.
     """
-    sample = some_rows(material)
+    sample, _ = some_rows(material)
     logits = fitted.logits(sample)
     means = [np.array(PRIOR_MEAN), np.array(ALONE_MEAN)]
     for mean, odds in zip(means, (fitted.correctness_logits(sample), against_rest(logits))):
@@ -395,21 +410,21 @@ def _calibrated(
         mean[-1] = fitted.text_share * lowered(chosen, fitted.agreement)
         mean[-1] += (1 - fitted.text_share) * lowered(chosen, seen)
     if held_out:
-        table, right = _held_out_table(fitted, material, target, held_out, by_fold)
-        means[0], _ = fit_logistic(table, right, means[0], np.array(PRIOR_DEVIATION))
-        means[1], _ = fit_logistic(table[:, [0, 2]], right, means[1], np.array(ALONE_DEVIATION))
+        table, right, counts = _held_out_table(fitted, material, target, held_out, by_fold)
+        means[0], _ = fit_logistic(table, right, means[0], np.array(PRIOR_DEVIATION), counts)
+        means[1], _ = fit_logistic(table[:, [0, 2]], right, means[1], np.array(ALONE_DEVIATION), counts)
     return replace(fitted, calibration=means[0], calibration_alone=means[1])
 
 
 def _held_out_table(
     fitted: DualLinearFit, material: Material, target: np.ndarray, held_out: list[np.ndarray], by_fold: list[Linear]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return own log-odds, neighbors' log-odds and 1 of held-out predictions, (n, 3), and which of them are right.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Return own log-odds, neighbors' log-odds and 1 of held-out predictions, (n, 3), which are right, their weights.
 
     Heads without text cannot know a class that has no label in the other folds, but the fit to all labels does.
     So unless the text has a share, rows of such a class are not used.
     """
-    features, right = [], []
+    features, right, counted = [], [], []
     for out, (A, c) in zip(held_out, by_fold):
         known = np.setdiff1d(np.arange(len(target)), out)
         if fitted.text_share < 0.5:
@@ -424,7 +439,8 @@ def _held_out_table(
         predicted = [_of_predicted(values, logits) for values in (own, around)]
         features.append(np.column_stack([*predicted, np.ones(len(out))]))
         right.append(logits.argmax(1) == target[out])
-    return np.concatenate(features), np.concatenate(right)
+        counted.append(out)
+    return np.concatenate(features), np.concatenate(right), material.weight_of(np.concatenate(counted))
 
 
 def _of_predicted(values: np.ndarray, logits: np.ndarray) -> np.ndarray:

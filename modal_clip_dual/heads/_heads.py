@@ -30,6 +30,8 @@ class Material:
     n_classes : int
     whitening : Whitening
         The axes of ``pool`` and ``labeled`` together.
+    weight : ndarray of shape (n,) or None
+        Weights of the labeled rows; None is 1 for each.
     """
 
     pool: np.ndarray
@@ -37,6 +39,11 @@ class Material:
     text: np.ndarray | None
     n_classes: int
     whitening: Whitening
+    weight: np.ndarray | None = None
+
+    def weight_of(self, rows: np.ndarray) -> np.ndarray | None:
+        """The weights of some labeled rows."""
+        return None if self.weight is None else self.weight[rows]
 
     @cached_property
     def pool_coordinates(self) -> np.ndarray:
@@ -116,6 +123,8 @@ class MixtureHead:
             material.n_classes,
             label_weight=self.label_weight,
             rounds=self.rounds,
+            weight=None if material.weight is None else beside(material.pool, material.weight[others]),
+            weight_labeled=material.weight_of(rows),
         )
         weights, offset = mixture.linear()
         A, c = material.whitening.linear(weights, self.power)
@@ -154,6 +163,7 @@ class LogisticHead:
             target[rows],
             material.n_classes,
             self.penalty,
+            weight=material.weight_of(rows),
         )
         A, c = material.whitening.linear(fitted.weights, self.power)
         c = c + fitted.offset
@@ -162,17 +172,25 @@ class LogisticHead:
         return A.astype(np.float32), c.astype(np.float32)
 
 
-def spread(logits: np.ndarray) -> float:
+def beside(pool: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Return the weights of a pool's rows, 1, and those of labeled rows behind them."""
+    return np.concatenate([np.ones(len(pool)), weight])
+
+
+def spread(logits: np.ndarray, weight: np.ndarray | None = None) -> float:
     """Return the standard deviation within the rows of logits (n, C), a measure of how decided they are."""
-    return float(np.sqrt(np.mean(np.var(logits, axis=1, dtype=np.float64)))) if logits.size else 0.0
+    if not logits.size:
+        return 0.0
+    return float(np.sqrt(np.average(np.var(logits, axis=1, dtype=np.float64), weights=weight)))
 
 
-def some_rows(material: Material) -> np.ndarray:
-    """Return at most 1,000 rows, spread over the pool and the labeled samples, for scaling heads."""
+def some_rows(material: Material) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return at most 1,000 rows, spread over pool and labeled samples, and their weights, for scaling heads."""
     n_pool, n = len(material.pool), len(material.pool) + len(material.labeled)
     rows = np.unique(np.arange(1000) * n // 1000)
     inside = rows < n_pool
-    return np.concatenate([material.pool[rows[inside]], material.labeled[rows[~inside] - n_pool]])
+    weight = None if material.weight is None else beside(material.pool, material.weight)[rows]
+    return np.concatenate([material.pool[rows[inside]], material.labeled[rows[~inside] - n_pool]]), weight
 
 
 def explained(z: np.ndarray, cluster: np.ndarray) -> float:
@@ -198,7 +216,8 @@ def _lower(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Put classes without text and labels below the mean of the others."""
     A, c = A.copy(), c.copy()
-    width = spread(some_rows(material) @ A[:, known] + c[known])
+    sample, weight = some_rows(material)
+    width = spread(sample @ A[:, known] + c[known], weight)
     A[:, ~known] = A[:, known].mean(1, keepdims=True)
     c[~known] = c[known].mean() - DROP * (width or 1.0)
     return A, c

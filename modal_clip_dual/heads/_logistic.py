@@ -21,12 +21,17 @@ class Logistic:
 
 
 def objective(
-    parameters: np.ndarray, features: np.ndarray, text: np.ndarray | None, target: np.ndarray, penalties: np.ndarray
+    parameters: np.ndarray,
+    features: np.ndarray,
+    text: np.ndarray | None,
+    target: np.ndarray,
+    penalties: np.ndarray,
+    weight: np.ndarray | None = None,
 ) -> tuple[float, np.ndarray]:
     """Return the penalized loss and its gradient.
 
     ``parameters`` holds the weights (r, C), row by row, the offsets (C,), and, with text, its factor.
-    ``penalties`` (r,) belong to the rows of the weights.
+    ``penalties`` (r,) belong to the rows of the weights, ``weight`` (n,) to the samples.
     """
     n, n_features = features.shape
     rows = parameters[: len(parameters) - (text is not None)].reshape(n_features + 1, -1)
@@ -40,9 +45,12 @@ def objective(
     chosen = logits[index, target].astype(np.float64)
     np.exp(logits, out=logits)
     sums = logits.sum(1, keepdims=True)
-    loss = float(np.log(sums.astype(np.float64)).sum() - chosen.sum())
+    losses = np.log(sums.astype(np.float64))[:, 0]
+    loss = float(losses.sum() - chosen.sum() if weight is None else weight @ (losses - chosen))
     logits /= sums
     logits[index, target] -= 1  # now the residuals
+    if weight is not None:
+        logits *= weight[:, None].astype(features.dtype, copy=False)
     gradient = np.empty_like(parameters)
     rows_gradient = gradient[: rows.size].reshape(rows.shape)
     rows_gradient[:-1] = features.T @ logits
@@ -66,6 +74,7 @@ def fit_logistic(
     *,
     tolerance: float = 3e-4,
     iterations: int = 300,
+    weight: np.ndarray | None = None,
 ) -> Logistic:
     """Minimize cross-entropy (a sum) + penalty / 2 |weights|^2 + |offset|^2 / 2 + (a - 0.7)^2 / (2 * 0.5^2), a >= 0.
 
@@ -78,15 +87,19 @@ def fit_logistic(
     penalty : float
     tolerance : float
         Fitting ends when no derivative is larger than ``tolerance * sqrt(n)``.
+    weight : ndarray of shape (n,), optional
+        Weights of the samples' cross-entropies; n is their sum then.
     """
     n = len(features)
     # In the principal axes of the features, of which n < r rows leave most empty, the problem is smaller; with each
     # axis scaled by its curvature it is well conditioned: it takes a tenth of the iterations.
-    gram = features.T @ features if n >= features.shape[1] else features @ features.T
+    total = n if weight is None else float(weight.sum())
+    sides = features if weight is None else np.sqrt(weight)[:, None].astype(features.dtype) * features
+    gram = sides.T @ sides if n >= features.shape[1] else sides @ sides.T
     values, vectors = np.linalg.eigh(gram.astype(np.float64))
     some = values > 1e-7 * values[-1]
     values, vectors = values[some], vectors[:, some]
-    axes = vectors if n >= features.shape[1] else features.T @ (vectors / np.sqrt(values))
+    axes = vectors if n >= features.shape[1] else sides.T @ (vectors / np.sqrt(values))
     axes = axes.astype(features.dtype)
     curvature = np.sqrt(values / n_classes + penalty)
     scaled = (features @ axes) / curvature.astype(features.dtype)
@@ -102,11 +115,11 @@ def fit_logistic(
     found = minimize(
         objective,
         start,
-        args=(scaled, text, target, penalties),
+        args=(scaled, text, target, penalties, weight),
         jac=True,
         method="L-BFGS-B",
         bounds=bounds,
-        options={"maxcor": 20, "gtol": tolerance * np.sqrt(n), "maxiter": iterations, "ftol": precision / 10},
+        options={"maxcor": 20, "gtol": tolerance * np.sqrt(total), "maxiter": iterations, "ftol": precision / 10},
     )
     rows = found.x[:n_weights].reshape(-1, n_classes)
     weights = axes @ (rows[:-1] / curvature[:, None]).astype(features.dtype)

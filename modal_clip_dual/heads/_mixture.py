@@ -53,7 +53,7 @@ def maximize(
     z : ndarray of shape (N, r)
         Unlabeled rows.
     q : ndarray of shape (N, C)
-        Their class probabilities.
+        Their class probabilities, times their weights.
     labeled_mass, labeled_sums : ndarray of shape (C,), ndarray of shape (C, r)
         Weight and weighted sum of each class's labeled rows.
     squares : float
@@ -92,6 +92,13 @@ def expect(z: np.ndarray, text: np.ndarray | None, beta: float, mixture: Mixture
     return change
 
 
+def _squares(z: np.ndarray, weight: np.ndarray | None) -> float:
+    """Return the sum of the squared lengths of rows (n, r), times their weights (n,)."""
+    if weight is None:
+        return float(np.einsum("ij,ij->", z, z, dtype=np.float64))
+    return float(weight @ np.einsum("ij,ij->i", z, z, dtype=np.float64))
+
+
 def fit_mixture(
     z: np.ndarray,
     text: np.ndarray | None,
@@ -103,6 +110,8 @@ def fit_mixture(
     label_weight: float = LABEL_WEIGHT,
     rounds: int = ROUNDS,
     tolerance: float = TOLERANCE,
+    weight: np.ndarray | None = None,
+    weight_labeled: np.ndarray | None = None,
 ) -> Mixture:
     """Fit means and variance to unlabeled and labeled rows together.
 
@@ -122,13 +131,15 @@ def fit_mixture(
     target : ndarray of int, shape (n,)
     label_weight : float
         Weight of a labeled row, in unlabeled rows.
+    weight, weight_labeled : ndarray of shape (N,), ndarray of shape (n,), optional
+        Weights of the single rows, by which their terms of the sums are multiplied; 1 by default.
     """
-    labeled_mass = label_weight * np.bincount(target, minlength=n_classes)
+    labeled_mass = label_weight * np.bincount(target, weight_labeled, minlength=n_classes)
     labeled_sums = np.zeros((n_classes, z.shape[1]))
-    np.add.at(labeled_sums, target, z_labeled)
+    np.add.at(labeled_sums, target, z_labeled if weight_labeled is None else weight_labeled[:, None] * z_labeled)
     labeled_sums *= label_weight
-    squares = float(np.einsum("ij,ij->", z, z, dtype=np.float64))
-    squares += label_weight * float(np.einsum("ij,ij->", z_labeled, z_labeled, dtype=np.float64))
+    squares = _squares(z, weight) + label_weight * _squares(z_labeled, weight_labeled)
+    total_mass = (len(z) if weight is None else weight.sum()) + labeled_mass.sum()
     known = np.ones(n_classes, dtype=bool) if text is not None else labeled_mass > 0
     mixture = Mixture(np.zeros((n_classes, z.shape[1]), z.dtype), 1.0, known)
     q = np.zeros((len(z), n_classes), z.dtype)
@@ -137,11 +148,12 @@ def fit_mixture(
         softmax(q)
     else:
         means = labeled_sums / np.maximum(labeled_mass, 1)[:, None]
-        total = squares / (len(z) + labeled_mass.sum()) / z.shape[1]
+        total = squares / total_mass / z.shape[1]
         mixture = Mixture(means.astype(z.dtype), max(total, 1e-12), known)
         expect(z, None, 0.0, mixture, q)
     for _ in range(rounds):
-        mixture = maximize(z, q, labeled_mass, labeled_sums, squares, mixture)
+        weighted = q if weight is None else weight[:, None].astype(z.dtype) * q
+        mixture = maximize(z, weighted, labeled_mass, labeled_sums, squares, mixture)
         if expect(z, text, beta, mixture, q) < tolerance:
             break
     return mixture

@@ -43,11 +43,16 @@ def deal_folds(X: np.ndarray, target: np.ndarray, n_folds: int) -> np.ndarray:
 
 
 def stacking_loss(
-    weights: np.ndarray, logits: np.ndarray, target: np.ndarray, prior: np.ndarray, deviation: float
+    weights: np.ndarray,
+    logits: np.ndarray,
+    target: np.ndarray,
+    prior: np.ndarray,
+    deviation: float,
+    counts: np.ndarray | None = None,
 ) -> tuple[float, np.ndarray]:
     """Return cross-entropy of blended logits + |w - prior|^2 / (2 deviation^2), and its gradient.
 
-    ``logits`` are (n, H, C).
+    ``logits`` are (n, H, C), ``counts`` (n,) the weights of the samples.
     """
     blended = np.einsum("h,nhc->nc", weights, logits)
     blended -= blended.max(1, keepdims=True)
@@ -56,21 +61,28 @@ def stacking_loss(
     np.exp(blended, out=blended)
     sums = blended.sum(1)
     off = (weights - prior) / deviation
-    loss = float(np.log(sums).sum() - chosen.sum() + 0.5 * off @ off)
+    losses = np.log(sums) - chosen
+    loss = float((losses.sum() if counts is None else counts @ losses) + 0.5 * off @ off)
     blended /= sums[:, None]
     blended[index, target] -= 1
+    if counts is not None:
+        blended *= counts[:, None]
     return loss, np.einsum("nc,nhc->h", blended, logits) + off / deviation
 
 
 def stack_weights(
-    logits: Sequence[np.ndarray], target: np.ndarray, prior: np.ndarray, deviation: float = DEVIATION
+    logits: Sequence[np.ndarray],
+    target: np.ndarray,
+    prior: np.ndarray,
+    deviation: float = DEVIATION,
+    counts: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return the weights w >= 0 of heads' logits, each (n, C), that minimize the convex `stacking_loss`."""
     stacked = np.stack(logits, axis=1).astype(np.float64)
     found = minimize(
         stacking_loss,
         np.maximum(prior, 0),
-        args=(stacked, target, prior, deviation),
+        args=(stacked, target, prior, deviation, counts),
         jac=True,
         method="L-BFGS-B",
         bounds=[(0, None)] * len(prior),

@@ -14,11 +14,12 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from ..base import CLIPClassifier
-from ..data.images import kind_of
+from ..data.images import kind_of, rows_called
 from ..utils.arrays import as_tensor, unit_rows
 from ..utils.labels import check_labels, labels_of_partial_fit
 from ..utils.selection import generator_of
 from ..utils.validation import check_integer
+from ..utils.weights import weighted_rows
 
 if TYPE_CHECKING:
     import torch
@@ -331,7 +332,7 @@ class BayesAdapterClassifier(CLIPClassifier):
         """
         return self._fit_samples(X, y, sample_weight)
 
-    def partial_fit(self, X: Any, y: Any, classes: Any = None) -> BayesAdapterClassifier:
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> BayesAdapterClassifier:
         """Learn from further labeled samples, with the posterior so far as the prior.
 
         Earlier samples are not needed again (variational continual learning, [1]_).  If posteriors were exact, the
@@ -346,6 +347,8 @@ class BayesAdapterClassifier(CLIPClassifier):
             Labels, of samples that no earlier call had.
         classes : array-like of shape (C,), default=None
             All labels; needed at the first call if ``class_names`` is None.
+        sample_weight : array-like of shape (n,), default=None
+            Weight of each sample's loss, as in `fit`.
 
         Returns
         -------
@@ -364,15 +367,20 @@ class BayesAdapterClassifier(CLIPClassifier):
         self._check_params()
         last = self._head if hasattr(self, "classes_") else None
         so_far = None if last is None else (self.classes_, self._names)
-        known, names, target = labels_of_partial_fit(self.class_names, check_labels(y), classes, so_far)
+        y = check_labels(y)
+        known, names, target = labels_of_partial_fit(self.class_names, y, classes, so_far, self._numbered)
         if not self.n_samples or (last is not None and not last.scale.all()):
             raise ValueError(
                 f"n_samples={self.n_samples}: partial_fit takes the last posterior as the prior, and a fit without "
                 "draws has none; expected n_samples of at least 1 in every fit"
             )
         array, backbone = self._prepare(X, refit=last is None, n_labels=len(target))
-        embeddings = unit_rows(self._encode(array, backbone))
-        head = self._fit(embeddings, target, self._text(backbone, names), backbone.logit_scale, last=last)
+        rows, weight = weighted_rows(sample_weight, len(target))
+        extra = () if weight is None else (weight,)
+        with rows_called("X", array):
+            embeddings = unit_rows(self._encode(array[rows], backbone))
+        text = self._text(backbone, names)
+        head = self._fit(embeddings, target[rows], text, backbone.logit_scale, *extra, last=last)
         self._adopt(head, known, names, backbone, X if kind_of(array) == "embeddings" else None)
         return self
 

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.utils._param_validation import Interval
-from sklearn.utils.validation import _num_samples
 
 from ..base import CLIPClassifier
 from ..clip.external import ExternalEncoder
-from ..data.images import kind_of
+from ..data.images import as_array, kind_of, rows_called
 from ..utils.arrays import unit_rows
 from ..utils.labels import check_labels, resolve_labels
+from ..utils.weights import weighted_rows
 from ._dual_linear import POOL, fit_dual_linear
 from ._fitted import DualLinearFit
 from ._pool import spread_rows
@@ -187,7 +187,7 @@ class DualLinearClassifier(CLIPClassifier):
 
     # ---------------------------------------------------------------- training
 
-    def fit(self, X: Any, y: Any, *, X_pool: Any = None) -> DualLinearClassifier:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, X_pool: Any = None) -> DualLinearClassifier:
         """Learn from labeled samples and the pool.
 
         modAL passes the pool on: ``learner.teach(X, y, X_pool=...)``; `DualPromptLearner` does so by itself.
@@ -198,6 +198,10 @@ class DualLinearClassifier(CLIPClassifier):
             Embeddings (n, D), images (n, H, W[, 3]) of uint8, or n file paths.
         y : array-like of shape (n,)
             Labels.  A class may have no sample.
+        sample_weight : array-like of shape (n,), default=None
+            Weight of each labeled sample in every sum over labels, of the mixtures, the regressions, the blend and
+            the calibration: 2 is a sample that comes twice, 0 leaves one out.  In P(correct) a neighbor counts once,
+            whatever its weight.
         X_pool : array-like, default=None
             Samples without labels, in any of the three forms; they may include the labeled ones.  The pool is
             remembered until another one is given; clones start without one.  Only ``max_pool`` rows of it are read.
@@ -219,7 +223,7 @@ class DualLinearClassifier(CLIPClassifier):
             If there is no pool: then it learns from the text and the labels alone.
         """
         self._check_params()
-        return self._learn(X, check_labels(y), X_pool)
+        return self._learn(X, check_labels(y), X_pool, sample_weight)
 
     def fit_unlabeled(self, X_pool: Any) -> DualLinearClassifier:
         """Learn from the pool and the class names alone, without any label.
@@ -271,21 +275,24 @@ class DualLinearClassifier(CLIPClassifier):
         if not np.isfinite(array).all() or not (np.abs(array).max(axis=1) > 0).all():
             raise ValueError("text_embeddings has values that are not finite, or rows of zeros")
 
-    def _learn(self, X: Any, y: np.ndarray | None, X_pool: Any) -> DualLinearClassifier:
-        classes, names, target = resolve_labels(self.class_names, y)
+    def _learn(self, X: Any, y: np.ndarray | None, X_pool: Any, sample_weight: Any = None) -> DualLinearClassifier:
+        classes, names, target = resolve_labels(self.class_names, y, self._numbered)
         pool, pool_array = self.__dict__.get("_pool"), np.empty(0)
         if X_pool is not None:
-            if not _num_samples(X_pool):
+            if not len(as_array(X_pool, "X_pool")):
                 raise ValueError("X_pool is empty; expected at least one sample")
             pool_array, backbone = self._prepare(X_pool, refit=True, name="X_pool")
         if X is not None:
             array, backbone = self._prepare(X, refit=True, n_labels=len(target))
+        counted, weight = weighted_rows(sample_weight, 0 if X is None else len(target))
         if X_pool is not None:
-            pool = self._embedded_pool(pool_array, backbone, len(names))
+            with rows_called("X_pool", pool_array):
+                pool = self._embedded_pool(pool_array, backbone, len(names))
         if X is None:
             labeled, target = np.empty((0, backbone.embed_dim), np.float32), np.empty(0, np.intp)
         else:
-            labeled = unit_rows(self._encode(array, backbone))
+            with rows_called("X", array):
+                labeled, target = unit_rows(self._encode(array[counted], backbone)), target[counted]
         self._check_pool(pool, labeled)
         head = fit_dual_linear(
             labeled,
@@ -298,6 +305,7 @@ class DualLinearClassifier(CLIPClassifier):
             max_pool=self.max_pool,
             n_folds=self.n_folds,
             neighbors=self.n_neighbors,
+            weight=weight,
         )
         table, checked = (X_pool, pool_array) if X is None else (X, array)
         table = table if kind_of(checked) == "embeddings" else None  # its columns may have names

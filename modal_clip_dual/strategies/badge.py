@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from ._points import Points
 
+NEEDS = "predict_proba"  # method of the classifier
+
 
 @query_utility()
 def badge_gradient_norm(classifier: Any, X: Any, *, device: str | None = None) -> np.ndarray:

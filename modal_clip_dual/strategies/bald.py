@@ -11,6 +11,8 @@ from sklearn.utils._param_validation import StrOptions
 from ..utils.selection import select_lowest
 from ._strategy import query_strategy, query_utility
 
+NEEDS = "predict_proba"  # method of the classifier
+
 
 def _information(draws: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Return the entropy of the mean minus the mean entropy; for one draw, its entropy."""

@@ -17,6 +17,7 @@ from ._equal import alike, also_equal, first_equal
 from ._strategy import query_strategy, query_utility
 from .view import View
 
+NEEDS = "predict_proba"  # method of the classifier
 CONSTRAINTS = {
     "n_prior": [Interval(Integral, 1, None, closed="left"), None],
     "n_neighbors": [Interval(Integral, 1, None, closed="left")],

@@ -13,6 +13,7 @@ from ..utils.selection import REMAINDERS, select_per_class
 from ._strategy import query_strategy
 from .view import View
 
+NEEDS = "predict_proba"  # method of the classifier
 CONSTRAINTS = {"remainder": [StrOptions(set(REMAINDERS))]}
 
 

@@ -15,6 +15,8 @@ from .badge import badge_sampling
 from .registry import get_strategy
 from .view import View, call_strategy
 
+NEEDS = "predict_proba"  # method of the classifier
+
 
 @query_strategy(
     fraction=[Interval(Real, 0, 1, closed="right")],

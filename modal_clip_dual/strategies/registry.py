@@ -69,15 +69,10 @@ def available_strategies(classifier: Any = None) -> list[str]:
 
 
 def _can_ask(classifier: Any, name: str) -> bool:
-    """Whether a classifier, or what is inside of it, has the method ``NEEDS`` of a strategy's file."""
-    if name not in _known():
-        return True
-    needed = getattr(import_module(_known()[name][0].partition(":")[0]), "NEEDS", None)
-    if needed is None:
-        return True
-    from ._inside import Inside, Samples
+    """Whether a classifier, or what is inside of it, has the method that a strategy asks for."""
+    from .asking import lacking
 
-    return Inside(classifier, Samples(lambda: None)).find(needed).has(needed)
+    return lacking(classifier, get_strategy(name)) is None
 
 
 def get_strategy(

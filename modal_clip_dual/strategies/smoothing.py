@@ -10,6 +10,8 @@ from ..utils.selection import REMAINDERS
 from ._ranking import Ranking
 from ._strategy import query_strategy
 
+NEEDS = "predict_proba"  # method of the classifier
+
 
 @query_strategy(class_balanced=["boolean"], remainder=[StrOptions(set(REMAINDERS))])
 def smoothing_sampling(

@@ -13,7 +13,7 @@ from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
 from .arrays import as_sequence
-from .numbering import check_numbering
+from .numbering import Numbering, names_of_numbers
 
 WHOLE = re.compile(r"\s*([+-]?\d+)(\.0*)?\s*")  # texts that say a whole number
 
@@ -91,17 +91,25 @@ def _is_missing(label: Any) -> bool:
     return isinstance(label, (float, np.floating)) and bool(np.isnan(label))
 
 
-def resolve_labels(class_names: Any, y: Any) -> tuple[np.ndarray, list[str], Any]:
+def resolve_labels(
+    class_names: Any, y: Any, numbered: Numbering | None = None
+) -> tuple[np.ndarray, list[str], Any]:
     """Return (classes, names, target) of `class_names` and labels y, None if there are none.
 
-    `classes` is sorted and ``names[k]`` is what ``classes[k]`` is called in a prompt.
+    `classes` is sorted and ``names[k]`` is what ``classes[k]`` is called in a prompt.  ``numbered`` is what a
+    clone knows of the estimator that numbers its labels.
     """
-    classes, names = resolve_classes(class_names, y)
+    classes, names = resolve_classes(class_names, y, numbered)
     return classes, names, None if y is None else encode_labels(y, classes)
 
 
-def resolve_classes(class_names: Any, y: Any) -> tuple[np.ndarray, list[str]]:
+def resolve_classes(class_names: Any, y: Any, numbered: Numbering | None = None) -> tuple[np.ndarray, list[str]]:
     """Return (classes, names) as `resolve_labels` does, without a look at single labels."""
+    if y is not None and y.dtype.kind in "iu":
+        meant = names_of_numbers(class_names, y, numbered)
+        if meant is not None:
+            _check_names(class_names, meant)
+            return np.arange(len(meant)), meant
     if class_names is None:
         classes = np.unique(y)
         names = [str(label) for label in classes.tolist()]
@@ -116,10 +124,8 @@ def resolve_classes(class_names: Any, y: Any) -> tuple[np.ndarray, list[str]]:
             names = [names[k] for k in order]
             classes = np.array(names) if all(isinstance(n, str) for n in names) else classes
     _check_names(class_names, names)
-    if y is not None and y.dtype.kind in "iu":
-        check_numbering(class_names, names, y)
-        if class_names is not None and not isinstance(class_names, Mapping):
-            _warn_of_numbers_as_names(names, y)
+    if y is not None and y.dtype.kind in "iu" and class_names is not None and not isinstance(class_names, Mapping):
+        _warn_of_numbers_as_names(names, y)
     return classes, names
 
 
@@ -192,6 +198,15 @@ def _warn_of_numbers_as_names(names: list[str], y: np.ndarray) -> None:
         )
 
 
+def same_meaning(class_names: Any, classes: np.ndarray, names: list[str]) -> bool:
+    """Whether class names give labels the meaning that they have in a fit; see `check_meaning`."""
+    try:
+        check_meaning(class_names, classes, names)
+    except ValueError:
+        return False
+    return True
+
+
 def check_meaning(class_names: Any, classes: np.ndarray, names: list[str]) -> None:
     """Refuse class names that give another meaning to the labels of a fit.
 
@@ -234,7 +249,11 @@ def encode_labels(y: np.ndarray, classes: np.ndarray, name: str = "y") -> np.nda
 
 
 def labels_of_partial_fit(
-    class_names: Any, y: np.ndarray, classes: Any, so_far: tuple[np.ndarray, list[str]] | None
+    class_names: Any,
+    y: np.ndarray,
+    classes: Any,
+    so_far: tuple[np.ndarray, list[str]] | None,
+    numbered: Numbering | None = None,
 ) -> tuple[np.ndarray, list[str], np.ndarray]:
     """Return (classes, names, target) of checked labels in ``partial_fit``; ``so_far`` has those of the last fit.
 
@@ -250,7 +269,7 @@ def labels_of_partial_fit(
         known, names, _ = resolve_labels(None, np.asarray(classes))
         target = encode_labels(y, known)
     else:
-        known, names, target = resolve_labels(class_names, y)
+        known, names, target = resolve_labels(class_names, y, numbered)
     if classes is not None and not np.array_equal(np.unique(classes), known):
         raise ValueError(f"classes={classes!r} differs from the classes known so far: {known.tolist()}")
     return known, names, target

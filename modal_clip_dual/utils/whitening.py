@@ -39,7 +39,9 @@ class Whitening:
         return matrix, -(self.mean @ matrix)
 
 
-def fit_whitening(X: np.ndarray, rank: int, powers: tuple[float, ...] = (0.0, 0.5, 1.0)) -> Whitening:
+def fit_whitening(
+    X: np.ndarray, rank: int, powers: tuple[float, ...] = (0.0, 0.5, 1.0), weight: np.ndarray | None = None
+) -> Whitening:
     """Find the mean and the leading axes of embeddings (N, D).
 
     Sums are in float64, so that the order of the rows changes only their last digits.
@@ -52,19 +54,23 @@ def fit_whitening(X: np.ndarray, rank: int, powers: tuple[float, ...] = (0.0, 0.
     powers : tuple of float
         Strengths of whitening: 0 does nothing, 1 gives all axes the same variance (apart from a floor under
         small ones).
+    weight : ndarray of shape (N,), optional
+        Weights of the rows; 2 is a row that comes twice.
     """
-    mean = X.mean(0, dtype=np.float64)
     n_rows, width = X.shape
+    mean = X.mean(0, dtype=np.float64) if weight is None else weight @ X / weight.sum()
+    total = n_rows if weight is None else float(weight.sum())
     covariance = np.zeros((width, width))
     for start in range(0, n_rows, BLOCK):
-        part = X[start : start + BLOCK] - mean
-        covariance += part.T @ part
-    values, vectors = np.linalg.eigh(covariance / n_rows)
+        rows = slice(start, start + BLOCK)
+        part = X[rows] - mean
+        covariance += (part if weight is None else weight[rows, None] * part).T @ part
+    values, vectors = np.linalg.eigh(covariance / total)
     values, vectors = np.maximum(values[::-1][:rank], 0), vectors[:, ::-1][:, :rank]
     # The sign of an axis is arbitrary: the largest entry is made positive.
     signs = np.sign(vectors[np.abs(vectors).argmax(0), np.arange(vectors.shape[1])])
     # Identical rows have no variance; then any positive floor will do.
-    floor = FLOOR * np.trace(covariance) / n_rows / width or 1.0
+    floor = FLOOR * np.trace(covariance) / total / width or 1.0
     scales = {}
     for power in powers:
         scale = (values + floor) ** (-power / 2)

@@ -1,6 +1,7 @@
 """Skip, forget, relabel, drop, extend, add_class: in the loop, in the log, after a kill, beside a plain dict."""
 
 import os
+import pickle
 import signal
 import warnings
 from functools import partial
@@ -623,11 +624,39 @@ def test_killed_in_the_middle_of_a_change(taught, pool, tmp_path, what, phase):
 def test_labels_and_rows_cannot_be_written_to(taught):
     """What was written to these copies was lost without a word."""
     learner = taught()
-    for array in (learner.labels_, learner.rows_):
-        with pytest.raises(ValueError, match="read-only"):
-            array[0] = 1
-        assert array.base is None  # a copy: what one holds does not change with the learner
+    with pytest.raises(ValueError, match="read-only"):
+        learner.rows_[0] = 1
+    with pytest.raises(ValueError, match="read-only"):
+        learner.labels_[:2].sort()
+    assert learner.rows_.base is None  # a copy: what one holds does not change with the learner
     learner.relabel(learner.rows_[:1], learner.labels_[:1])
+
+
+def test_what_is_assigned_to_labels_is_a_correction(digits, embeddings, tmp_path):
+    """It was lost without a word, and names were cut to the length of those before."""
+    clf = TipAdapterClassifier(["cat", "a striped cat", "dog"], **DEMO)
+    learner = DualPromptLearner(clf, embeddings[:20], query_strategy=random_sampling, path=tmp_path / "state.npz")
+    learner.teach(rows=[3, 7, 5], y=["cat", "cat", "dog"])
+    before, n_rounds = learner.labels_, len(learner.log_)
+    learner.labels_[0] = "a striped cat"
+    assert learner.labels_.tolist() == ["a striped cat", "cat", "dog"]
+    assert before.tolist() == ["cat", "cat", "dog"] and len(learner.log_) == n_rounds
+    learner.labels_[1:] = ["dog", "cat"]
+    learner.labels_[learner.labels_ == "cat"] = "dog"
+    with pytest.raises(ValueError, match=r"y\[0\] is 'cow', which is not a label"):
+        learner.labels_[0] = "cow"
+    with pytest.raises(ValueError, match="y has 3 labels for 2 samples"):
+        learner.labels_[:2] = ["cat", "cat", "dog"]
+    copy = learner.labels_.copy()
+    copy[0] = "cat"  # of nobody
+    assert type(pickle.loads(pickle.dumps(learner.labels_))) is np.ndarray
+    expected = ["a striped cat", "dog", "dog"]
+    assert learner.labels_.tolist() == expected
+    learner.close()
+    again = DualPromptLearner.resume(tmp_path / "state.npz", embeddings[:20])
+    assert again.labels_.tolist() == expected
+    again.train()
+    assert again.y_training.tolist() == expected
 
 
 @pytest.mark.parametrize(

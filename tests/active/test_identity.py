@@ -149,8 +149,6 @@ def test_other_images_in_old_places(state, paths, digits):
 
 
 def test_pools_that_are_passed(state, paths, digits, tmp_path):
-    with pytest.raises(ValueError, match="in another order, from row 0 on"):
-        DualPromptLearner.resume(state, paths[::-1])
     with pytest.raises(ValueError, match="X_pool has 19 rows, the saved learner's had 20"):
         DualPromptLearner.resume(state, paths[1:])
     shutil.move(tmp_path / "project" / "photos", tmp_path / "new")
@@ -160,6 +158,57 @@ def test_pools_that_are_passed(state, paths, digits, tmp_path):
     assert learner.unlabeled_[-1] == N
     goes_on(learner, digits)
     assert learner.log_[-1]["changes"] == [{"what": "extend", "rows": [N]}]
+
+
+@pytest.mark.filterwarnings("ignore:X_pool holds the saved learner's samples at other rows")
+@pytest.mark.parametrize("new", [0, 2])
+def test_what_is_saved_follows_the_samples_to_other_rows(state, paths, digits, tmp_path, new):
+    """A folder that is listed anew may have another order, and new files between the old ones."""
+    before = DualPromptLearner.resume(state)
+    before.skip([0])
+    before.drop([11])
+    asked, _ = before.query(n_instances=3)
+    before.teach(rows=asked[:2], y=digits.target[asked[:2]], train=False)
+    labels = dict(zip(before.rows_.tolist(), before.labels_.tolist()))
+    log = before.log_
+    del before
+    late = [str(tmp_path / f"late{k}.png") for k in range(new)]
+    for k, path in enumerate(late):
+        Image.fromarray(digits.images[N + k]).save(path)
+    listed = [*late[:1], *paths[::-1], *late[1:]]
+    place = {row: listed.index(paths[row]) for row in range(N)}
+    with pytest.warns(UserWarning, match="holds the saved learner's samples at other rows; labels and log follow"):
+        learner = DualPromptLearner.resume(state, listed)
+    found = dict(zip(learner.rows_.tolist(), learner.labels_.tolist()))
+    assert found == {place[row]: label for row, label in labels.items()}
+    assert place[0] not in learner.unlabeled_ and place[11] not in learner.unlabeled_
+    assert {listed.index(path) for path in late} <= set(learner.unlabeled_)
+    assert learner._query["rows"] == [place[row] for row in asked]
+    for old, now in zip(log, learner.log_):
+        assert now["rows"] == (None if old["rows"] is None else [place[row] for row in old["rows"]])
+    learner.forget([place[0]])
+    learner.train()
+    added = [change["rows"] for change in learner.log_[-1]["changes"] if change["what"] == "extend"]
+    assert added == ([[listed.index(path) for path in late]] if new else [])
+    assert learner.X_training.tolist() == [listed[row] for row in learner.rows_]
+    del learner
+    again = DualPromptLearner.resume(state)  # from here on the new order is the saved one
+    assert again.paths_ == listed and dict(zip(again.rows_.tolist(), again.labels_.tolist())) == found
+    with pytest.raises(ValueError, match="X_pool differs from the saved learner's"):
+        DualPromptLearner.resume(state, [*listed[1:], listed[1]])
+
+
+@pytest.mark.filterwarnings("ignore:X_pool holds the saved learner's samples at other rows")
+def test_embeddings_in_another_order(make, embeddings, digits, tmp_path):
+    pool = np.concatenate([embeddings[:N], embeddings[:2]])  # two come twice
+    learner = make(pool, path=tmp_path / "state.npz")
+    learner.teach(rows=[0, N, 5], y=digits.target[[0, 0, 5]])
+    del learner
+    order = np.random.default_rng(0).permutation(len(pool))
+    learner = DualPromptLearner.resume(tmp_path / "state.npz", pool[order])
+    np.testing.assert_array_equal(pool[order][learner.rows_], pool[[0, N, 5]])
+    assert len(set(learner.rows_.tolist())) == 3
+    assert learner.labels_.tolist() == digits.target[[0, 0, 5]].tolist()
 
 
 def test_relative_paths_begin_where_the_learner_was_made(make, paths, digits, tmp_path, monkeypatch):

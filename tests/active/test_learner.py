@@ -315,9 +315,9 @@ def test_other_estimators_by_what_they_can_do(pool, tmp_path):
     assert [record["n_labels"] for record in learner.log_] == [0, 12, 24]
     assert {record["estimated_accuracy"] for record in learner.log_} == {None}  # it says nothing of that
     with pytest.raises(TypeError, match="LogisticRegression without fitted_state, so path=.* cannot hold it"):
-        DualPromptLearner(LogisticRegression(), X, path=tmp_path / "state").query()
+        DualPromptLearner(LogisticRegression(), X, path=tmp_path / "state").start()
     with pytest.raises(TypeError, match="estimator is a StandardScaler without predict; expected a classifier"):
-        DualPromptLearner(StandardScaler(), X).query()
+        DualPromptLearner(StandardScaler(), X).start()
 
 
 # -------------------------------------------------------------------- protocols and stopping

@@ -6,7 +6,9 @@ The person labels the digits of scikit-learn with the bundled CLIP, through `Lab
 Counted, per 100 labels:
 
 - grid, mouse: a click on each wrong image and a key for its class, then Enter for the rest;
-- grid, keyboard: arrow keys (left and right) to each wrong image, in the order of the page, in place of the click;
+- grid, arrows: arrow keys (left and right) to each wrong image, in the order of the page, in place of the click;
+- grid, jumps: the full stop, which goes to the next doubtful image, up to the last wrong one; a key for the class
+  of a wrong one goes on to the next by itself;
 - one by one: a key for every image, Enter or a number.
 
 Prints a Markdown table, a line per grid, means over the seeds.
@@ -27,6 +29,31 @@ def order_of_the_page(grid, class_names):
     return [row for row, _, _ in known]
 
 
+def doubtful_first(grid, class_names):
+    """Rows in the order in which the jumps visit them."""
+    place = {row: k for k, row in enumerate(order_of_the_page(grid, class_names))}
+    known = sorted(zip(grid.correct, (place[row] for row in grid.rows), grid.rows))
+    return [row for _, _, row in known]
+
+
+def jumps(order, wrong):
+    """Keys of a person who visits the images in an order, up to the last wrong one.
+
+    The first jump leads to the first image; from a wrong one, its class leads on.
+    """
+    keys = 0
+    left = set(wrong)
+    moved = False
+    for row in order:
+        if not left:
+            break
+        keys += not moved  # a jump
+        moved = row in left
+        keys += moved  # its class
+        left.discard(row)
+    return keys
+
+
 def answer(session, truth):
     """Correct the wrong ones, confirm the rest; return how many images there were, and the gestures of each way."""
     grid, predicted = session.grid, session.grid.predicted()
@@ -37,7 +64,12 @@ def answer(session, truth):
     session.wait()
     places = [0, *(order.index(row) for row in wrong)]  # the first image is where the arrows start
     arrows = int(np.abs(np.diff(places)).sum())
-    ways = {"grid, mouse": 2 * len(wrong) + 1, "grid, keyboard": arrows + len(wrong) + 1, "one by one": len(order)}
+    ways = {
+        "grid, mouse": 2 * len(wrong) + 1,
+        "grid, arrows": arrows + len(wrong) + 1,
+        "grid, jumps": jumps(doubtful_first(grid, session.class_names), wrong) + 1,
+        "one by one": len(order),
+    }
     return len(order), len(wrong), ways
 
 

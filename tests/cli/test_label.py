@@ -64,6 +64,11 @@ def test_class_names(folder, tmp_path):
         (["FLAT", "--classes", "a,b", "--model", "nosuch"], "model_name='nosuch'"),
         (["FLAT", "--classes", "a,b", "--template", "no name"], "template='no name'"),
         (["FLAT", "--classes", "a,b", "--model", "demo", "--strategy", "nosuch:function"], "cannot be imported"),
+        (
+            ["FLAT", "--classes", "a,b", "--strategy", "dirichlet-uncertainty"],  # before a CLIP is downloaded
+            "--strategy dirichlet-uncertainty asks the classifier for predict_alpha(X), which the classifier of",
+        ),
+        (["FLAT", "--classes", "a,b", "--port", "99999"], "--port 99999; expected 0 to 65535"),
         (["FLAT", "--classes", "a,b", "--model", "demo", "--device", "nosuch"], "device='nosuch'"),
         (["FLAT", "--classes", "a,b", "--model", "demo", "--host", "192.0.2.1"], "cannot listen on 192.0.2.1"),
         (["FLAT", "--classes", "a,b", "--state", "/nowhere/labels.npz"], "cannot be written to"),

@@ -21,6 +21,9 @@ class Plain(ClassifierMixin, BaseEstimator):
     def fit(self, X, y):
         return self
 
+    def predict_proba(self, X):
+        raise NotImplementedError("plans run nothing")
+
 
 def test_stored_runs_are_found_again():
     """Files are named after a digest of all settings: with other names a user's runs would be repeated."""

@@ -277,3 +277,70 @@ def test_mouse_review_and_one_image(page, tmp_path, digits, truth):
         assert tried == [False, False]
         labeled(page, 59)
         assert page.request.get(url.replace(url.split("/")[3], "wrong")).status == 404
+
+
+def doubts(page):
+    """Rows of the grid, those first whose prediction the server finds the least likely; and how it calls them."""
+    told = page.evaluate("async () => (await (await fetch('api/state')).json()).grid.tiles")
+    names = {tile["row"]: tile["name"] for tile in told}
+    shown = [row for row, _, _ in tiles(page)]
+    correct = {tile["row"]: tile["correct"] for tile in told}
+    return sorted(shown, key=lambda row: (correct[row], shown.index(row))), names
+
+
+def test_jumps_to_doubtful_images(page, tmp_path, digits, truth):
+    """By keyboard: from doubt to doubt, a class leads on; as many keys as tests/benchmarks/gestures.py counts."""
+    folder, cache, said = write_digits(tmp_path / "digits", digits, 80), tmp_path / "cache", {}
+    cache.mkdir()
+    options = "--classes", ",".join(NAMES), "--batch", "12"
+    pressed = []
+
+    def press(key):
+        pressed.append(key)
+        page.keyboard.press(key)
+
+    def here():
+        return [int(row) for row in page.locator(".tile[aria-selected=true]").evaluate_all(
+            "all => all.map(t => t.dataset.row)")]  # fmt: skip
+
+    with served(folder, cache, *options) as (_, url):
+        page.goto(url)
+        for number in (1, 2):
+            ready(page, number)
+            order, names = doubts(page)
+            right = {row: truth(file) for row, file, _ in tiles(page)}
+            said |= {file: truth(file) for _, file, _ in tiles(page)}
+            wrong = [row for row in order if names[row] != right[row]]
+            assert len(wrong) > 1
+            pressed.clear()
+            moved, expected = False, 1
+            for row in order[: order.index(wrong[-1]) + 1]:
+                if not moved:
+                    press(".")
+                    expected += 1
+                assert here() == [row]
+                moved = row in wrong
+                if moved:
+                    press(KEYS[right[row]])
+                    expected += 1
+                    page.locator(f".tile.said[data-row='{row}']").wait_for()
+            if number == 1:  # back, over the one that has an answer, and on; an arrow ends the walk
+                left = [row for row in order if row not in wrong]
+                at = order.index(here()[0])
+                before = [row for row in left if order.index(row) < at][-1]
+                page.keyboard.press(",")
+                assert here() == [before]
+                page.keyboard.press("ArrowRight")
+                arrived = here()
+                page.keyboard.press("-")
+                page.locator(f".tile.skip[data-row='{arrived[0]}']").wait_for()
+                assert here() == arrived  # a gesture at an image that was not jumped to stays there
+                page.keyboard.press("Backspace")
+                page.locator(".tile.skip").wait_for(state="detached")
+            press("Enter")
+            assert len(pressed) == expected
+        ready(page, 3)
+        labeled(page, 24)
+        table = exported(page)
+        assert {file: row["label"] for file, row in table.items()} == said
+        assert page.errors == []

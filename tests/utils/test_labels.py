@@ -5,13 +5,15 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from joblib import parallel_config
 from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import BaggingClassifier, StackingClassifier, VotingClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import cross_val_predict
-from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier
+from sklearn.model_selection import GridSearchCV, cross_val_predict
+from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier, OutputCodeClassifier
 
-from modal_clip_dual import DualPromptClassifier
+from modal_clip_dual import DualPromptClassifier, TestTimeCentroids
 from modal_clip_dual.heads.tip_adapter import TipAdapterClassifier
 from modal_clip_dual.utils.labels import check_labels, check_meaning, resolve_labels
 
@@ -188,64 +190,141 @@ def test_names_by_position_instead_of_positions_by_name(embeddings):
 # ---------------------------------------------------------------- inside of estimators that number labels
 
 INSIDE = {
-    "voting": lambda clf: VotingClassifier([("a", clf)], voting="soft"),
-    "bagging": lambda clf: BaggingClassifier(clf, 2, random_state=0),
-    "stacking": lambda clf: StackingClassifier([("a", clf)], LogisticRegression(), cv=2),
-    "voting of bagging": lambda clf: VotingClassifier([("a", BaggingClassifier(clf, 2, random_state=0))]),
-    "cross_val_predict": lambda clf: CrossValidated(clf),
+    "voting": lambda clf, n_jobs=None: VotingClassifier([("a", clf), ("b", clf)], voting="soft", n_jobs=n_jobs),
+    "bagging": lambda clf, n_jobs=None: BaggingClassifier(clf, 3, max_samples=300, random_state=0, n_jobs=n_jobs),
+    "stacking": lambda clf, n_jobs=None: StackingClassifier([("a", clf)], LogisticRegression(), cv=2, n_jobs=n_jobs),
+    "voting of bagging": lambda clf, n_jobs=None: VotingClassifier(
+        [("a", BaggingClassifier(clf, 2, bootstrap=False, random_state=0)), ("b", clf)], n_jobs=n_jobs
+    ),
+    "voting of search": lambda clf, n_jobs=None: VotingClassifier(
+        [("a", GridSearchCV(clf, {"alpha": [1.0]}, cv=2))], n_jobs=n_jobs
+    ),
+    "voting of a wrapper": lambda clf, n_jobs=None: VotingClassifier([("a", TestTimeCentroids(clf))], n_jobs=n_jobs),
+    "cross_val_predict": lambda clf, n_jobs=None: CrossValidated(clf, n_jobs),
 }
 
 
 class CrossValidated:
-    def __init__(self, clf):
-        self.clf = clf
+    """Of more folds than joblib takes from its generator at once."""
+
+    def __init__(self, clf, n_jobs):
+        self.clf, self.n_jobs = clf, n_jobs
 
     def fit(self, X, y):
-        cross_val_predict(self.clf, X, y, cv=2, method="predict_proba")
+        proba = cross_val_predict(self.clf, X, y, cv=7, method="predict_proba", n_jobs=self.n_jobs)
+        self.found = np.unique(y)[proba.argmax(axis=1)]
+        return self
+
+    def predict(self, X):
+        return self.found
 
 
+def class_names_in_every_form(names):
+    return {
+        "sorted": sorted(names),
+        "unsorted": names,
+        "mapping": {name: name for name in names},
+        "None": None,
+    }
+
+
+@pytest.mark.parametrize("n_jobs", [None, 2])
 @pytest.mark.parametrize("inside", INSIDE)
-def test_numbers_of_other_estimators_are_never_silently_wrong(embeddings, digits, inside):
-    X, y = embeddings[:400], digits.target[:400]
-    names = np.array(digits.class_names)[y]
-    seen = y != 5
-    make = INSIDE[inside]
-    make(classifier(sorted(digits.class_names))).fit(X, names)  # right, without a word
-    make(classifier(digits.class_names)).fit(X, y)  # positions are numbered as they are
-    with pytest.raises(ValueError, match=r"passes 0 for the label 'eight', but class_names has 'zero'"):
-        make(classifier(digits.class_names)).fit(X, names)
-    with pytest.raises(ValueError, match=r"passes 1 for the label 'four', but class_names has 'five'"):
-        make(classifier(sorted(digits.class_names))).fit(X[seen], names[seen])
-    with pytest.raises(ValueError, match=r"passes 5 for the label 6, but class_names has 'five'"):
-        make(classifier(digits.class_names)).fit(X[seen], y[seen])
-    with pytest.warns(UserWarning, match=r"numbers the labels .* class_names=\['eight', 'five'"):
-        make(classifier(None)).fit(X, names)
+def test_numbers_of_other_estimators_mean_what_they_were_made_of(embeddings, digits, inside, n_jobs):
+    """Whatever the form of the names, and though a class has no label.
+
+    In threads, as in worker processes, the ensemble is not among the calling functions.
+    """
+    names = np.array(digits.class_names)[digits.target]
+    rows = np.flatnonzero(names != "five")[:300]
+    X, y = embeddings[rows], names[rows]
+    present = sorted(set(y.tolist()))
+    expected = INSIDE[inside](classifier(present)).fit(X, y).predict(X)  # positions, as they are numbered
+    assert np.mean(expected == y) > 0.6
+    with parallel_config("threading"):
+        for form, class_names in class_names_in_every_form(digits.class_names).items():
+            ensemble = INSIDE[inside](classifier(class_names), n_jobs).fit(X, y)
+            np.testing.assert_array_equal(ensemble.predict(X), expected, err_msg=form)
 
 
-def test_what_the_error_advises_is_right(embeddings, digits):
-    X, names = embeddings[:400], np.array(digits.class_names)[digits.target[:400]]
-    seen = names != "five"
-    ensemble = INSIDE["voting"](classifier(sorted(set(names[seen])))).fit(X[seen], names[seen])
-    alone = classifier(sorted(set(names[seen]))).fit(X[seen], names[seen])
-    np.testing.assert_array_equal(ensemble.predict(embeddings), alone.predict(embeddings))
+def test_inside_of_calibration(embeddings, digits):
+    """Its predictions out of fold are those of cross_val_predict; it takes no class without a label."""
+    X, y = embeddings[:300], np.array(digits.class_names)[digits.target[:300]]
+    found = {}
+    with parallel_config("threading"):
+        for form, class_names in class_names_in_every_form(digits.class_names).items():
+            model = CalibratedClassifierCV(classifier(class_names), cv=2, ensemble=False, n_jobs=2).fit(X, y)
+            found[form] = model.predict_proba(embeddings)
+    for form, proba in found.items():
+        np.testing.assert_allclose(proba, found["sorted"], atol=1e-5, err_msg=form)
+    assert np.mean(model.predict(X) == y) > 0.6
+
+
+@pytest.mark.parametrize("inside", ["voting", "bagging", "voting of bagging", "cross_val_predict"])
+def test_integers_as_labels_that_are_numbered(embeddings, digits, inside):
+    """Positions in the names, of which one has no label: number 5 is label 6."""
+    rows = np.flatnonzero(digits.target != 5)[:300]
+    X, y = embeddings[rows], digits.target[rows]
+    present = [name for k, name in enumerate(digits.class_names) if k != 5]
+    expected = INSIDE[inside](classifier(dict(zip(sorted(set(y.tolist())), present)))).fit(X, y).predict(X)
+    found = INSIDE[inside](classifier(digits.class_names)).fit(X, y).predict(X)
+    np.testing.assert_array_equal(found, expected)
+    named = np.array(digits.class_names)[y]
+    by_name = np.array(digits.class_names)[expected]
+    assert np.mean(by_name == named) > 0.6
+
+
+def test_the_classifier_inside_goes_on(embeddings, digits, tmp_path):
+    """It predicts numbers, is saved and loaded; a fit of its own has labels of its own."""
+    names = np.array(digits.class_names)[digits.target]
+    rows = np.arange(200)
+    ensemble = INSIDE["voting"](classifier(digits.class_names)).fit(embeddings[rows], names[rows])
+    inner = ensemble.estimators_[0]
+    alone = classifier(sorted(digits.class_names)).fit(embeddings[rows], names[rows])
+    np.testing.assert_array_equal(ensemble.classes_[inner.predict(embeddings)], alone.predict(embeddings))
+    inner.save(tmp_path / "inner.npz")
+    loaded = TipAdapterClassifier.load(tmp_path / "inner.npz")
+    np.testing.assert_array_equal(loaded.predict(embeddings), inner.predict(embeddings))
+    again = clone(inner).fit(embeddings[rows], digits.target[rows])
+    plain = classifier(digits.class_names).fit(embeddings[rows], digits.target[rows])
+    np.testing.assert_array_equal(again.predict(embeddings), plain.predict(embeddings))
+    inner.fit(embeddings[rows], digits.target[rows]).set_params(class_names=sorted(digits.class_names))
+    with pytest.raises(ValueError, match="class_names has changed since the fit"):
+        inner.predict(embeddings)
+
+
+def test_a_label_without_a_name_is_told_as_the_ensemble_was_given_it(embeddings, digits):
+    names = np.array(digits.class_names)[digits.target[:100]]
+    names[3] = "sevn"
+    with pytest.raises(ValueError, match="y of VotingClassifier has the label 'sevn', which is not a label of clas"):
+        INSIDE["voting"](classifier(digits.class_names)).fit(embeddings[:100], names)
+
+
+@pytest.mark.parametrize("n_jobs", [None, 2])
+@pytest.mark.parametrize("inside", [OneVsRestClassifier, OneVsOneClassifier, OutputCodeClassifier])
+def test_one_class_against_others_is_refused(embeddings, digits, inside, n_jobs):
+    names = np.array(digits.class_names)[digits.target[:100]]
+    with parallel_config("threading"):
+        for class_names, shown in ((digits.class_names, "names 10 classes"), (None, "is None")):
+            with pytest.raises(ValueError, match=f"passes labels 0 and 1, .* class_names {shown}"):
+                inside(classifier(class_names), n_jobs=n_jobs).fit(embeddings[:100], names)
 
 
 @pytest.mark.parametrize("inside", [OneVsRestClassifier, OneVsOneClassifier])
-def test_one_class_against_others_is_refused(embeddings, digits, inside):
-    names = np.array(digits.class_names)[digits.target[:100]]
-    with pytest.raises(ValueError, match="passes labels 0 and 1, .* names 10 classes"):
-        inside(classifier(digits.class_names)).fit(embeddings[:100], names)
-    with pytest.warns(UserWarning, match="class_names is None: prompts call the classes"):
-        inside(classifier(None)).fit(embeddings[:100], names)
+def test_one_class_against_the_other(embeddings, digits, inside):
+    rows = np.flatnonzero(np.isin(digits.target, [0, 1]))[:80]
+    names = np.array(["zero", "one"])[digits.target[rows]]
+    for class_names in (["one", "zero"], ["zero", "one"], None):
+        found = inside(classifier(class_names)).fit(embeddings[rows[:20]], names[:20]).predict(embeddings[rows])
+        assert np.mean(found == names) > 0.9
 
 
 def test_in_workers_where_the_labels_cannot_be_seen(monkeypatch):
-    """A worker's calls begin with scikit-learn's function for it, without the estimator itself."""
+    """A worker's calls begin with scikit-learn's function for it; here no clone knows anything."""
     code = "def _fit_single_estimator(call):\n    call()\n"
     scope = {"__name__": "sklearn.ensemble._base"}
     exec(code, scope)
-    with pytest.warns(UserWarning, match="only if the names are sorted and every class has a label"):
-        scope["_fit_single_estimator"](lambda: resolve_labels(["b", "a"], np.array([0, 1])))
-    with pytest.warns(UserWarning, match="only if the names are sorted"):
-        scope["_fit_single_estimator"](lambda: resolve_labels(["a", "b", "c"], np.array([0, 1])))
+    for class_names in (["b", "a"], ["a", "b", "c"], None, {0: "a", 1: "b"}):
+        with pytest.raises(ValueError, match="labels cannot be seen .* names of all labels, sorted, or n_jobs=None"):
+            scope["_fit_single_estimator"](lambda: resolve_labels(class_names, np.array([0, 1])))
     scope["_fit_single_estimator"](lambda: resolve_labels(["a", "b"], np.array([0, 1])))

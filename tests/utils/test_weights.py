@@ -50,6 +50,33 @@ def test_weights_are_repetitions(samples, digits, kind):
         np.testing.assert_allclose(same, clf.fit(X, y, weight).predict_proba(X), atol=2000 * EPS)
 
 
+@pytest.mark.parametrize("fitted", [False, True])
+def test_weights_of_partial_fit_are_repetitions(samples, digits, fitted):
+    X, y, weight = samples
+    found = []
+    for arguments in ((X, y, weight), (np.repeat(X, weight, axis=0), np.repeat(y, weight), None), (X, y, None)):
+        clf = makers(digits.class_names)["prompts"]
+        clf = clf.fit(X[:10], y[:10]) if fitted else clf
+        found.append(clf.partial_fit(*arguments[:2], sample_weight=arguments[2]).predict_proba(X))
+    np.testing.assert_allclose(found[0], found[1], atol=2000 * EPS)
+    assert np.abs(found[0] - found[2]).max() > 0.001
+
+
+def test_weights_of_partial_fit_with_draws(samples, digits):
+    """0 leaves a sample out; where all weigh 2, the likelihood counts twice, as if the prior counted half."""
+    X, y, weight = samples
+
+    def learned(rows, sample_weight=None, kl_weight=1.0):
+        clf = BayesAdapterClassifier(digits.class_names, max_epochs=4, batch_size=1000, random_state=0, **DEMO)
+        clf.fit(X[:10], y[:10]).set_params(kl_weight=kl_weight)
+        return clf.partial_fit(X[rows], y[rows], sample_weight=sample_weight).predict_logits(X)[0]
+
+    every, some = np.arange(N), np.flatnonzero(weight)
+    np.testing.assert_array_equal(learned(every, (weight > 0) * 1.0), learned(some, np.ones(len(some))))
+    np.testing.assert_allclose(learned(every, np.full(N, 2.0)), learned(every, kl_weight=0.5), atol=0.01)
+    assert np.abs(learned(every, np.full(N, 2.0)) - learned(every)).max() > 0.05
+
+
 @pytest.mark.parametrize("kind", ["prompts", "tip", "bayes"])
 def test_ones_are_no_weights(samples, digits, kind):
     X, y, _ = samples

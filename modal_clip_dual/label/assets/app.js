@@ -15,6 +15,7 @@ let looked = { tiles: [], total: 0, offset: 0 }; // what is looked through, outs
 let selected = new Set(); // rows
 let cursor = null; // the row that arrows start from
 let anchor = null; // where a selection by Shift began
+let walking = false; // the selected image was reached by a jump, so that a class given there leads on to the next
 let elements = new Map(); // tiles by row
 let shown = null; // what the content was built for
 let busy = Promise.resolve(); // gestures are sent one after the other
@@ -130,6 +131,7 @@ function build(key) {
   const content = $("content");
   if (key !== shown) {
     selected = new Set();
+    walking = false;
     const first = inOrder()[0];
     cursor = anchor = first ? first.row : null;
     if (single && first) select(inOrder().find((tile) => !tile.said)?.row ?? first.row);
@@ -379,8 +381,10 @@ async function choose(entry) {
   leaveInput();
   if (entry.fresh) {
     const rows = [...selected];
+    const walked = walking;
     if (!(await act("class", { name: entry.name }))) return;
     select(...rows);
+    walking = walked;
     give(state.classes[state.classes.length - 1]);
   } else give(entry.name);
 }
@@ -420,8 +424,26 @@ $("name").addEventListener("keydown", (event) => {
 // ---------------------------------------------------------------- gestures
 
 function select(...rows) {
+  walking = false;
   selected = new Set(rows);
   if (rows.length) cursor = anchor = rows[rows.length - 1];
+}
+
+/** The next image without an answer in the order of doubt, or the one before; null where there is none. */
+function doubtful(step) {
+  const order = inOrder().map((tile, k) => [tile.correct ?? 0, k, tile]).sort((a, b) => a[0] - b[0] || a[1] - b[1]).map((entry) => entry[2]);
+  let at = selected.size ? order.findIndex((tile) => tile.row === cursor) : step > 0 ? -1 : order.length;
+  do at += step; while (order[at] && (order[at].said || selected.has(order[at].row)));
+  return order[at] ?? null;
+}
+
+function jump(step) {
+  const tile = doubtful(step);
+  if (!tile) return;
+  select(tile.row);
+  walking = true;
+  render();
+  focusCursor(true);
 }
 
 function selectAll(some) {
@@ -435,12 +457,14 @@ function clicked(row, event) {
   if (event.shiftKey) extendTo(row);
   else if (event.ctrlKey || event.metaKey) {
     if (!selected.delete(row)) selected.add(row);
+    walking = false;
     cursor = anchor = row;
   } else select(row);
   render();
 }
 
 function extendTo(row) {
+  walking = false;
   const rows = inOrder().map((tile) => tile.row);
   const [from, to] = [rows.indexOf(anchor ?? row), rows.indexOf(row)].sort((a, b) => a - b);
   selected = new Set(rows.slice(from, to + 1));
@@ -496,7 +520,7 @@ function say(what, name = null) {
   if (moves) {
     const next = inOrder().find((tile) => !tile.said && !selected.has(tile.row));
     if (next) select(next.row);
-  }
+  } else if (walking && what !== "forget") return jump(1);
   render();
 }
 
@@ -603,6 +627,7 @@ document.addEventListener("keydown", (event) => {
   else if (event.key === "Delete") say("forget");
   else if (event.key === "-") say("skip");
   else if (event.key === "+") enterInput();
+  else if (event.key === "." || event.key === ",") jump(event.key === "." ? 1 : -1);
   else if (event.key === "/") { if (view === "label") setSingle(!single); }
   else if (event.key === "?") $("help").showModal();
   else if (event.key === "Escape") { selected = new Set(single && cursor !== null ? [cursor] : []); render(); }
