@@ -6,7 +6,7 @@ import traceback
 
 # What takes long to import.  The package itself is not among it: a script imports it, from the checkout.
 HEAVY = ["torch", "sklearn.linear_model", "pandas", "skorch", "open_clip", "modAL.models"]
-SECONDS = 120  # after which a script is stopped
+SECONDS = 600  # after which a script is stopped
 
 
 def run_script(script, arguments, log):
