@@ -279,9 +279,10 @@ class DualLinearClassifier(CLIPClassifier):
         classes, names, target = resolve_labels(self.class_names, y, self._numbered)
         pool, pool_array = self.__dict__.get("_pool"), np.empty(0)
         if X_pool is not None:
-            if not len(as_array(X_pool, "X_pool")):
+            pool_array = as_array(X_pool, "X_pool")
+            if not len(pool_array):
                 raise ValueError("X_pool is empty; expected at least one sample")
-            pool_array, backbone = self._prepare(X_pool, refit=True, name="X_pool")
+            pool_array, backbone = self._prepare(pool_array, refit=True, name="X_pool")
         if X is not None:
             array, backbone = self._prepare(X, refit=True, n_labels=len(target))
         counted, weight = weighted_rows(sample_weight, 0 if X is None else len(target))

@@ -110,6 +110,22 @@ def test_whole_fit_is_that_of_repeated_rows(rng, monkeypatch, with_text):
         assert getattr(found, name) == pytest.approx(getattr(expected, name), rel=5e-3, abs=1e-3), name
 
 
+def test_odds_of_the_names_count_weights_where_classes_lack_labels(rng, monkeypatch):
+    """Of two classes in four there is a label: names get the same odds by weights as by repeated rows."""
+    centers, y = rng.normal(size=(4, 24)), np.arange(200) % 4
+    X = unit_rows(centers[y] + 1.2 * rng.normal(size=(200, 24)))
+    text = 20 * unit_rows(centers + 3.0 * rng.normal(size=centers.shape))
+    few = np.flatnonzero(y < 2)[:20]
+    pool, weight = np.delete(X, few, axis=0), np.random.default_rng(1).integers(1, 4, 20)
+    monkeypatch.setattr(_dual_linear, "expit", lambda odds: odds)  # so that the share is the odds
+    found = fit_dual_linear(X[few], y[few], 4, pool=pool, text=text, weight=weight.astype(float))
+    real = _dual_linear.deal_folds
+    monkeypatch.setattr(_dual_linear, "merged", lambda *parts: parts)
+    monkeypatch.setattr(_dual_linear, "deal_folds", lambda *_: np.repeat(real(X[few], y[few], 5), weight))
+    expected = fit_dual_linear(np.repeat(X[few], weight, axis=0), np.repeat(y[few], weight), 4, pool=pool, text=text)
+    assert found.text_share == pytest.approx(expected.text_share, abs=0.1)
+
+
 def test_copies_become_one_row():
     X = np.array([[1, 0], [0, 1], [1, 0], [1, 0]], dtype=np.float32)
     labeled, target, weight = merged(X, np.array([1, 0, 1, 0]), None)
