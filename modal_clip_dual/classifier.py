@@ -561,7 +561,7 @@ class DualPromptClassifier(CLIPClassifier):
             if self.augment is not None:
                 self._check_augmentation(array[rows], target, backbone, names)
             if "frozen_image" in module.needs and inputs.augment is None:  # each image once
-                inputs = ImagesAndEmbeddings(inputs, unit_rows(self._encode(array[rows], backbone)))
+                inputs = ImagesAndEmbeddings(inputs, unit_rows(self._encode(array[rows], backbone, inputs.store)))
         if continued:
             module.load_state_dict(self._module().state_dict())
         train(net, inputs, target)

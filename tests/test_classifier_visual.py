@@ -271,7 +271,8 @@ def test_one_forward_per_image_and_fit(visual, labelled, digits, forwards):
 
 
 @pytest.mark.parametrize(("cache", "n_reads"), [("memory", 40), ("disk", 40), (None, 5 * 40)])
-def test_cache_saves_reading_files(visual, labelled, tmp_path, monkeypatch, cache, n_reads):
+def test_cache_saves_reading_files(visual, labelled, demo, tmp_path, monkeypatch, cache, n_reads):
+    demo.embedding_cache.clear()  # the frozen tower is asked too, whatever ran before
     folder = tmp_path / "cache" if cache == "disk" else None
     read = []
     original = reading.read_image

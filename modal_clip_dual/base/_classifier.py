@@ -354,13 +354,16 @@ class CLIPClassifier(Predicting, PixelAccess, Saving):
         """Return the embeddings (n, D), float32, of a checked X, with the classifier's visual prompts if any."""
         return self._encode(array, backbone)
 
-    def _encode(self, array: Any, backbone: Backbone) -> Any:
-        """Return the embeddings (n, D), float32, of a checked X by the frozen CLIP."""
+    def _encode(self, array: Any, backbone: Backbone, pixels: Any = None) -> Any:
+        """Return the embeddings (n, D), float32, of a checked X by the frozen CLIP.
+
+        ``pixels`` is the store of a source of the same images: what it holds is not read again.
+        """
         if kind_of(array) == "embeddings":
             return array
         from ..clip.embedding import encode
 
-        params = {name: getattr(self, name) for name in ("cache", "n_jobs", "device")}
+        params = {name: getattr(self, name) for name in ("cache", "n_jobs", "device")} | {"pixels": pixels}
         return encode(backbone, array, self.encode_batch_size, self.verbose, size_name="encode_batch_size", **params)
 
     def block_features(self, X: Any, kind: str = "tokens") -> np.ndarray:

@@ -54,6 +54,7 @@ def encode(
     device: str = "auto",
     size_name: str = "batch_size",
     features: Features = EMBEDDINGS,
+    pixels: Any = None,
 ) -> np.ndarray:
     """Return the unit embeddings of images or files by a frozen CLIP, or other features of them.
 
@@ -70,6 +71,8 @@ def encode(
         Name of ``batch_size`` in messages.
     features : Features, default=EMBEDDINGS
         Kind of the vectors; each kind has a cache of its own.
+    pixels : MemoryStore, DiskCache, StackedStores or None, default=None
+        Store of decoded pixels, where a `pixel_source` of the same images has one.
 
     Returns
     -------
@@ -87,8 +90,9 @@ def encode(
     if cache not in (None, "memory"):
         stores.append(disk_cache(cache, features.kind, backbone.image_fingerprint, np.float32))
     source = ImageSource(
-        array, backbone.preprocessing, digests=digest_cache(cache), n_jobs=n_jobs, pin=is_cuda(backbone)
-    )
+        array, backbone.preprocessing, store=pixels, digests=digest_cache(cache), n_jobs=n_jobs,
+        pin=is_cuda(backbone),
+    )  # fmt: skip
     if uses_engine():
         recipe = (backbone.model_name, backbone.pretrained, device, backbone.precision)
 
