@@ -2,11 +2,13 @@
 
     python examples/compare_prompts.py --seeds 3
     python examples/compare_prompts.py --kinds text --seeds 10 --labels 2 60
+    python examples/compare_prompts.py --kinds text --data photos.npz --model local-dir:FOLDER
 
-Digits and the bundled CLIP: 599 scans to test on, labels drawn at random from the rest, the same for all.  The
-settings "paper" are PAPER_SETTINGS without augmentation (a mirrored digit is none), "default" what the classifier
-does by itself, "own" the default with contexts of its own for each class, and "free" the default without the pull to
-the hand-written text.  The split of seed k is NumPy's permutation of seed k.  It prints Markdown: mean accuracy,
+Digits and the bundled CLIP: 599 scans to test on, labels drawn at random from the rest, the same for all.  Or an .npz
+of embeddings as for compare_heads.py, with its CLIP as `--model` in open_clip's words: text prompts only, its own
+training and test rows.  The settings "paper" are PAPER_SETTINGS without augmentation (a mirrored digit is none),
+"default" what the classifier does by itself, "own" the default with contexts of its own for each class, and "free"
+the default without the pull to the hand-written text.  Seed k draws by NumPy's permutation of seed k.  It prints Markdown: mean accuracy,
 standard deviation and worst difference to zero-shot CLIP, and processor seconds per fit.  Every fit is stored in
 `--out`; the same command continues where it was stopped.
 """
@@ -36,16 +38,27 @@ N_TEST = 599
 COLUMNS = ("kind", "settings", "n_labels", "seed", "accuracy", "zero_shot", "auroc", "seconds")
 
 
-def run(kind, settings, n_labels, seed, X, y, names):
+def data_of(name, model):
+    """Return samples, labels, the arguments of a classifier, and the test rows of an .npz or None."""
+    if name == "digits":
+        digits = load_digits_images()
+        clip = {"class_names": digits.class_names, "model_name": "demo", "pretrained": "bundled"}
+        return digits.images, digits.target, clip, None
+    with np.load(name) as file:
+        clip = {"class_names": [str(entry) for entry in file["names"]], "model_name": model, "pretrained": None}
+        return file["x"].astype(np.float32), file["y"].astype(int), clip, file["split"] == "test"
+
+
+def run(kind, settings, n_labels, seed, X, y, clip, is_test):
     """Return one line of the results."""
     from sklearn.metrics import roc_auc_score
 
     order = np.random.default_rng(seed).permutation(len(y))
-    test, rows = order[:N_TEST], order[N_TEST : N_TEST + n_labels]
+    is_test = np.isin(np.arange(len(y)), order[:N_TEST]) if is_test is None else is_test
+    test, rows = order[is_test[order]], order[~is_test[order]][:n_labels]
     clf = DualPromptClassifier(
-        names, model_name="demo", pretrained="bundled", visual_prompts=KINDS[kind], random_state=seed, verbose=0,
-        **SETTINGS[settings],
-    )  # fmt: skip
+        **clip, visual_prompts=KINDS[kind], random_state=seed, verbose=0, **SETTINGS[settings]
+    )
     zero_shot = (np.argmax(clf.zero_shot_proba(X[test]), axis=1) == y[test]).mean()
     start = time.process_time()
     clf.fit(X[rows], y[rows])
@@ -91,8 +104,12 @@ def main():
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--first-seed", type=int, default=0, help="first of the seeds")
     parser.add_argument("--out", type=Path, default=Path("prompts.csv"), help="file of the results")
+    parser.add_argument("--data", default="digits", help="digits, or an .npz file")
+    parser.add_argument("--model", help="CLIP of the .npz file")
     args = parser.parse_args()
-    digits = load_digits_images()
+    if args.data != "digits" and (args.model is None or args.kinds != ["text"]):
+        parser.error("--data: embeddings go with --kinds text, and with their CLIP as --model")
+    data = data_of(args.data, args.model)
     if not args.out.exists():
         args.out.write_text(",".join(COLUMNS) + "\n")
     done = {tuple(row) for row in pd.read_csv(args.out)[list(COLUMNS[:4])].itertuples(index=False)}
@@ -102,7 +119,7 @@ def main():
                 for n_labels in args.labels:
                     if (kind, settings, n_labels, seed) in done:
                         continue
-                    line = run(kind, settings, n_labels, seed, digits.images, digits.target, digits.class_names)
+                    line = run(kind, settings, n_labels, seed, *data)
                     with args.out.open("a", newline="") as file:
                         csv.writer(file).writerow(line)
     print(table(pd.read_csv(args.out)))

@@ -11,7 +11,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 import numpy as np
 import pytest
+import threadpoolctl
 import torch
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    threadpoolctl.threadpool_limits(1)  # NumPy's threads, where a plugin of pytest imported it before this file
 
 
 def pytest_collection_modifyitems(items):
