@@ -1,29 +1,50 @@
-"""Compare pseudo-labels that a second model accepts with those of one model alone, on the digits.
+"""Compare pseudo-labels on the digits: who gives them, whether they are right, and what they gain.
 
-    python examples/compare_pseudo_labels.py --seeds 10
+    python examples/compare_pseudo_labels.py --parts sources --seeds 10
+    python examples/compare_pseudo_labels.py --parts second-opinion without-labels --seeds 5
 
-Two prompt learners are trained on the same 60 random labels, from different random starts.  For the other digits the
-first table has, by threshold, how many labels of the first one are kept and how many of them are right: those
-that the second one accepts (`collaborative_pseudo_labels`), those that the first one accepts itself, and as many
-of those with the largest probability as the second one accepts.  The second table is without labels: the accuracy
-on 599 digits of zero-shot CLIP, of the members of `CollaborativePromptClassifier` and of its final models.
+`sources`: text prompts with PAPER_SETTINGS (without augmentation) in the paper's loop, 1% of the pool in random labels a
+round, the same for all.  Each way of getting pseudo-labels has its table rows: how many there are, how many of them
+are right, and the accuracy on 599 digits to test on.  Each round is stored in `--out`; the same command goes on where
+it was stopped.
+
+`second-opinion`: two prompt learners are trained on the same 60 random labels, from different random starts.  For
+the other digits the table has, by threshold, how many labels of the first one are kept and how many of them are right:
+those that the second one accepts (`collaborative_pseudo_labels`), those that the first one accepts itself, and as many
+of those with the largest probability as the second one accepts.
+
+`without-labels`: the accuracy on 599 digits of zero-shot CLIP, of the members of `CollaborativePromptClassifier` and of
+its final models.
 """
 
 import argparse
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy.stats import ttest_rel
 
 from modal_clip_dual import (
+    PAPER_SETTINGS,
     CLIPImageEncoder,
     CollaborativePromptClassifier,
     DualPromptClassifier,
+    DualPromptLearner,
     collaborative_pseudo_labels,
+    random_sampling,
 )
 from modal_clip_dual.data import load_digits_images
+from modal_clip_dual.evaluation import compare_pairs
 from modal_clip_dual.evaluation.text import percent
 
+PARTS = ("sources", "second-opinion", "without-labels")
+SOURCES = {
+    "none": {"n_per_class": 0},
+    "own, 16 per class": {},
+    "collaborative, 16 per class": {"pseudo_labels": "collaborative"},
+    "transductive, 16 per class": {"pseudo_labels": "transductive"},
+    "transductive, the whole pool": {"pseudo_labels": "transductive", "n_per_class": None},
+}
 KINDS = ("second model accepts", "itself accepts", "largest probability, as many as the second accepts")
 
 
@@ -40,18 +61,58 @@ def kept(one, two, X, y, threshold):
     return shares
 
 
-def main() -> None:
-    """Run the comparison and print its tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=10)
-    args = parser.parse_args()
-    digits = load_digits_images()
-    X, y = CLIPImageEncoder("demo", "bundled", verbose=0).transform(digits.images), digits.target
-    clip = {"class_names": digits.class_names, "model_name": "demo", "pretrained": "bundled", "verbose": 0}
-    print("| complement | threshold | labels that | kept | right |\n|---|---|---|---|---|")
+def of_source(name, seed, X, y, clip):
+    """Return the rounds of one run of the paper's loop."""
+    order = np.random.default_rng(seed).permutation(len(y))
+    test, pool = order[:599], order[599:]
+    clf = DualPromptClassifier(**clip, **PAPER_SETTINGS | {"augment": None})
+    learner = DualPromptLearner(
+        clf, X[pool], query_strategy=random_sampling, y_pool=y[pool], random_state=seed, **SOURCES[name]
+    )
+    rounds = []
+
+    def on_round(record):
+        kept = {column: record[column] for column in ("n_labels", "n_pseudo", "pseudo_accuracy")}
+        fitted = hasattr(learner.estimator, "classes_")
+        proba = getattr(learner.estimator, "predict_proba" if fitted else "zero_shot_proba")(X[test])
+        rounds.append({"strategy": name, "seed": seed, **kept, "accuracy": (proba.argmax(axis=1) == y[test]).mean()})
+
+    on_round(learner.start().log_[-1])  # without a label
+    learner.run(y[pool], on_round=on_round)
+    return pd.DataFrame(rounds)
+
+
+def compare_sources(X, y, clip, seeds, path):
+    """Run what is not stored, and print accuracy, pseudo-labels and tests."""
+    done = set()
+    if path.exists():
+        done = set(pd.read_csv(path)[["strategy", "seed"]].itertuples(index=False, name=None))
+    for seed in range(seeds):
+        for name in SOURCES:
+            if (name, seed) not in done:
+                of_source(name, seed, X, y, clip).to_csv(path, mode="a", header=not path.exists(), index=False)
+    frame = pd.read_csv(path)
+    frame = frame[frame.seed < seeds]
+    print("| pseudo-labels | | " + " | ".join(map(str, sorted(frame.n_labels.unique()))) + " |")
+    print("|---" * (frame.n_labels.nunique() + 2) + "|")
+    for name, rows in frame.groupby("strategy", sort=False):
+        by_labels = rows.groupby("n_labels")
+        print(f"| {name} | accuracy | " + " | ".join(by_labels.accuracy.apply(percent)) + " |")
+        if rows.n_pseudo.any():
+            print("| | how many | " + " | ".join(f"{n:.0f}" for n in by_labels.n_pseudo.mean()) + " |")
+            print("| | right | " + " | ".join(by_labels.pseudo_accuracy.apply(percent)) + " |")
+    print("\n| less none | points, mean of the rounds with labels | 95% interval | p corrected |\n|---|---|---|---|")
+    for row in compare_pairs(frame[frame.n_labels > 0], reference="none").itertuples():
+        interval = f"{100 * row.low:+.1f} to {100 * row.high:+.1f}"
+        print(f"| {row.strategy} | {100 * row.mean_difference:+.1f} | {interval} | {row.p_corrected:.3g} |")
+
+
+def second_opinion(X, y, clip, seeds):
+    """Print what a second model keeps."""
+    print("\n| complement | threshold | labels that | kept | right |\n|---|---|---|---|---|")
     for complement in ("uniform", "hard"):
         found = {}
-        for seed in range(args.seeds):
+        for seed in range(seeds):
             order = np.random.default_rng(seed).permutation(len(y))
             labeled, left = order[:60], order[60:]
             one, two = (
@@ -64,8 +125,12 @@ def main() -> None:
         for (threshold, kind), shares in found.items():
             share, right = (percent(pd.Series(column)) for column in zip(*shares))
             print(f"| {complement} | {threshold} | {kind} | {share} | {right} |")
+
+
+def without_labels(X, y, clip, seeds):
+    """Print what two models that label for each other know before the first label."""
     scores = {}
-    for seed in range(args.seeds):
+    for seed in range(seeds):
         order = np.random.default_rng(seed).permutation(len(y))
         test, pool = order[:599], order[599:]
         clf = CollaborativePromptClassifier(DualPromptClassifier(**clip), random_state=seed).fit_unlabeled(X[pool])
@@ -77,10 +142,28 @@ def main() -> None:
     print("\n| without labels | accuracy |\n|---|---|")
     for name, values in scores.items():
         print(f"| {name} | {percent(pd.Series(values))} |")
-    if args.seeds > 1:
+    if seeds > 1:
         members, final = scores["a member, mean of both"], scores["final probes"]
         print(f"\nfinal less member: {100 * np.mean(np.subtract(final, members)):+.1f} points, "
               f"p = {ttest_rel(final, members).pvalue:.2g} (t-test, paired)")  # fmt: skip
+
+
+def main() -> None:
+    """Run the parts and print their tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--out", type=Path, default=Path("pseudo-labels.csv"), help="file of the runs of sources")
+    args = parser.parse_args()
+    digits = load_digits_images()
+    X, y = CLIPImageEncoder("demo", "bundled", verbose=0).transform(digits.images), digits.target
+    clip = {"class_names": digits.class_names, "model_name": "demo", "pretrained": "bundled", "verbose": 0}
+    if "sources" in args.parts:
+        compare_sources(X, y, clip, args.seeds, args.out)
+    if "second-opinion" in args.parts:
+        second_opinion(X, y, clip, args.seeds)
+    if "without-labels" in args.parts:
+        without_labels(X, y, clip, args.seeds)
 
 
 if __name__ == "__main__":
