@@ -91,7 +91,14 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run_demo(args: argparse.Namespace) -> int:
-    """Run the demo; return the exit status."""
+    """Run the demo with one thread, as the tables of the docs were made; return the exit status."""
+    from ..utils.threads import one_thread
+
+    with one_thread():
+        return _run(args)
+
+
+def _run(args: argparse.Namespace) -> int:
     try:
         _check_files(args)
         plan = _plan(args)

@@ -7,11 +7,28 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from modal_clip_dual import PAPER_SETTINGS, DualLinearClassifier, DualPromptClassifier, random_sampling
-from modal_clip_dual.cli import build_parser, main
+from modal_clip_dual.cli import build_parser, demo, main
 from modal_clip_dual.cli.demo import demo_table
 from modal_clip_dual.evaluation import run_active_learning
+
+
+def test_demo_computes_with_one_thread(tmp_path, monkeypatch):
+    threads = []
+
+    def note(args):
+        threads.append(torch.get_num_threads())
+        return 0
+
+    monkeypatch.setattr(demo, "_run", note)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert main(["demo"]) == 0 and threads == [1] and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_demo(tmp_path, capsys):
