@@ -3,10 +3,10 @@
     python examples/compare_pseudo_labels.py --parts sources --seeds 10
     python examples/compare_pseudo_labels.py --parts second-opinion without-labels --seeds 5
 
-`sources`: text prompts with PAPER_SETTINGS (without augmentation) in the paper's loop, 1% of the pool in random labels
-a round, the same for all.  Each way of getting pseudo-labels has its rows: how many there are, how many of them are
-right, and the accuracy on 599 digits to test on.  Every run is stored in `--out`; the same command goes on where it
-was stopped.
+`sources`: text prompts with PAPER_SETTINGS (without augmentation) in the paper's loop, random labels for 1% of the
+pool a round, the same for all.  Each way of getting pseudo-labels has its rows: how many there are, how many of them
+are right, and the accuracy on 599 digits to test on.  Every run is stored in `--out`; the same command goes on where
+it was stopped.
 
 `second-opinion`: two prompt learners are trained on the same 60 random labels, from different random starts.  For
 the other digits the table has, by threshold, how many labels of the first one are kept and how many of them are
