@@ -1,8 +1,8 @@
-"""Auto sampling: typical samples while the model is weak, doubtful and diverse ones once it is good."""
+"""Auto sampling: typical samples while the model is weak, doubtful and different ones once it is good."""
 
 from __future__ import annotations
 
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -13,13 +13,16 @@ from ..utils.selection import ascending_order
 from ..utils.whitening import fit_whitening
 from ._clustering import nearest_to_centers
 from ._strategy import query_strategy
+from .class_balanced import closeness
 from .typiclust import typiclust_sampling
 from .view import call_strategy
 
 NEEDS = "predict_correct_proba"  # method of the classifier
 
 
-@query_strategy(threshold=[Interval(Real, 0, 1, closed="both")])
+@query_strategy(
+    threshold=[Interval(Real, 0, 1, closed="both")], oversampling=[Interval(Integral, 1, None, closed="left")]
+)
 def auto_sampling(
     classifier: Any,
     X_pool: Any,
@@ -27,14 +30,16 @@ def auto_sampling(
     random_tie_break: Any = False,
     *,
     threshold: float = 0.5,
+    oversampling: int = 3,
     random_state: Any = None,
 ) -> Any:
     """Query typical samples while the classifier is weak, and doubtful ones of all kinds once it is good.
 
     The mean of P(correct) over the pool estimates the classifier's accuracy.  Below ``threshold`` the samples
-    are those of `typiclust_sampling`, which looks at no prediction.  From there on k-means makes as many clusters
-    as samples are wanted, each sample weighted by the square of 1 - P(correct), and the sample nearest to each
-    center is chosen: doubt says where to look, and the clusters keep the chosen samples different.
+    are those of `typiclust_sampling`, which looks at no prediction.  From there on the ``oversampling`` times
+    n_instances samples of the smallest margin, the two largest probabilities' difference, are candidates.  k-means
+    makes n_instances clusters of their embeddings, and the sample nearest to each center is chosen: the margin says
+    where to look, and the clusters keep the chosen samples different.
 
     Parameters
     ----------
@@ -46,25 +51,27 @@ def auto_sampling(
     n_instances : int, default=1
         Number of samples to query, 1 to n_pool.
     random_tie_break : bool, default=False
-        Shuffle samples of equal doubt instead of keeping their order in the pool.
+        Shuffle samples of equal margin instead of keeping their order in the pool.
     threshold : float, default=0.5
         Estimated accuracy from which on doubtful samples are chosen; 0 always chooses those, 1 typical ones.
+    oversampling : int, default=3
+        Candidates per chosen sample; 1 is margin sampling.
     random_state : int, Generator, RandomState or None, default=None
         Controls k-means and tie breaking.
 
     Returns
     -------
     indices : ndarray of int, shape (n_instances,)
-        Distinct rows of X_pool, the most doubtful first; typical ones in the order of choice.
+        Distinct rows of X_pool, the smallest margin first; typical ones in the order of choice.
     metrics : ndarray of shape (n_instances,)
-        1 - P(correct), or typicality; returned with modAL 0.4.2 or later.
+        1 - margin, or typicality; returned with modAL 0.4.2 or later.
 
     Raises
     ------
     TypeError
         If n_instances is not an integer, or the classifier lacks a required method.
     ValueError
-        If the pool is empty, n_instances does not fit it, or ``threshold`` is out of its range.
+        If the pool is empty, n_instances does not fit it, or ``threshold`` or ``oversampling`` is out of its range.
     NotFittedError
         If the classifier was never fitted and has no zero-shot probabilities.
 
@@ -75,15 +82,16 @@ def auto_sampling(
 
     Notes
     -----
-    The rule is this package's own.  The square was chosen among the powers 1, 2 and 4 on splits of the digits and of
-    CIFAR-10 that docs/heads.md does not report.  That typical samples win while labels are few, and doubtful ones
-    later, is what [1]_ found.  Distances are measured in embeddings whose principal axes are whitened by half, so
-    that the few axes of largest variance do not decide alone.
+    That typical samples win while labels are few, and doubtful ones later, is what [1]_ found; clusters of the
+    samples of smallest margin are the idea of Cluster-Margin [2]_, which makes them by linkage and once for the whole
+    pool.  Distances are measured in embeddings whose principal axes are whitened by half, so that the few axes of
+    largest variance do not decide alone.  docs/learners.md says how the default was chosen.
 
     References
     ----------
     .. [1] Hacohen, Dekel and Weinshall, "Active Learning on a Budget: Opposite Strategies Suit
        High and Low Budgets", ICML 2022, arXiv:2202.02794.
+    .. [2] Citovsky et al., "Batch Active Learning at Scale", NeurIPS 2021, arXiv:2107.14263.
 
     Examples
     --------
@@ -96,18 +104,20 @@ def auto_sampling(
     >>> len(set(rows))
     10
     """
-    ranking = classifier.rank("correct")
-    doubt = np.asarray(ranking.uncertainty, dtype=np.float64)
-    if 1 - doubt.mean() < threshold:
+    if classifier.rank("correct").uncertainty.mean() > 1 - threshold:
         ties = random_tie_break is not None
         rows, typicality = call_strategy(
             typiclust_sampling, classifier, classifier.X, n_instances, random_state, random_tie_break=ties
         )
         return rows, np.zeros(len(rows)) if typicality is None else typicality  # None: old modAL
+    doubt = closeness(np.asarray(classifier.proba, dtype=np.float64))
+    order = ascending_order(-doubt, random_tie_break)
+    if classifier.first is not None:  # copies of a sample come behind all others
+        order = order[np.argsort(classifier.first[order] != order, kind="stable")]
+    candidates = np.sort(order[: oversampling * n_instances])
     pool = as_array(classifier.embeddings).astype(np.float32, copy=False)
     whitening = fit_whitening(pool, rank=pool.shape[1], powers=(0.5,))
-    half_white = classifier.alike(whitening.coordinates(pool) * whitening.scales[0.5])
-    # k-means needs at least one weight above zero.
-    rows = np.sort(nearest_to_centers(half_white, n_instances, random_state, doubt**2 + 1e-6))
+    half_white = whitening.coordinates(pool[candidates]) * whitening.scales[0.5]
+    rows = candidates[np.sort(nearest_to_centers(half_white, n_instances, random_state))]
     rows = rows[ascending_order(-doubt[rows], random_tie_break)]
     return rows, doubt[rows]

@@ -146,7 +146,7 @@ def class_balanced_margin_sampling(
     >>> learner = ActiveLearner(clf, query_strategy=class_balanced_margin_sampling)
     >>> rows, images = learner.query(digits.images, n_instances=20)
     """
-    return _sample(_closeness, classifier, n_instances, remainder, random_tie_break)
+    return _sample(closeness, classifier, n_instances, remainder, random_tie_break)
 
 
 def _sample(
@@ -166,8 +166,8 @@ def _entropy(proba: np.ndarray) -> np.ndarray:
     return entropy
 
 
-def _closeness(proba: np.ndarray) -> np.ndarray:
-    """1 minus the difference (n,) between the two largest probabilities."""
+def closeness(proba: np.ndarray) -> np.ndarray:
+    """Return 1 minus the difference between the two largest probabilities (n, C), (n,): modAL's margin, turned."""
     if proba.shape[1] == 1:
         return np.zeros(len(proba))
     two = np.partition(proba, proba.shape[1] - 2, axis=1)[:, -2:]

@@ -1,8 +1,8 @@
-"""Auto sampling: TypiClust below the threshold, weighted k-means above it."""
+"""Auto sampling: TypiClust below the threshold, clusters of the smallest margins above it."""
 
 import numpy as np
 import pytest
-from sklearn.cluster import KMeans
+from modAL.uncertainty import classifier_margin
 from template import StrategyTemplate, refused
 
 from modal_clip_dual import DualLinearClassifier, auto_sampling, typiclust_sampling
@@ -22,6 +22,10 @@ class Knows:
 
     def predict_correct_proba(self, X):
         return self.right[X[:, 0].astype(int)]
+
+    def predict_proba(self, X):
+        right = self.predict_correct_proba(X)
+        return np.column_stack([right, 1 - right])
 
 
 class TestAutoSampling(StrategyTemplate):
@@ -50,33 +54,33 @@ class TestAutoSampling(StrategyTemplate):
         with pytest.raises(ValueError, match=refused("threshold", 1.5)):
             self.rows(learner, pool, threshold=1.5)
 
-    def test_doubtful_clusters_give_their_middle(self):
-        """Three far clusters, of which two are doubted: with two samples wanted, one comes from each of these."""
-        places = np.concatenate([np.arange(0, 20), np.arange(1000, 1020), np.arange(2000, 2020)])
-        right = np.full(3000, 1.0)
-        right[0:20] = right[2000:2020] = 0.2
-        rows = self.rows(Knows(right), places[:, None].astype(np.float32), 2, threshold=0.0, random_state=0)
-        centres = KMeans(2, n_init=5, random_state=0).fit(
-            places[:, None], sample_weight=(1 - right[places]) ** 2 + 1e-6
-        ).cluster_centers_[:, 0]
-        expected = [places[np.abs(places - centre).argmin()] for centre in centres]
-        assert sorted(places[rows]) == sorted(expected)
-        assert sorted(places[rows] // 1000) == [0, 2]
+    def test_param_oversampling(self, learner, embeddings):
+        """The candidates are modAL's choice of so many; with none to spare all of them are chosen."""
+        pool = embeddings[:120]
+        margins = classifier_margin(learner.estimator, pool)
+        for oversampling in (1, 2, 3):
+            candidates = np.argsort(margins, kind="stable")[: 9 * oversampling]
+            rows = self.rows(learner, pool, 9, threshold=0.0, oversampling=oversampling, random_state=3)
+            assert set(rows) <= set(candidates)
+            assert (set(rows) == set(candidates)) == (oversampling == 1)
+        default = self.rows(learner, pool, 9, threshold=0.0, random_state=3)
+        assert default.tolist() == rows.tolist()
+        with pytest.raises(ValueError, match=refused("oversampling", 0)):
+            self.rows(learner, pool, oversampling=0)
 
-    def test_weights_are_squares_of_doubt(self):
-        """One cluster is wanted: its center is the mean of all places, by the square of their doubt."""
-        places = np.arange(101)
-        right = np.where(places < 50, 0.9, 0.5)
-        rows = self.rows(Knows(right), places[:, None].astype(np.float32), 1, threshold=0.0, random_state=0)
-        center = np.average(places, weights=(1 - right) ** 2)
-        assert places[rows] == [round(center)] != [round(np.average(places, weights=1 - right))]
+    def test_clusters_of_candidates_give_their_middle(self):
+        """Three far clusters, of which two are doubted: with two samples wanted, one comes from each of these."""
+        places = np.concatenate([np.arange(0, 3), np.arange(1000, 1020), np.arange(2000, 2003)])
+        right = np.full(3000, 1.0)
+        right[0:3] = right[2000:2003] = 0.6
+        rows = self.rows(Knows(right), places[:, None].astype(np.float32), 2, threshold=0.0, random_state=0)
+        assert sorted(places[rows]) == [1, 2001]
 
     def test_metrics_are_doubts(self, learner, embeddings):
         pool = embeddings[:80]
         rows = self.rows(learner, pool, 12, threshold=0.0, random_state=1)
         doubts = self.metrics(learner, pool, 12, threshold=0.0, random_state=1)
-        right = learner.estimator.predict_correct_proba(pool)
-        np.testing.assert_allclose(doubts, 1 - right[rows], atol=1e-6)
+        np.testing.assert_allclose(doubts, 1 - classifier_margin(learner.estimator, pool)[rows], atol=1e-6)
         assert (np.diff(doubts) <= 0).all()
 
     def test_param_random_tie_break(self):

@@ -7,7 +7,7 @@ from references import literal
 from template import StrategyTemplate, refused
 
 from modal_clip_dual import class_balanced_entropy_sampling, class_balanced_margin_sampling
-from modal_clip_dual.strategies.class_balanced import _closeness
+from modal_clip_dual.strategies.class_balanced import closeness
 
 
 class BalancedTemplate(StrategyTemplate):
@@ -48,5 +48,5 @@ class TestClassBalancedMarginSampling(BalancedTemplate):
 
 
 def test_margin_of_one_and_two_classes():
-    np.testing.assert_allclose(_closeness(np.ones((3, 1))), 0)
-    np.testing.assert_allclose(_closeness(np.array([[0.9, 0.1], [0.4, 0.6]])), [0.2, 0.8])
+    np.testing.assert_allclose(closeness(np.ones((3, 1))), 0)
+    np.testing.assert_allclose(closeness(np.array([[0.9, 0.1], [0.4, 0.6]])), [0.2, 0.8])
