@@ -9,6 +9,7 @@ import pytest
 nbformat = pytest.importorskip("nbformat")
 pytest.importorskip("ipykernel")
 nbclient = pytest.importorskip("nbclient")
+jupyter_client = pytest.importorskip("jupyter_client")
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
@@ -26,6 +27,14 @@ FIGURES = {
 }
 BUDGET = 150  # seconds that all of them may take together, by the times that they state
 CELL_TIMEOUT = 600  # seconds after which a cell counts as stuck, on any machine
+# Removes the names and figures of the notebook before.
+EMPTY = """\
+%reset -f
+import sys
+if "matplotlib.pyplot" in sys.modules:
+    sys.modules["matplotlib.pyplot"].close("all")
+del sys
+"""
 MACHINE_PATH = re.compile(r"(?<![\w.])/(home|Users|root|tmp|work|mnt|opt)/|[A-Z]:\\\\")
 
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -86,22 +95,34 @@ def test_stay_within_the_budget():
     assert sum(map(stated_seconds, NOTEBOOKS)) <= BUDGET
 
 
-@pytest.mark.notebook
-@pytest.mark.filterwarnings("ignore")  # of Jupyter, in this process; the kernel is another one
-@every_notebook
-def test_runs(path, tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory):
+    """One kernel for all notebooks of a worker: torch and open_clip take longer to import than most of them run."""
     env = {name: value for name, value in os.environ.items() if name != "PYTHONWARNINGS"}
-    env["IPYTHONDIR"] = str(tmp_path / "ipython")  # none of the user's own settings
+    env["IPYTHONDIR"] = str(tmp_path_factory.mktemp("ipython"))  # none of the user's own settings
     env["CUDA_VISIBLE_DEVICES"] = ""  # 07 would go for the real data and weights
     # With as many threads as cores, torch is many times slower where other processes work too.
     env["OMP_NUM_THREADS"] = "1"
+    manager = jupyter_client.KernelManager(kernel_name="python3")
+    manager.start_kernel(env=env)
+    yield manager
+    manager.shutdown_kernel(now=True)
+
+
+@pytest.mark.notebook
+@pytest.mark.filterwarnings("ignore")  # of Jupyter, in this process; the kernel is another one
+@every_notebook
+def test_runs(path, tmp_path, kernel):
     folder = tmp_path / "cwd"
     folder.mkdir()
     notebook = nbformat.read(path, 4)
-    client = nbclient.NotebookClient(
-        notebook, timeout=CELL_TIMEOUT, resources={"metadata": {"path": str(folder)}}
-    )
-    client.execute(env=env)
+    start = EMPTY + f"import os; os.chdir({str(folder)!r}); del os"
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(start))
+    client = nbclient.NotebookClient(notebook, km=kernel, timeout=CELL_TIMEOUT)
+    try:
+        client.execute()
+    finally:
+        client.kc.stop_channels()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     shown = [output.data for output in outputs if "data" in output]
     assert sum("image/png" in data for data in shown) == FIGURES[path.stem]
