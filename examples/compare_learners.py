@@ -4,13 +4,13 @@
     python examples/compare_learners.py --data photos.npz --learners dual-linear logistic-regression
     python examples/compare_learners.py --data photos.npz --model local-dir:FOLDER --learners prompts
 
-One label per class and round.  Each seed splits the samples anew, a third of them to test on.  A learner that
-classifies without labels is measured at 0 labels too, and its strategy chooses from the first query on; the others
-start from the same random samples.  All learners get the same embeddings.  `prompts` are trained on the labels with
-the default settings, `paper-loop` is `DualPromptLearner` with PAPER_SETTINGS and pseudo-labels.  It prints Markdown:
-accuracy after every round, each strategy less random selection of the same learner, and each learner, at random and
-with its strategies, less logistic regression at random.  Stored run by run in `--out`; the same command goes on where
-it was stopped.  `--csv` writes every run and round, `--figure` draws the curves of CURVES.  An .npz is as for
+One label per class and round, or as many as `--per-class` says.  Each seed splits the samples anew, a third of them
+to test on.  A learner that classifies without labels is measured at 0 labels too, and its strategy chooses from the
+first query on; the others start from the same random samples.  All learners get the same embeddings.  `prompts` are
+trained on the labels with the default settings, `paper-loop` is `DualPromptLearner` with PAPER_SETTINGS and
+pseudo-labels.  It prints Markdown: accuracy after every round, each strategy less random selection of the same
+learner, and each learner, at random and with its strategies, less logistic regression at random.  Stored run by run
+in `--out`; the same command goes on where it was stopped.  `--csv` writes every run and round, `--figure` draws the curves of CURVES.  An .npz is as for
 compare_heads.py; prompts and BayesAdapter need its CLIP as `--model`, in open_clip's words.
 """
 
@@ -92,6 +92,7 @@ def main() -> None:
     parser.add_argument("--strategies", nargs="+", help="names, or all; those of each learner by default")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--per-class", type=int, default=1, help="labels per class and round")
     parser.add_argument("--out", default="results/learners", help="folder of the runs")
     parser.add_argument("--csv", help="file for every run and round")
     parser.add_argument("--figure", help="file for the learning curves")
@@ -107,7 +108,7 @@ def main() -> None:
         if args.strategies:
             strategies = available_strategies(clf) if args.strategies == ["all"] else args.strategies
         frames[name] = compare_strategies(
-            {name: clf}, strategies, X, y, protocol=Protocol(args.rounds, per_class=1), loop=loop,
+            {name: clf}, strategies, X, y, protocol=Protocol(args.rounds, per_class=args.per_class), loop=loop,
             from_zero=from_zero, first_query="strategy" if from_zero else "random", seeds=args.seeds,
             n_jobs=args.n_jobs, path=args.out, verbose=0,
         )  # fmt: skip
