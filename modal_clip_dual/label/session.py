@@ -184,11 +184,10 @@ class LabelSession(Working):
     def _doubted(self, kind: str) -> list[dict[str, Any]]:
         with self._changed:
             said = dict(self.said)
-        estimator, pool = self.learner.estimator, self.paths
         if kind == "labels":
-            return doubtful_labels(estimator, pool, said, self.names)
+            return doubtful_labels(self.learner.estimator, self.paths, said, self.names)
         rows = np.setdiff1d(self.learner.unlabeled_, list(said)).tolist()
-        return doubtful_predictions(estimator, pool, rows, self.names)
+        return doubtful_predictions(self.learner, self.paths, rows, self.names)
 
     @contextmanager
     def model(self) -> Iterator[None]:

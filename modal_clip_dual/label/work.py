@@ -261,7 +261,7 @@ class Working:
         rows = choose_rows(asked.tolist(), random, taken, n)
         if not rows:
             return None
-        said = model.predictions(learner.estimator, self.paths, rows, self.names)
+        said = model.predictions(learner, self.paths, rows, self.names)
         return Grid(self._n_grids, len(self.log) - 1, rows, random=[r for r in random if r in rows], **said)
 
     def _drop_lost_files(self) -> bool:

@@ -135,6 +135,7 @@ function build(key) {
     const first = inOrder()[0];
     cursor = anchor = first ? first.row : null;
     if (single && first) select(inOrder().find((tile) => !tile.said)?.row ?? first.row);
+    scrollTo(0, 0);
   }
   shown = key;
   elements = new Map();
@@ -149,7 +150,7 @@ function build(key) {
   } else {
     content.replaceChildren(h("div", { class: "group" }, tileList(looked.tiles, TITLES[view])), pager());
   }
-  focusCursor(false);
+  focusCursor(false, false);
 }
 
 const TITLES = { labels: "Labels the model doubts", predictions: "Predictions the model doubts", history: "Answers" };
@@ -260,9 +261,9 @@ function sentence(text) {
 }
 
 function remaining() {
-  const { done, total, expected, elapsed } = state.status;
+  const { phase, done, total, expected, elapsed } = state.status;
   const counted = total ? `${done.toLocaleString("en")} of ${total.toLocaleString("en")}` : "";
-  if (!expected) return counted;
+  if (!expected) return counted || (phase === "training" && elapsed > 3 ? `${Math.round(elapsed)} s so far; from the next time on it says how long` : "");
   const left = Math.max(0, expected - elapsed);
   const told = left < 1 ? "a moment" : left < 90 ? `about ${Math.ceil(left)} s` : left < 5400 ? `about ${Math.round(left / 60)} min` : `about ${(left / 3600).toFixed(1)} h`;
   return counted ? `${counted}, ${told} to go` : `${told} to go`;
@@ -493,12 +494,11 @@ function neighbor(key) {
   return best ? best.row : cursor;
 }
 
-function focusCursor(force) {
+function focusCursor(force, scroll = force) {
   const element = elements.get(cursor);
   if (!element) return;
-  if ($("work") === document.activeElement) force = true;
   const here = document.activeElement;
-  if (force || here === document.body || here === null || !here.isConnected) element.focus({ preventScroll: !force });
+  if (force || here === $("work") || here === document.body || here === null || !here.isConnected) element.focus({ preventScroll: !scroll });
 }
 
 /** Back to the images: after a click on a button, keys are meant for them, and Enter must not press it again. */
