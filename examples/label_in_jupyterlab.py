@@ -1,4 +1,4 @@
-"""Open a notebook in a real JupyterLab, label a grid on the page below a cell, and see that the learner has the labels.
+"""Label on the page below a cell of a notebook in a real JupyterLab, and see that the learner has the labels.
 
 JupyterLab lives in an environment of its own, together with this package and its extra ``label``; this script needs
 Playwright and Chromium:
@@ -6,7 +6,7 @@ Playwright and Chromium:
     python -m venv lab && lab/bin/pip install jupyterlab jupyter-server-proxy ".[label]"
     python examples/label_in_jupyterlab.py --jupyter-lab lab/bin/jupyter-lab
 
-The script starts the server on 127.0.0.1 in a temporary folder, drives it with headless Chromium, and stops it at the end.
+The script starts the server on 127.0.0.1 in a temporary folder, drives it with headless Chromium, and stops it.
 ``--proxy`` asks for the page through jupyter-server-proxy, as from another machine.  What it asserts is what the
 page "Notebooks" of the documentation promises.
 """
@@ -74,13 +74,15 @@ def served(program: str, folder: Path) -> Iterator[tuple[str, str]]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     token = secrets.token_hex(20)
-    settings = folder.parent / "settings"
-    (settings / "@jupyterlab/apputils-extension").mkdir(parents=True)
-    (settings / "@jupyterlab/apputils-extension/notification.jupyterlab-settings").write_text('{"fetchNews": "false"}')
-    environment = {**os.environ, "JUPYTERLAB_SETTINGS_DIR": str(settings), "IPYTHONDIR": str(folder.parent / "ipython")}
+    home = folder.parent
+    news = home / "settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings"
+    news.parent.mkdir(parents=True)
+    news.write_text('{"fetchNews": "false"}')
+    own = {"JUPYTERLAB_SETTINGS_DIR": str(home / "settings"), "IPYTHONDIR": str(home / "ipython")}
+    environment = {**os.environ, **own}
     command = [program, "--no-browser", "--ip=127.0.0.1", f"--port={port}", f"--IdentityProvider.token={token}"]
     command += [f"--ServerApp.root_dir={folder}", "--allow-root"]
-    with open(folder.parent / "server.log", "wb") as log:
+    with open(home / "server.log", "wb") as log:
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     url = f"http://127.0.0.1:{port}"
     try:
@@ -91,7 +93,7 @@ def served(program: str, folder: Path) -> Iterator[tuple[str, str]]:
                 break
             except (OSError, urllib.error.URLError):
                 if server.poll() is not None or time.monotonic() - began > START_SECONDS:
-                    raise RuntimeError((folder.parent / "server.log").read_text(errors="replace")[-2000:]) from None
+                    raise RuntimeError((home / "server.log").read_text(errors="replace")[-2000:]) from None
                 time.sleep(0.5)
         yield url, token
     finally:

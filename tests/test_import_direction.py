@@ -26,8 +26,8 @@ FLOORS = [
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 
-# The one way up: `learner.label()` opens the page in a notebook, where people look for it on the learner.  The page is
-# imported when it is called, and for its type; nothing else of the loop knows of it.
+# The one way up: `learner.label()` opens the page in a notebook, since people look for it on the learner.  The page
+# is imported when it is called, and for its type; nothing else of the loop knows of it.
 UP = {("active/_shown", "label", "show"), ("active/_shown", "label", "NotebookPage")}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,12 +14,20 @@ from .answers import LABEL, Names, Said
 
 CHUNK = 256  # images that are encoded between two looks at the time
 SHARE = 100  # and at least this share of all of them
+OTHERS = 50  # files that are looked for, to tell a file that is gone from a disk that is
 GUESSES = 9  # likeliest classes that are told of each image
 
 
 def holds_paths(pool: Any) -> bool:
     """Whether a pool consists of files; told by its first sample, since there may be very many."""
     return kind_of(as_array(pool[:1])) == "paths"
+
+
+def is_lost(paths: Sequence[str], row: int) -> bool:
+    """Whether a file that cannot be read is broken or gone, while others of the pool are there."""
+    if os.path.exists(paths[row]):
+        return True
+    return any(os.path.exists(path) for path in paths[:OTHERS])
 
 
 def part_of(pool: Any, rows: Sequence[int]) -> Any:

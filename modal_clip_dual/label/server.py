@@ -251,7 +251,9 @@ class Page:
                 return PlainTextResponse("there is no such image", 404)
             try:
                 kind, content = await run_in_threadpool(self.thumbnails.get, self.session.paths, row, size)
-            except UnreadableImagesError:
+            except UnreadableImagesError as error:
+                with suppress(OSError):  # a disk that is full takes no answers; the page says so at the next gesture
+                    await run_in_threadpool(self.session.lose, row, error.reasons[0])
                 return PlainTextResponse("the file cannot be read", 404)
             return Response(content, media_type=kind, headers={"cache-control": "private, max-age=86400"})
 

@@ -14,7 +14,7 @@ from ..data.files import looking_once
 from .answers import DROP, FORGET, LABEL, SKIP, Names, Said, now
 from .grids import Check, Grid, check_of
 from .journal import Journal
-from .model import doubtful_labels, doubtful_predictions
+from .model import doubtful_labels, doubtful_predictions, holds_paths, is_lost
 from .work import Working
 
 UNDONE = 200  # gestures that can be taken back
@@ -256,7 +256,9 @@ class LabelSession(Working):
         with self._changed:
             if not self._undo:
                 return False
-            before, grid, checked = self._undo.pop()
+            before, grid, checked = self._undo[-1]
+            self._take(before)  # first, since it may fail: then nothing is changed
+            self._undo.pop()
             if grid is not None:
                 if self.grid is not None:
                     self._ready.insert(0, self.grid)
@@ -265,8 +267,24 @@ class LabelSession(Working):
             if checked and self.checks:
                 self.checks.pop()
                 self._write({"uncheck": True})
-            self._take(before)
             return True
+
+    def lose(self, row: int, reason: str) -> None:
+        """Leave an image out that could not be shown, so that nobody confirms what nobody saw.
+
+        One that has an answer keeps it, and nothing is left out where the other files are gone, too: then a disk
+        or a network is missing, which may come back.
+
+        Parameters
+        ----------
+        row : int
+            Position in the pool.
+        reason : str
+            What is wrong with its file.
+        """
+        with self._changed:
+            if row not in self.said and holds_paths(self.paths) and is_lost(self.paths, row):
+                self._leave_out({row: reason})
 
     def add_class(self, name: str) -> str:
         """Add a class behind the others.
@@ -326,7 +344,7 @@ class LabelSession(Working):
                 raise ValueError(f"answer {what!r}, {name!r}; expected label with a class, skip, drop or forget")
             if what == LABEL and name not in self.class_names:
                 raise ValueError(f"there is no class {name!r}")
-            checked[row] = None if what == FORGET else Said(what, name, now())
+            checked[row] = None if what == FORGET else Said(what, name, now(), self.annotator)
         return checked
 
     def _say(self, answers: dict[int, Said | None], finished: bool = False) -> None:
@@ -338,8 +356,8 @@ class LabelSession(Working):
             labels = {row: said.name for row, said in self.said.items() if said.what == LABEL and said.name}
             check = check_of(grid, labels)
             self.checks.append(check)
-            self._write({"check": list(vars(check).values())})
             checked, self._stale = True, True
+            self._write({"check": list(vars(check).values())})
             self._show_next()
         if answers or grid is not None:
             self._undo = [*self._undo, (before, grid, checked)][-UNDONE:]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..data.files import look_at
+from ..data.images import UnreadableImagesError
 from . import model
 from .answers import DROP, FORGET, LABEL, Names, Said, bring, now, said_of
 from .grids import Check, Grid, choose_rows, draw
@@ -158,8 +159,7 @@ class Working:
                 self.class_names = [*self.class_names, event["class"]]
                 self._pending_classes.append(event["class"])
             if "say" in event and event["n"] > folded:
-                said = {row: None if what == FORGET else Said(what, name, at) for row, what, name, at in event["say"]}
-                self._apply(said)
+                self._apply({row: None if said[0] == FORGET else Said(*said) for row, *said in event["say"]})
         grids = [grid for grid in self._ready if not all(row in self.said for row in grid.rows)]
         self.grid, self._ready = (grids[0], grids[1:]) if grids else (None, [])
         self._n_grids = max([len(self.checks), *(grid.number for grid in grids)])
@@ -191,10 +191,11 @@ class Working:
                 self.names.add(name)
         if want:
             try:
-                bring(self.learner, self.names, self._folded, want, self.annotator)
+                bring(self.learner, self.names, self._folded, want)
             except FileNotFoundError:
                 if not self._drop_lost_files():
                     raise
+                self._folded = said_of(self.learner, self.names)  # a part may have been taken in
                 return self._fold()
         with self._changed:
             for row, said in want.items():
@@ -209,14 +210,26 @@ class Working:
             self._wake()
 
     def _next_grid(self) -> None:
-        """Train if something was said since the last time, and choose the next images."""
+        """Train if something was said since the last time, and choose the next images; without files that broke."""
+        try:
+            self._train_and_choose()
+        except UnreadableImagesError as error:
+            places = {path: row for row, path in enumerate(self.learner.paths_ or [])}
+            broken = {places[path]: reason for path, reason in zip(error.paths, error.reasons) if path in places}
+            if not broken:
+                raise
+            self._leave_out(broken)
+            self._fold()
+            self._next_grid()
+
+    def _train_and_choose(self) -> None:
         learner = self.learner
         over = self._over()
+        if self._drop_lost_files():
+            self._fold()
         if self._stale:
             expected = self.log[-1]["train_seconds"] if self.log else None
             self._set_status("training", expected=expected)
-            if self._drop_lost_files():
-                self._fold()
             learner.train()
             with self._changed:
                 self._stale = False
@@ -272,8 +285,14 @@ class Working:
             dropped = {row for row, said in self.said.items() if said.what == DROP}
         rows = [row for row in range(self.n_pool) if row not in dropped]
         gone = [row for row, look in zip(rows, look_at([self.paths[row] for row in rows])) if look is None]
+        if gone and len(gone) == len(rows):  # rather a disk or a network that may come back
+            raise FileNotFoundError(f"none of the {len(gone):,} files is there any more: {self.paths[gone[0]]}, ...")
         if gone:
-            with self._changed:
-                self.unreadable += [(str(self.paths[row]), "the file is gone") for row in gone]
-                self._take({row: Said(DROP, None, now()) for row in gone})
+            self._leave_out(dict.fromkeys(gone, "the file is gone"))
         return bool(gone)
+
+    def _leave_out(self, reasons: Mapping[int, str]) -> None:
+        """Leave files out that are gone or broken, and say so on the page."""
+        with self._changed:
+            self._take({row: Said(DROP, None, now()) for row in reasons})
+            self.unreadable += [(str(self.paths[row]), reason) for row, reason in reasons.items()]

@@ -183,7 +183,12 @@ function tileElement(tile) {
   const element = h("button", { type: "button", class: "tile", role: "option", tabindex: "-1", "data-row": tile.row, title: tile.file },
     picture, h("span", { class: "text" }, h("span", { class: "name" }), h("span", { class: "share" })), h("span", { class: "model" }));
   picture.addEventListener("load", () => { tiny(picture); renderHead(); });
-  picture.addEventListener("error", () => { element.classList.add("broken"); element.dataset.done = ""; renderHead(); });
+  picture.addEventListener("error", () => {
+    element.classList.add("broken");
+    element.dataset.done = "";
+    if (view !== "label" && tile.said === null) tile.said = { what: "drop", name: null }; // the server leaves it out
+    render();
+  });
   element.addEventListener("click", (event) => clicked(tile.row, event));
   element.addEventListener("dblclick", () => zoom(tile.row));
   elements.set(tile.row, element);
