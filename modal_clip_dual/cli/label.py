@@ -70,8 +70,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help='hand-written prompt with {} for the class name; may be given several times (default: '
              '"a photo of a {}.")')  # fmt: skip
     add("--learner", type=learner, metavar="NAME",
-        help=f"what learns: {', '.join(LEARNERS)} (default: dual-linear, a linear head, which learns in seconds; prompts "
-             "are the paper's, which take longer, on a CPU minutes)")  # fmt: skip
+        help=f"what learns: {', '.join(LEARNERS)} (default: dual-linear, a linear head that learns in seconds; the "
+             "prompts of the paper take longer, on a CPU minutes)")  # fmt: skip
     add("--calibration", choices=("own", "transductive"),
         help="calibrate the estimated accuracy on the labels, which trains up to ten times more (default: the "
              "learner's own estimate)")  # fmt: skip

@@ -259,18 +259,19 @@ class Working:
     def _choose(self) -> Grid | None:
         learner = self.learner
         with self._changed:
-            shown = [row for grid in [*self._ready, *([self.grid] if self.grid else [])] for row in grid.rows]
+            shown = {row for grid in [*self._ready, *([self.grid] if self.grid else [])] for row in grid.rows}
             taken = {*self.said, *shown}
-        free = learner.unlabeled_
-        n_shown = int(np.isin(free, shown).sum())
-        n = min(self.n_instances, len(free) - n_shown)
+            n_labels = self.n_labeled() + len(shown - self.said.keys())
+        free = learner.unlabeled_  # also those with an answer that it has not heard of yet
+        left = np.setdiff1d(free, list(taken))
+        n = min(self.n_instances, len(left))
         if learner.budget is not None:
-            n = min(n, learner.budget - self.n_labeled() - n_shown)
+            n = min(n, learner.budget - n_labels)
         if n <= 0:
             return None
         self._n_grids += 1
-        random = draw(np.setdiff1d(free, shown), min(self.n_random, n), (learner.random_state, 1, self._n_grids))
-        asked, _ = learner.query(n_instances=n + n_shown)
+        random = draw(left, min(self.n_random, n), (learner.random_state, 1, self._n_grids))
+        asked, _ = learner.query(n_instances=n + len(free) - len(left))
         rows = choose_rows(asked.tolist(), random, taken, n)
         if not rows:
             return None

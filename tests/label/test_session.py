@@ -222,6 +222,15 @@ def test_a_grid_ahead_where_training_is_slow(make, truth, monkeypatch):
     assert not set(session._ready[0].rows) & (set(session.grid.rows) | set(shown.rows))
 
 
+def test_answers_that_come_meanwhile_make_no_grid_smaller(make):
+    session = make()
+    with session._model:  # it has heard of none of these when it chooses
+        session.confirm(session.grid.number)
+        session.say([(row, "label", "one") for row in session.learner.unlabeled_[:40].tolist()])
+        grid = session._choose()
+    assert len(grid.rows) == 10 and not set(grid.rows) & set(session.said)
+
+
 def test_a_training_that_fails(make, truth, monkeypatch, folder, capsys):
     session = make()
 

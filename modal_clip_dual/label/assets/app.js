@@ -169,8 +169,10 @@ function group(name, some) {
   const k = state.classes.indexOf(name);
   const dot = h("i", { class: "dot" });
   dot.style.background = name ? color(k) : "var(--soft)";
-  const heading = h("button", { type: "button", title: "Select these images", onclick: () => selectAll(some) },
-    dot, name || "No prediction yet", h("span", { class: "n" }, `${some.length}`));
+  const title = h("span", { class: "title" }, name || "No prediction yet");
+  title.style.maxWidth = `${Math.max(190, 122 * some.length - 40)}px`; // about as wide as the images below it
+  const heading = h("button", { type: "button", title: `${name || "No prediction yet"}: select these images`, onclick: () => selectAll(some) },
+    dot, title, h("span", { class: "n" }, `${some.length}`));
   return h("section", { class: "group" }, h("h3", {}, heading), tileList(some, name || "No prediction yet"));
 }
 
@@ -197,7 +199,9 @@ function tileElement(tile) {
 
 /** Pictures of a few pixels are shown as pixels, not as a blur. */
 function tiny(picture) {
-  picture.classList.toggle("tiny", picture.naturalWidth <= 64 && picture.naturalHeight <= 64);
+  const few = picture.naturalWidth <= 64 && picture.naturalHeight <= 64;
+  picture.classList.toggle("tiny", few);
+  if (!few) $("content").classList.add("pictures"); // photographs need more room than a few pixels
 }
 
 function dress(element, tile) {
@@ -238,7 +242,7 @@ function oneImage() {
   dot.style.background = tile.name ? color(state.classes.indexOf(tile.name)) : "var(--soft)";
   const answer = tile.said === null ? tile.name ?? "?" : tile.said.what === "label" ? `✓ ${tile.said.name}` : "cannot tell";
   return h("div", { class: "one" }, picture,
-    h("div", { class: "guess" }, dot, h("span", { class: "answer" }, answer), h("span", { class: "share" }, tile.correct === null ? "" : percent(tile.correct))),
+    h("div", { class: "guess" }, dot, h("span", { class: "answer" }, answer), h("span", { class: "share" }, tile.correct === null ? "" : `${percent(tile.correct)} sure`)),
     h("div", { class: "strip", "aria-label": "Images of this grid" }, ...order.map((one, k) => h("button", {
       type: "button", class: one.said ? "said" : "", "aria-label": `Image ${k + 1} of ${order.length}`,
       "aria-current": one.row === tile.row ? "true" : false, onclick: () => { select(one.row); render(); } }))));
@@ -286,7 +290,7 @@ function renderStatus() {
   else if (working && state.grid) text = `${PHASES[phase]} in the background. ${remaining()}`;
   else if (phase === "error" && state.grid) text = `${PHASES.error}: ${message} Your answers are saved.`;
   else if (state.grid && state.grid.tiles.every((tile) => tile.name === null)) text = "There is no model yet: give each image a class.";
-  else if (state.grid) text = single ? "Is that right? Enter confirms it; a number or a name corrects it." : "Correct the wrong ones, then confirm the rest.";
+  else if (state.grid) text = single ? "Is that right? Confirm it, or give it another class." : "Correct the wrong ones, then confirm the rest.";
   if ($("status").textContent !== text) $("status").textContent = text;
   $("status").classList.toggle("error", phase === "error" && view === "label");
 }
@@ -646,7 +650,10 @@ document.addEventListener("keydown", (event) => {
 
 function renderPanel() {
   const most = Math.max(1, ...state.per_class);
-  const bars = state.classes.map((name, k) => {
+  const order = state.classes.map((name, k) => k);
+  if (order.length > FEW) order.sort((a, b) => state.per_class[b] - state.per_class[a] || a - b);
+  const bars = order.map((k) => {
+    const name = state.classes[k];
     const fill = h("i");
     fill.style.width = `${(100 * state.per_class[k]) / most}%`;
     fill.style.background = color(k);
