@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..active.annotators import name_of_annotator
 from ..data.files import looking_once
 
 LABEL, SKIP, DROP, FORGET = "label", "skip", "drop", "forget"
@@ -69,6 +70,16 @@ def said_of(learner: Any, names: Names) -> dict[int, Said]:
         if what != LABEL:
             said[row] = Said(what, None, *last[row])
     return dict(sorted(said.items(), key=lambda item: item[1].time))
+
+
+def disagreements(learner: Any, names: Names) -> list[dict[str, Any]]:
+    """Return the rows that people labeled differently, with what each of them said."""
+    table = learner.annotations
+    table = table[table["row"].isin(learner.disagreements.index) & (table["what"] == LABEL)]
+    found: dict[int, list[str]] = {}
+    for row, label, annotator in zip(table["row"].tolist(), table["label"].tolist(), table["annotator"].tolist()):
+        found.setdefault(row, []).append(f"{name_of_annotator(annotator)}: {names.name(label)}")
+    return [{"row": row, "name": None, "correct": None, "others": ", ".join(said)} for row, said in found.items()]
 
 
 def bring(learner: Any, names: Names, have: Mapping[int, Said], want: Mapping[int, Said | None]) -> None:

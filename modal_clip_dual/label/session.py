@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..data.files import looking_once
-from .answers import DROP, FORGET, LABEL, SKIP, Names, Said, now
+from .answers import DROP, FORGET, LABEL, SKIP, Names, Said, disagreements, now
 from .grids import Check, Grid, check_of
 from .journal import Journal
 from .model import doubtful_labels, doubtful_predictions, holds_paths, is_lost
@@ -95,6 +95,7 @@ class LabelSession(Working):
         self.status: dict[str, Any] = {}
         self.log: list[dict[str, Any]] = []
         self.stop_reason: str | None = None
+        self.n_disagreements = 0
         self.version = 0
         self._new_paths, self._first_labels = list(new_paths), dict(labels or {})
         self._ready: list[Grid] = []  # prepared, not shown yet
@@ -149,9 +150,9 @@ class LabelSession(Working):
 
         Parameters
         ----------
-        kind : {"history", "labels", "predictions"}
-            Answers, the latest first; labels that the model doubts most; its predictions that it doubts most.  The
-            order of the last two stays the same until the next training.
+        kind : {"history", "labels", "predictions", "disagreements"}
+            Answers, the latest first; labels that the model doubts most; its predictions that it doubts most, both in
+            the same order until the next training; images that people labeled differently.
         offset, n : int
             Which part.
 
@@ -159,7 +160,7 @@ class LabelSession(Working):
         -------
         tiles : list of dict
             With ``row``, ``name``, the predicted class, and ``correct``: P(correct), and for labels the probability
-            that the model gives the label.
+            that the model gives the label; for disagreements ``others``, what each one said.
         total : int
             Number of all of them.
 
@@ -172,8 +173,12 @@ class LabelSession(Working):
             with self._changed:
                 rows = list(self.said)[::-1]
             return [{"row": row, "name": None, "correct": None} for row in rows[offset : offset + n]], len(rows)
+        if kind == "disagreements":
+            with self.model():
+                found = disagreements(self.learner, self.names)
+            return found[offset : offset + n], len(found)
         if kind not in ("labels", "predictions"):
-            raise ValueError(f"kind={kind!r}; expected history, labels or predictions")
+            raise ValueError(f"kind={kind!r}; expected history, labels, predictions or disagreements")
         round_, found = self._reviewed.get(kind, (-1, []))
         if round_ != len(self.log):
             with self.model(), looking_once():

@@ -33,6 +33,7 @@ class Working:
     status: dict[str, Any]
     log: list[dict[str, Any]]
     stop_reason: str | None
+    n_disagreements: int
     n_instances: int
     n_random: int
     annotator: str | None
@@ -197,7 +198,9 @@ class Working:
                     raise
                 self._folded = said_of(self.learner, self.names)  # a part may have been taken in
                 return self._fold()
+        n_disagreements = len(self.learner.disagreements)
         with self._changed:
+            self.n_disagreements = n_disagreements
             for row, said in want.items():
                 self._folded.pop(row, None)
                 if said is not None:

@@ -149,6 +149,10 @@ def test_two_annotators(make, folder):
     bob.wait()
     assert answers(bob.learner) == sorted([*both, (rows[2], "one", "ann"), (rows[3], "one", "ann")])
     assert bob.learner.disagreements.index.tolist() == [rows[1]]
+    client = client_of(bob)
+    assert client.get("api/state").json()["disagreements"] == 1
+    (tile,) = client.get("api/tiles?kind=disagreements").json()["tiles"]
+    assert (tile["row"], tile["others"], tile["said"]["name"]) == (rows[1], "ann: one, bob: two", "two")
     assert dict(zip(bob.learner.rows_.tolist(), bob.learner.labels_.tolist()))[rows[1]] == "two"
     bob.close()
     nobody = make()

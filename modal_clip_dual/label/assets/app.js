@@ -121,7 +121,7 @@ function render() {
   $("count").textContent = state.pool ? `${state.labeled.toLocaleString("en")} labeled, ${left.toLocaleString("en")} without a label` : "";
   $("undo").disabled = !state.can_undo;
   document.querySelectorAll("nav button").forEach((button) => {
-    const here = button.dataset.view === view || (button.dataset.view === "labels" && view === "predictions");
+    const here = button.dataset.view === view || (button.dataset.view === "labels" && ["predictions", "disagreements"].includes(view));
     if (here) button.setAttribute("aria-current", "page");
     else button.removeAttribute("aria-current");
   });
@@ -153,13 +153,15 @@ function build(key) {
   focusCursor(false, false);
 }
 
-const TITLES = { labels: "Labels the model doubts", predictions: "Predictions the model doubts", history: "Answers" };
+const TITLES = { disagreements: "Images that people labeled differently", labels: "Labels the model doubts", predictions: "Predictions the model doubts", history: "Answers" };
 const NOTHING = {
+  disagreements: "Images that people labeled differently will stand here.",
   labels: "Labels that you gave and the model doubts will stand here.",
   predictions: "Predictions of the model for images without a label will stand here, the most doubtful first.",
   history: "All your answers will stand here, the latest first.",
 };
 const EXPLAINED = {
+  disagreements: "Images that people labeled differently, and what each one said. The green label counts; give another one to decide.",
   labels: "Your labels, those first to which the model gives the smallest probability. It was trained on them, so it seldom objects, and is not always right when it does.",
   predictions: "What the model says of images without a label, the most doubtful first. Correct them, or confirm them.",
   history: "All answers, the latest first. Select some to change them or to take them back.",
@@ -211,7 +213,7 @@ function dress(element, tile) {
   if (said === null) name.textContent = tile.name ?? "?";
   else if (differs && view === "label") name.replaceChildren(said.name, " ", h("s", {}, tile.name));
   else name.textContent = said.what === "label" ? said.name : said.what === "skip" ? "cannot tell" : "left out";
-  element.querySelector(".model").textContent = differs && view !== "label" ? `model: ${tile.name}` : "";
+  element.querySelector(".model").textContent = tile.others ?? (differs && view !== "label" ? `model: ${tile.name}` : "");
   element.classList.toggle("said", said !== null);
   element.classList.toggle("skip", said !== null && said.what === "skip");
   element.classList.toggle("drop", said !== null && said.what === "drop");
@@ -305,7 +307,8 @@ function renderHead() {
     if (state.grid) parts.push(confirmButton(left, left ? `Confirm ${left === tiles().length ? "all " : "the other "}${left}` : "Next"));
   } else if (view === "history") parts.push(h("h1", {}, "Answers"));
   else {
-    parts.push(h("h1", {}, "Review"), segments([["Labels", view === "labels", () => setView("labels")], ["Predictions", view === "predictions", () => setView("predictions")]]));
+    parts.push(h("h1", {}, "Review"), segments([["Labels", view === "labels", () => setView("labels")], ["Predictions", view === "predictions", () => setView("predictions")],
+      ...(state.disagreements || view === "disagreements" ? [[`Disagreements (${state.disagreements})`, view === "disagreements", () => setView("disagreements")]] : [])]));
     if (view === "predictions" && tiles().length) parts.push(confirmButton(left, left ? `Confirm the other ${left}` : "Next page"));
   }
   const head = $("head");
