@@ -16,7 +16,8 @@ ROWS = st.lists(st.integers(0, 5), min_size=1, max_size=3, unique=True)
 WHO = st.sampled_from([None, "ann", "bob", "cleo"])
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["answered", "overrule", "forget", "retract", "skip", "drop"]), ROWS, WHO, st.sampled_from("abc")
+        st.sampled_from(["answered", "overrule", "forget", "retract", "skip", "drop"]), ROWS, WHO,
+        st.sampled_from("abc"),
     ),
     max_size=12,
 )  # fmt: skip

@@ -229,7 +229,7 @@ def test_prompts_and_a_calibration(make, folder, digits):
     names = {name: name for name in digits.class_names}
     clf = DualPromptClassifier(names, model_name="demo", pretrained="bundled", device="cpu", max_epochs=1, verbose=0)
     paths = sorted(map(str, folder.glob("*.png")))
-    learner = DualPromptLearner(clf, paths, n_per_class=1, calibration="transductive", path=str(folder / "labels.npz"))
+    learner = DualPromptLearner(clf, paths, n_per_class=1, calibration="transductive", path=folder / "labels.npz")
     session = make(learner=learner)
     assert None not in session.grid.names
     sure = learner.predict_correct_proba([session.paths[row] for row in session.grid.rows])
