@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..data.images import as_array, kind_of
-from .server import LOOPBACK, check_installed, create_app, listen, new_token
+from .server import LOOPBACK, check_installed, create_app, listen, new_token, web_server
 from .session import LabelSession
 
 # Where notebooks are shown: JupyterLab and Notebook on this machine, and VS Code.
@@ -65,8 +65,6 @@ class NotebookPage:
     def __init__(
         self, session: LabelSession, height: int = HEIGHT, *, port: int = 0, address: str | None = None
     ):
-        import uvicorn
-
         self.session = session
         self.height = height
         hosts, frames = list(LOOPBACK), FRAMES
@@ -77,11 +75,7 @@ class NotebookPage:
         port = listener.getsockname()[1]
         base = f"http://127.0.0.1:{port}" if address is None else address.replace("{port}", str(port)).rstrip("/")
         self.url = f"{base}/{token}/"
-        config = uvicorn.Config(
-            create_app(session, token, hosts=hosts, frame_ancestors=frames), log_level="warning", access_log=False,
-            timeout_graceful_shutdown=1, ws="none", server_header=False,
-        )  # fmt: skip
-        self._server = uvicorn.Server(config)
+        self._server = web_server(create_app(session, token, hosts=hosts, frame_ancestors=frames))
         self._thread = threading.Thread(target=self._server.run, args=([listener],), name="page", daemon=True)
         session.start()
         self._thread.start()

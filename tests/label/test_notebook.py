@@ -6,8 +6,10 @@ import http.server
 import json
 import shutil
 import threading
+import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -83,6 +85,18 @@ def test_a_learner_has_one_page(learner):
         learner.label().close()
     assert learner.label() is not other
     learner.label().close()
+
+
+def test_a_page_that_is_looked_at_ends_without_a_word(learner, capfd):
+    page = learner.label()
+    page.session.wait()
+    with ThreadPoolExecutor(1) as pool:
+        version = json.loads(get(page.url + "api/state")[0])["version"]
+        asked = pool.submit(get, f"{page.url}api/state?since={version}")  # as the browser does, all the time
+        time.sleep(0.3)
+        page.close()
+        assert json.loads(asked.result()[0])["version"] >= version
+    assert "Traceback" not in "".join(capfd.readouterr())
 
 
 def test_the_browser_is_on_another_machine(learner):

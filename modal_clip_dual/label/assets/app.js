@@ -213,6 +213,7 @@ function dress(element, tile) {
   if (said === null) name.textContent = tile.name ?? "?";
   else if (differs && view === "label") name.replaceChildren(said.name, " ", h("s", {}, tile.name));
   else name.textContent = said.what === "label" ? said.name : said.what === "skip" ? "cannot tell" : "left out";
+  element.classList.toggle("two", "others" in tile);
   element.querySelector(".model").textContent = tile.others ?? (differs && view !== "label" ? `model: ${tile.name}` : "");
   element.classList.toggle("said", said !== null);
   element.classList.toggle("skip", said !== null && said.what === "skip");
