@@ -35,12 +35,12 @@ class Names:
         return [str(name) for name in (names.values() if isinstance(names, Mapping) else names)]
 
     def label(self, name: str) -> Any:
-        """Return the label of a class."""
+        """Return the label of a class: of a list its position, unless labels so far are names."""
         names = self.learner.estimator.class_names
         if isinstance(names, Mapping):
             return next(label for label, called in names.items() if called == name)
-        numbers = len(self.learner.rows_) and self.learner.labels_.dtype.kind in "iu"
-        return list(names).index(name) if numbers else name
+        texts = len(self.learner.rows_) and self.learner.labels_.dtype.kind not in "iu"
+        return name if texts else list(names).index(name)
 
     def name(self, label: Any) -> str:
         """Return the class that a label stands for."""

@@ -87,6 +87,24 @@ def test_a_learner_has_one_page(learner):
     learner.label().close()
 
 
+def test_labels_of_a_list_of_names_are_positions(digits, tmp_path):
+    """As `import_labels` has them, so that labels by the page and by ``teach`` go together."""
+    clf = DualLinearClassifier(digits.class_names, model_name="demo", pretrained="bundled", device="cpu", verbose=0)
+    learner = DualPromptLearner(clf, digits.images[:60], n_per_class=0, path=tmp_path / "labels.npz")
+    page = learner.label(n_instances=5)
+    page.session.wait()
+    page.session.say([(3, "label", "seven"), (4, "label", "one")])
+    page.close()
+    assert dict(zip(learner.rows_.tolist(), learner.labels_.tolist())) == {3: 7, 4: 1}
+    learner.teach(rows=[5], y=digits.target[5:6], train=False)
+    page = learner.label(n_instances=5)
+    page.session.wait()
+    page.session.say([(3, "label", "nine")])
+    page.close()
+    assert dict(zip(learner.rows_.tolist(), learner.labels_.tolist())) == {3: 9, 4: 1, 5: digits.target[5]}
+    learner.close()
+
+
 def test_a_page_that_is_looked_at_ends_without_a_word(learner, capfd):
     page = learner.label()
     page.session.wait()
