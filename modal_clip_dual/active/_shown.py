@@ -10,6 +10,7 @@ from .annotators import table_of_agreement, table_of_answers, table_of_disagreem
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ..label import NotebookPage
     from .annotations import Annotations
 
 
@@ -56,6 +57,44 @@ class Shown:
         and ``kappa``, NaN where it is not defined.
         """
         return table_of_agreement(self._annotations)
+
+    def label(self, **page: Any) -> NotebookPage:
+        """Show the page for labeling the pool in the browser, inside of a notebook; needs the extra ``label``.
+
+        The last line of a cell is enough.  While the page is open, the learner belongs to it;
+        ``learner.label().close()`` takes in all answers and gives it back.
+
+        Parameters
+        ----------
+        **page
+            Arguments of `modal_clip_dual.label.show`: ``annotator``, ``n_instances``, ``height`` and others.
+
+        Returns
+        -------
+        page : NotebookPage
+            The one that is open already, if there is one and no arguments are given.
+
+        Raises
+        ------
+        ImportError
+            If Starlette or uvicorn is not installed; says how to install them.
+        ValueError
+            If the pool holds embeddings, which nobody can look at.
+
+        Examples
+        --------
+        >>> from modal_clip_dual import DualLinearClassifier, DualPromptLearner, auto_sampling
+        >>> from modal_clip_dual.data import load_digits_images
+        >>> X, y, class_names = load_digits_images().values()
+        >>> clf = DualLinearClassifier(class_names, model_name="demo", pretrained="bundled")
+        >>> learner = DualPromptLearner(clf, X[:100], query_strategy=auto_sampling)
+        >>> learner.label(annotator="ann")
+        NotebookPage('http://127.0.0.1:...')
+        >>> learner.label().close()
+        """
+        from ..label import show
+
+        return show(self, **page)
 
     def __repr__(self) -> str:
         if not hasattr(self, "log_"):

@@ -66,9 +66,13 @@ class Annotations:
             skipped.pop(row, None)
         return replace(self, answers=answers, skipped=skipped)
 
-    def forget(self, rows: Iterable[int]) -> Annotations:
-        """Take back all that was said of some rows."""
+    def forget(self, rows: Iterable[int], annotator: str | None = None) -> Annotations:
+        """Take back all that was said of some rows, or only one annotator's labels."""
         gone = set(rows)
+        if annotator is not None:
+            kept = {row: tuple(a for a in several if row not in gone or a.annotator != annotator)
+                    for row, several in self.answers.items()}  # fmt: skip
+            return replace(self, answers={row: several for row, several in kept.items() if several})
         parts = (self.answers, self.skipped, self.dropped)
         answers, skipped, dropped = ({r: v for r, v in part.items() if r not in gone} for part in parts)
         return Annotations(answers, skipped, dropped)  # type: ignore[arg-type]  # the three keep their types

@@ -110,13 +110,15 @@ class Correcting:
         if stale and train:
             self._train_round()
 
-    def forget(self, rows: Any, *, train: bool = True) -> None:
+    def forget(self, rows: Any, *, annotator: str | None = None, train: bool = True) -> None:
         """Take back labels, skips and drops: the samples are unlabeled again; train anew if they had labels.
 
         Parameters
         ----------
         rows : array-like of int
             Positions in the pool.
+        annotator : str, default=None
+            Whose labels to take back, so that those of the others stay; None takes back all that was said.
         train : bool, default=True
             Whether to train at once.
 
@@ -125,18 +127,23 @@ class Correcting:
         FileNotFoundError
             If a dropped sample's file is still gone.
         TypeError, ValueError
-            If ``rows`` does not fit, or what is left cannot be trained on; nothing is changed then.
+            If ``rows`` does not fit, ``annotator`` labeled not all of them, or what is left cannot be trained on;
+            nothing is changed then.
         """
         self._begin()
-        rows = check_rows(rows, len(self._pool))
+        rows, annotator = check_rows(rows, len(self._pool)), check_annotator(annotator)
+        others = [row for row in rows.tolist() if annotator not in self._annotations.annotators(row)]
+        if annotator is not None and others:
+            raise ValueError(f"rows {others} have no label by annotator={annotator!r}")
         gone = missing_rows(self._pool, rows)
         if len(gone):
             raise FileNotFoundError(f"X_pool: files are gone, {named_rows(gone, self._pool)}; these stay dropped")
-        after = self._annotations.forget(rows.tolist())
+        after = self._annotations.forget(rows.tolist(), annotator)
         left = self._labeled(after)[1]
         if len(left):
             check_new_labels(left, left, left, self._class_names)
-        self._say(after, {"what": "forget", "rows": rows.tolist()}, train)
+        whose = {} if annotator is None else {"annotator": annotator}
+        self._say(after, {"what": "forget", "rows": rows.tolist(), **whose}, train)
 
     def skip(self, rows: Any, *, annotator: str | None = None, train: bool = True) -> None:
         """Set samples aside that nobody can label: they are neither asked for again nor pseudo-labeled.

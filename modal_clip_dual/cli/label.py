@@ -14,13 +14,26 @@ from pathlib import Path
 from typing import Any
 
 from ..strategies.registry import available_strategies
-from .parsing import find_own_strategies, listed, names_in, positive_int, refuse, strategy
+from .parsing import (
+    LEARNERS,
+    LINEAR,
+    PROMPTS,
+    find_own_strategies,
+    learner,
+    listed,
+    names_in,
+    positive_int,
+    refuse,
+    strategy,
+)
+
+DEFAULT_LEARNER = "dual-linear"
 
 LABEL = """\
-Label a folder of images in the browser.  A CLIP and a linear head on it (DualLinearClassifier)
-guess every label, from the class names alone at first; the page shows the images that are worth
-asking about, under the class that they are taken for.  Correct the wrong ones, confirm the rest
-with one key; the model learns behind the page, and the next images come.
+Label a folder of images in the browser.  A CLIP and what learns on it (--learner; a linear head if
+nothing is said) guess every label, from the class names alone at first; the page shows the images
+that are worth asking about, under the class that they are taken for.  Correct the wrong ones,
+confirm the rest with one key; the model learns behind the page, and the next images come.
 
 Every answer is saved at once, in a file beside the images.  The same command goes on where it was
 stopped, however that happened.  The page is served on this machine only, under an address that
@@ -56,6 +69,12 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add("--template", action="append", metavar="TEXT",
         help='hand-written prompt with {} for the class name; may be given several times (default: '
              '"a photo of a {}.")')  # fmt: skip
+    add("--learner", type=learner, metavar="NAME",
+        help=f"what learns: {', '.join(LEARNERS)} (default: dual-linear, a linear head that learns in seconds; the "
+             "prompts of the paper take longer, on a CPU minutes)")  # fmt: skip
+    add("--calibration", choices=("own", "transductive"),
+        help="calibrate the estimated accuracy on the labels, which trains up to ten times more (default: the "
+             "learner's own estimate)")  # fmt: skip
     add("--strategy", type=strategy, default="auto",
         help=f"what chooses the images: {', '.join(available_strategies())}, or your own function as "
              "package.module:function (default: auto)")  # fmt: skip
@@ -144,17 +163,17 @@ def make_session(args: argparse.Namespace) -> Any:
         paths = [str(path) for path in list_images(folder)]
     find_own_strategies([args.strategy])
     if state.exists():
-        learner = _resumed(args, state)
-        known = set(map(str, learner.X_pool))
+        loop = _resumed(args, state)
+        known = set(map(str, loop.X_pool))
         new = [path for path in paths if path not in known]
     else:
         if not paths:
             raise ValueError(f"FOLDER {str(args.folder)!r} holds no images")
-        learner, new = _begun(args, state, paths, class_names_of(args, folder)), []
-    names = list(learner.estimator.class_names.values())
+        loop, new = _begun(args, state, paths, class_names_of(args, folder)), []
+    names = list(loop.estimator.class_names.values())
     labels = {path: Path(path).parent.name for path in paths} if args.folder_labels else {}
     return LabelSession(
-        learner,
+        loop,
         n_instances=args.batch,
         n_random=args.random,
         new_paths=new,
@@ -190,29 +209,49 @@ def class_names_of(args: argparse.Namespace, folder: Path) -> list[str]:
 
 
 def _begun(args: argparse.Namespace, state: Path, paths: Sequence[str], names: list[str]) -> Any:
-    from .. import DualLinearClassifier, DualPromptLearner, get_strategy
+    from .. import DualPromptLearner, get_strategy
     from ..active import StablePredictions
     from ..clip.backbone import load_backbone
     from ..clip.inputs import check_template
     from ..strategies.asking import check_can_ask
 
-    if not os.access(state.parent, os.W_OK):
-        raise ValueError(f"{str(state.parent)!r} cannot be written to; --state FILE saves elsewhere")
+    check_writable(state)
     model, tag = model_of(args)
     template = args.template or "a photo of a {}."
     check_template(template)
     query_strategy = get_strategy(args.strategy, name="--strategy")
-    check_can_ask(DualLinearClassifier(), query_strategy, f"--strategy {args.strategy}", "the classifier of the page")
+    classifier = classifiers()[LEARNERS[args.learner or DEFAULT_LEARNER]]
+    check_can_ask(classifier(), query_strategy, f"--strategy {args.strategy}", "the classifier of the page")
     print(f"{len(paths):,} images, {len(names)} classes.  Loading {model} ...", flush=True)
     load_backbone(model, tag, args.device)
-    estimator = DualLinearClassifier(
+    estimator = classifier(
         {name: name for name in names}, model_name=model, pretrained=tag, template=template,
         cache=args.cache, device=args.device, verbose=0,
     )  # fmt: skip
     return DualPromptLearner(
         estimator, paths, query_strategy=query_strategy, path=str(state), budget=args.budget,
-        stopping=[StablePredictions()],
+        stopping=[StablePredictions()], calibration=args.calibration,
     )  # fmt: skip
+
+
+def classifiers() -> dict[str, Any]:
+    """Return the class behind each of the learners."""
+    from .. import DualLinearClassifier, DualPromptClassifier
+
+    return {LINEAR: DualLinearClassifier, PROMPTS: DualPromptClassifier}
+
+
+def check_writable(state: Path) -> None:
+    """Refuse a place where nothing can be saved.
+
+    Raises
+    ------
+    ValueError
+        If the folder of the state file, or the file itself, cannot be written to.
+    """
+    for place in (state.parent, *([state] if state.exists() else [])):
+        if not os.access(place, os.W_OK):
+            raise ValueError(f"{str(place)!r} cannot be written to; --state FILE saves elsewhere")
 
 
 def model_of(args: argparse.Namespace) -> tuple[str, str]:
@@ -227,11 +266,18 @@ def _resumed(args: argparse.Namespace, state: Path) -> Any:
     from ..strategies.asking import check_can_ask
 
     print(f"Going on with {state} ...", flush=True)
-    learner = DualPromptLearner.resume(
+    check_writable(state)
+    loop = DualPromptLearner.resume(
         state, query_strategy=get_strategy(args.strategy, name="--strategy"), stopping=[StablePredictions()]
     )
-    estimator = learner.estimator
-    check_can_ask(estimator, learner.query_strategy, f"--strategy {args.strategy}")
+    estimator = loop.estimator
+    if args.learner is not None and type(estimator) is not classifiers()[LEARNERS[args.learner]]:
+        loop.close()
+        raise ValueError(
+            f"{state} was begun with a {type(estimator).__name__} and goes on with it, --learner {args.learner} is "
+            "another; leave --learner out, or begin anew with another --state"
+        )
+    check_can_ask(estimator, loop.query_strategy, f"--strategy {args.strategy}")
     saved = estimator.model_name, estimator.pretrained
     asked = model_of(args) if args.model else (saved[0], args.pretrained or saved[1])
     if asked != saved:
@@ -243,9 +289,11 @@ def _resumed(args: argparse.Namespace, state: Path) -> Any:
         estimator.set_params(template=args.template)
     estimator.set_params(cache=args.cache, device=args.device)
     if args.budget is not None:
-        learner.budget = args.budget
+        loop.budget = args.budget
+    if args.calibration is not None:
+        loop.calibration = args.calibration
     names = estimator.class_names
     for name in names_in(args.classes or []):
         if name not in names.values():
-            learner.add_class(name, label=name, train=False)
-    return learner
+            loop.add_class(name, label=name, train=False)
+    return loop

@@ -8,17 +8,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..active.annotators import name_of_annotator
 from ..data.files import looking_once
 
 LABEL, SKIP, DROP, FORGET = "label", "skip", "drop", "forget"
 
 
 class Said(NamedTuple):
-    """An answer for one image: a class, or that nobody can tell, or that the file is broken."""
+    """An answer for one image: a class, or that nobody can tell, or that the file is broken; and who gave it."""
 
     what: str
     name: str | None
     time: float
+    annotator: str | None = None
 
 
 class Names:
@@ -33,12 +35,12 @@ class Names:
         return [str(name) for name in (names.values() if isinstance(names, Mapping) else names)]
 
     def label(self, name: str) -> Any:
-        """Return the label of a class."""
+        """Return the label of a class: of a list its position, unless labels so far are names."""
         names = self.learner.estimator.class_names
         if isinstance(names, Mapping):
             return next(label for label, called in names.items() if called == name)
-        numbers = len(self.learner.rows_) and self.learner.labels_.dtype.kind in "iu"
-        return list(names).index(name) if numbers else name
+        texts = len(self.learner.rows_) and self.learner.labels_.dtype.kind not in "iu"
+        return name if texts else list(names).index(name)
 
     def name(self, label: Any) -> str:
         """Return the class that a label stands for."""
@@ -60,41 +62,69 @@ def said_of(learner: Any, names: Names) -> dict[int, Said]:
     if not len(table):
         return {}
     seconds = table["time"].astype("int64").to_numpy() / 1e9
-    at = dict(zip(table["row"].tolist(), seconds.tolist()))
+    last = dict(zip(table["row"].tolist(), zip(seconds.tolist(), table["annotator"].tolist())))
     said = {}
     for row, label in zip(learner.rows_.tolist(), learner.labels_.tolist()):
-        said[row] = Said(LABEL, names.name(label), at[row])
+        said[row] = Said(LABEL, names.name(label), *last[row])
     for row, what in zip(table["row"].tolist(), table["what"].tolist()):
         if what != LABEL:
-            said[row] = Said(what, None, at[row])
+            said[row] = Said(what, None, *last[row])
     return dict(sorted(said.items(), key=lambda item: item[1].time))
 
 
-def bring(
-    learner: Any, names: Names, have: Mapping[int, Said], want: Mapping[int, Said | None], annotator: str | None
-) -> None:
+def disagreements(learner: Any, names: Names) -> list[dict[str, Any]]:
+    """Return the rows that people labeled differently, with what each of them said."""
+    table = learner.annotations
+    table = table[table["row"].isin(learner.disagreements.index) & (table["what"] == LABEL)]
+    found: dict[int, list[str]] = {}
+    for row, label, annotator in zip(table["row"].tolist(), table["label"].tolist(), table["annotator"].tolist()):
+        found.setdefault(row, []).append(f"{name_of_annotator(annotator)}: {names.name(label)}")
+    return [{"row": row, "name": None, "correct": None, "others": ", ".join(said)} for row, said in found.items()]
+
+
+def bring(learner: Any, names: Names, have: Mapping[int, Said], want: Mapping[int, Said | None]) -> None:
     """Say to a learner what it lacks of the answers that are wanted; it saves them, and trains on nothing yet.
 
     It may be repeated: what is there already is not said again.
     """
     changed = {row: said for row, said in want.items() if not _same(have.get(row), said)}
-    back = [row for row, said in changed.items() if row in have and (said is None or have[row].what == DROP)]
-    by_what: dict[str, list[int]] = {"teach": [], "relabel": [], SKIP: [], DROP: []}
-    for row, said in changed.items():
-        if said is not None:
-            relabel = said.what == LABEL and row not in back and row in have and have[row].what == LABEL
-            by_what["relabel" if relabel else "teach" if said.what == LABEL else said.what].append(row)
     with looking_once():
-        if by_what[DROP]:  # first: the others look whether all files are there
-            learner.drop(by_what[DROP], annotator=annotator, train=False)
+        dropped = {row: said for row, said in changed.items() if said is not None and said.what == DROP}
+        for annotator, rows in _by_annotator(dropped):  # first: the others look whether all files are there
+            learner.drop(rows, annotator=annotator, train=False)
+        undone = {row: have[row] for row, said in changed.items() if row in have and _is_undone(have[row], said)}
+        if undone:
+            for annotator, rows in _by_annotator(undone):
+                learner.forget(rows, annotator=annotator, train=False)
+            have = said_of(learner, names)  # what others had said of them
+            changed = {row: said for row, said in changed.items() if not _same(have.get(row), said)}
+        back = [row for row, said in changed.items() if row in have and (said is None or have[row].what == DROP)]
         if back:
             learner.forget(back, train=False)
-        for what in ("teach", "relabel"):
-            if by_what[what]:
-                labels = _labels(names, (changed[row] for row in by_what[what]))
-                getattr(learner, what)(rows=by_what[what], y=labels, annotator=annotator, train=False)
-        if by_what[SKIP]:
-            learner.skip(by_what[SKIP], annotator=annotator, train=False)
+        labels = {row: said for row, said in changed.items() if said is not None and said.what == LABEL}
+        others = {row for row in labels if row not in back and row in have and have[row].what == LABEL}
+        for what, some in (("teach", labels.keys() - others), ("relabel", others)):
+            for annotator, rows in _by_annotator({row: labels[row] for row in labels if row in some}):
+                y = _labels(names, (labels[row] for row in rows))
+                getattr(learner, what)(rows=rows, y=y, annotator=annotator, train=False)
+        skipped = {row: said for row, said in changed.items() if said is not None and said.what == SKIP}
+        for annotator, rows in _by_annotator(skipped):
+            learner.skip(rows, annotator=annotator, train=False)
+
+
+def _by_annotator(answers: Mapping[int, Said]) -> list[tuple[str | None, list[int]]]:
+    rows: dict[str | None, list[int]] = {}
+    for row, said in answers.items():
+        rows.setdefault(said.annotator, []).append(row)
+    return list(rows.items())
+
+
+def _is_undone(have: Said, want: Said | None) -> bool:
+    """Whether a label is taken back in favor of what another one had said before."""
+    return (
+        want is not None and have.what == want.what == LABEL and have.annotator not in (None, want.annotator)
+        and want.time < have.time
+    )  # fmt: skip
 
 
 def _labels(names: Names, said: Iterable[Said | None]) -> np.ndarray:
@@ -103,7 +133,10 @@ def _labels(names: Names, said: Iterable[Said | None]) -> np.ndarray:
 
 
 def _same(have: Said | None, want: Said | None) -> bool:
-    return (have and have[:2]) == (want and want[:2])
+    """Whether there is nothing to say: the same answer of the same person, or one without a name to it."""
+    if have is None or want is None:
+        return have is want
+    return have[:2] == want[:2] and want.annotator in (None, have.annotator)
 
 
 def now() -> float:

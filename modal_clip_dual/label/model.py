@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,12 +14,20 @@ from .answers import LABEL, Names, Said
 
 CHUNK = 256  # images that are encoded between two looks at the time
 SHARE = 100  # and at least this share of all of them
+OTHERS = 50  # files that are looked for, to tell a file that is gone from a disk that is
 GUESSES = 9  # likeliest classes that are told of each image
 
 
 def holds_paths(pool: Any) -> bool:
     """Whether a pool consists of files; told by its first sample, since there may be very many."""
     return kind_of(as_array(pool[:1])) == "paths"
+
+
+def is_lost(paths: Sequence[str], row: int) -> bool:
+    """Whether a file that cannot be read is broken or gone, while others of the pool are there."""
+    if os.path.exists(paths[row]):
+        return True
+    return any(os.path.exists(path) for path in paths[:OTHERS])
 
 
 def part_of(pool: Any, rows: Sequence[int]) -> Any:
@@ -48,13 +57,15 @@ def encode(
     return kept, sorted(wrong.items())
 
 
-def predictions(estimator: Any, pool: Any, rows: Sequence[int], names: Names) -> dict[str, list[Any]]:
+def predictions(learner: Any, pool: Any, rows: Sequence[int], names: Names) -> dict[str, list[Any]]:
     """Return predicted names, P(correct) and the likeliest classes of some rows, as a `Grid` takes them."""
+    estimator = learner.estimator
     if not hasattr(estimator, "classes_") or not len(rows):
         return {"names": [None] * len(rows), "correct": [None] * len(rows), "guesses": [[]] * len(rows)}
     X = part_of(pool, rows)
     predicted = [names.name(label) for label in np.asarray(estimator.predict(X)).tolist()]
-    ask = getattr(estimator, "predict_correct_proba", None)
+    calibrated = hasattr(learner, "predict_correct_proba")
+    ask = getattr(learner if calibrated else estimator, "predict_correct_proba", None)
     correct = [None] * len(rows) if ask is None else np.asarray(ask(X), dtype=float).tolist()
     guesses: list[list[str]] = [[] for _ in rows]
     if hasattr(estimator, "predict_proba"):
@@ -80,11 +91,9 @@ def doubtful_labels(estimator: Any, pool: Any, said: Mapping[int, Said], names: 
     return sorted(tiles, key=lambda tile: tile["correct"])
 
 
-def doubtful_predictions(
-    estimator: Any, pool: Any, rows: Sequence[int], names: Names
-) -> list[dict[str, Any]]:
+def doubtful_predictions(learner: Any, pool: Any, rows: Sequence[int], names: Names) -> list[dict[str, Any]]:
     """Return predictions for unlabeled rows by P(correct), the smallest first."""
-    found = predictions(estimator, pool, rows, names)
+    found = predictions(learner, pool, rows, names)
     tiles = [
         {"row": row, "name": name, "correct": correct, "said": None}
         for row, name, correct in zip(rows, found["names"], found["correct"])

@@ -6,14 +6,18 @@ import threading
 import time
 from html import escape
 from typing import Any
+from urllib.parse import urlsplit
 
 from ..data.images import as_array, kind_of
-from .server import check_installed, create_app, listen, new_token
+from .server import LOOPBACK, check_installed, create_app, listen, new_token, web_server
 from .session import LabelSession
 
 # Where notebooks are shown: JupyterLab and Notebook on this machine, and VS Code.
 FRAMES = "http://localhost:* http://127.0.0.1:* https://localhost:* vscode-webview: vscode-file:"
 START_SECONDS = 30
+HEIGHT = 760
+
+_open: list[NotebookPage] = []  # pages of this process that are not closed yet
 
 
 class NotebookPage:
@@ -27,11 +31,23 @@ class NotebookPage:
         What it shows, and what was said.
     height : int, default=760
         Height of the page, in pixels.
+    port : int, default=0
+        Port to listen on; 0 takes a free one.
+    address : str, default=None
+        Where the browser reaches that port, if it runs on another machine than this process, with ``{port}`` in the
+        place of the number; see `show`.
 
     Attributes
     ----------
     url : str
-        Its address on this machine, also for a window of its own.
+        Its address in the browser, also for a window of its own.
+
+    Raises
+    ------
+    OSError
+        If the port is taken.
+    ValueError
+        If ``address`` does not fit.
 
     Examples
     --------
@@ -46,30 +62,38 @@ class NotebookPage:
     >>> page.close()
     """
 
-    def __init__(self, session: LabelSession, height: int = 760):
-        import uvicorn
-
+    def __init__(
+        self, session: LabelSession, height: int = HEIGHT, *, port: int = 0, address: str | None = None
+    ):
         self.session = session
         self.height = height
-        listener, token = listen("127.0.0.1", 0), new_token()
-        self.url = f"http://127.0.0.1:{listener.getsockname()[1]}/{token}/"
-        config = uvicorn.Config(
-            create_app(session, token, frame_ancestors=FRAMES), log_level="warning", access_log=False,
-            timeout_graceful_shutdown=1, ws="none", server_header=False,
-        )  # fmt: skip
-        self._server = uvicorn.Server(config)
+        hosts, frames = list(LOOPBACK), FRAMES
+        if address is not None:
+            host, origin = check_address(address)
+            hosts, frames = [*hosts, host], f"{frames} {origin}"
+        listener, token = listen("127.0.0.1", port), new_token()
+        port = listener.getsockname()[1]
+        base = f"http://127.0.0.1:{port}" if address is None else address.replace("{port}", str(port)).rstrip("/")
+        self.url = f"{base}/{token}/"
+        self._server = web_server(create_app(session, token, hosts=hosts, frame_ancestors=frames))
         self._thread = threading.Thread(target=self._server.run, args=([listener],), name="page", daemon=True)
         session.start()
         self._thread.start()
         until = time.monotonic() + START_SECONDS
         while not self._server.started and self._thread.is_alive() and time.monotonic() < until:
             time.sleep(0.01)
+        _open.append(self)
 
     def close(self) -> None:
-        """Take in what was said, and end the page; the learner may be used again."""
+        """Take in what was said, and end the page; the learner may be used again.
+
+        It waits for a training that is going on.
+        """
         self._server.should_exit = True
         self._thread.join()
-        self.session.close()
+        self.session.close(None)
+        if self in _open:
+            _open.remove(self)
 
     def _repr_html_(self) -> str:
         return f'<iframe src="{escape(self.url)}" width="100%" height="{self.height}" frameborder="0"></iframe>'
@@ -78,11 +102,31 @@ class NotebookPage:
         return f"NotebookPage({self.url!r})"
 
 
-def show(learner: Any, *, height: int = 760, **session: Any) -> NotebookPage:
+def check_address(address: str) -> tuple[str, str]:
+    """Return the name of the host and the origin of an address under which a browser reaches the page.
+
+    Raises
+    ------
+    ValueError
+        If it is no whole address, or says nothing of the port.
+    """
+    parts = urlsplit(address if isinstance(address, str) else "")
+    if parts.scheme not in ("http", "https") or not parts.hostname or "{port}" not in address:
+        raise ValueError(
+            f"address={address!r}; expected how the browser reaches a port of this machine, such as "
+            "'https://hub.example.org/user/me/proxy/{port}/', with {port} in the place of the number"
+        )
+    return parts.hostname, f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}".replace("{port}", "*")
+
+
+def show(
+    learner: Any, *, height: int = HEIGHT, port: int = 0, address: str | None = None, **session: Any
+) -> NotebookPage:
     """Show the page for a learner inside of a notebook: the last line of a cell is enough.
 
     The page is an IFrame of a server in this process, bound to this machine.  While it is open, the learner belongs
-    to it: it trains and chooses behind the page.  `NotebookPage.close` gives it back, with all labels.
+    to it: it trains and chooses behind the page.  `NotebookPage.close` gives it back, with all labels.  A learner
+    has one page at a time: ``show(learner)`` returns the one that is open; other arguments close it and open another.
 
     Parameters
     ----------
@@ -90,6 +134,12 @@ def show(learner: Any, *, height: int = 760, **session: Any) -> NotebookPage:
         Its pool must hold paths or images.
     height : int, default=760
         Height of the page, in pixels.
+    port : int, default=0
+        Port to listen on, for those who forward it; 0 takes a free one.
+    address : str, default=None
+        Where the browser reaches that port, if it runs on another machine than the kernel, with ``{port}`` in the
+        place of the number: ``"https://hub.example.org/user/me/proxy/{port}/"`` behind jupyter-server-proxy.  None
+        is this machine.
     **session
         Arguments of `LabelSession`: ``n_instances``, ``n_random``, ``annotator``.
 
@@ -101,8 +151,10 @@ def show(learner: Any, *, height: int = 760, **session: Any) -> NotebookPage:
     ------
     ImportError
         If Starlette or uvicorn is not installed.
+    OSError
+        If the port is taken.
     ValueError
-        If the learner's pool holds embeddings, which nobody can look at.
+        If the learner's pool holds embeddings, which nobody can look at, or ``address`` does not fit.
 
     Examples
     --------
@@ -115,9 +167,17 @@ def show(learner: Any, *, height: int = 760, **session: Any) -> NotebookPage:
     >>> page = show(learner)
     >>> page
     NotebookPage('http://127.0.0.1:...')
+    >>> show(learner) is page
+    True
     >>> page.close()
     """
     check_installed()
     if kind_of(as_array(learner.X_pool, "X_pool")) == "embeddings":
         raise ValueError("learner.X_pool holds embeddings, which nobody can look at; expected paths or images")
-    return NotebookPage(LabelSession(learner, **session), height)
+    if address is not None:
+        check_address(address)
+    for page in [page for page in _open if page.session.learner is learner]:
+        if (height, port, address, session) == (HEIGHT, 0, None, {}):
+            return page
+        page.close()
+    return NotebookPage(LabelSession(learner, **session), height, port=port, address=address)

@@ -198,8 +198,9 @@ class Page:
     async def state(self, request: Request) -> Response:
         """Answer with the state; with ``since``, a version that the page has, as soon as there is news."""
         since = request.query_params.get("since")
+        ending = getattr(request.app.state, "ending", bool)
         for _ in range(int(POLL_SECONDS / 0.05)):
-            if since != str(self.session.version) or await request.is_disconnected():
+            if ending() or since != str(self.session.version) or await request.is_disconnected():
                 break
             await asyncio.sleep(0.05)
         return await self._answer(lambda: state_of(self.session))
@@ -251,7 +252,9 @@ class Page:
                 return PlainTextResponse("there is no such image", 404)
             try:
                 kind, content = await run_in_threadpool(self.thumbnails.get, self.session.paths, row, size)
-            except UnreadableImagesError:
+            except UnreadableImagesError as error:
+                with suppress(OSError):  # a disk that is full takes no answers; the page says so at the next gesture
+                    await run_in_threadpool(self.session.lose, row, error.reasons[0])
                 return PlainTextResponse("the file cannot be read", 404)
             return Response(content, media_type=kind, headers={"cache-control": "private, max-age=86400"})
 
@@ -317,6 +320,18 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+def web_server(app: Starlette) -> Any:
+    """Return a uvicorn server for `create_app`; a question for news that waits is answered when it ends."""
+    import uvicorn
+
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, timeout_graceful_shutdown=1, ws="none", server_header=False
+    )
+    server = uvicorn.Server(config)
+    app.state.ending = lambda: server.should_exit
+    return server
+
+
 def serve(session: LabelSession, listener: socket.socket, token: str, hosts: Sequence[str] = LOOPBACK) -> None:
     """Serve the page until Ctrl-C, then take in what was said.
 
@@ -325,16 +340,10 @@ def serve(session: LabelSession, listener: socket.socket, token: str, hosts: Seq
     ImportError
         If Starlette or uvicorn is not installed.
     """
-    check_installed()
-    import uvicorn
-
-    config = uvicorn.Config(
-        create_app(session, token, hosts=hosts), log_level="warning", access_log=False, timeout_graceful_shutdown=1,
-        ws="none", server_header=False,
-    )  # fmt: skip
+    server = web_server(create_app(session, token, hosts=hosts))
     session.start()
     try:
         with suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run(sockets=[listener])
+            server.run(sockets=[listener])
     finally:
         session.close()

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from ..data.files import looking_once
-from .answers import DROP, FORGET, LABEL, SKIP, Names, Said, now
+from .answers import DROP, FORGET, LABEL, SKIP, Names, Said, disagreements, now
 from .grids import Check, Grid, check_of
 from .journal import Journal
-from .model import doubtful_labels, doubtful_predictions
+from .model import doubtful_labels, doubtful_predictions, holds_paths, is_lost
 from .work import Working
 
 UNDONE = 200  # gestures that can be taken back
@@ -95,6 +95,7 @@ class LabelSession(Working):
         self.status: dict[str, Any] = {}
         self.log: list[dict[str, Any]] = []
         self.stop_reason: str | None = None
+        self.n_disagreements = 0
         self.version = 0
         self._new_paths, self._first_labels = list(new_paths), dict(labels or {})
         self._ready: list[Grid] = []  # prepared, not shown yet
@@ -149,9 +150,9 @@ class LabelSession(Working):
 
         Parameters
         ----------
-        kind : {"history", "labels", "predictions"}
-            Answers, the latest first; labels that the model doubts most; its predictions that it doubts most.  The
-            order of the last two stays the same until the next training.
+        kind : {"history", "labels", "predictions", "disagreements"}
+            Answers, the latest first; labels that the model doubts most; its predictions that it doubts most, both in
+            the same order until the next training; images that people labeled differently.
         offset, n : int
             Which part.
 
@@ -159,7 +160,7 @@ class LabelSession(Working):
         -------
         tiles : list of dict
             With ``row``, ``name``, the predicted class, and ``correct``: P(correct), and for labels the probability
-            that the model gives the label.
+            that the model gives the label; for disagreements ``others``, what each one said.
         total : int
             Number of all of them.
 
@@ -172,8 +173,12 @@ class LabelSession(Working):
             with self._changed:
                 rows = list(self.said)[::-1]
             return [{"row": row, "name": None, "correct": None} for row in rows[offset : offset + n]], len(rows)
+        if kind == "disagreements":
+            with self.model():
+                found = disagreements(self.learner, self.names)
+            return found[offset : offset + n], len(found)
         if kind not in ("labels", "predictions"):
-            raise ValueError(f"kind={kind!r}; expected history, labels or predictions")
+            raise ValueError(f"kind={kind!r}; expected history, labels, predictions or disagreements")
         round_, found = self._reviewed.get(kind, (-1, []))
         if round_ != len(self.log):
             with self.model(), looking_once():
@@ -184,11 +189,10 @@ class LabelSession(Working):
     def _doubted(self, kind: str) -> list[dict[str, Any]]:
         with self._changed:
             said = dict(self.said)
-        estimator, pool = self.learner.estimator, self.paths
         if kind == "labels":
-            return doubtful_labels(estimator, pool, said, self.names)
+            return doubtful_labels(self.learner.estimator, self.paths, said, self.names)
         rows = np.setdiff1d(self.learner.unlabeled_, list(said)).tolist()
-        return doubtful_predictions(estimator, pool, rows, self.names)
+        return doubtful_predictions(self.learner, self.paths, rows, self.names)
 
     @contextmanager
     def model(self) -> Iterator[None]:
@@ -257,7 +261,9 @@ class LabelSession(Working):
         with self._changed:
             if not self._undo:
                 return False
-            before, grid, checked = self._undo.pop()
+            before, grid, checked = self._undo[-1]
+            self._take(before)  # first, since it may fail: then nothing is changed
+            self._undo.pop()
             if grid is not None:
                 if self.grid is not None:
                     self._ready.insert(0, self.grid)
@@ -266,8 +272,24 @@ class LabelSession(Working):
             if checked and self.checks:
                 self.checks.pop()
                 self._write({"uncheck": True})
-            self._take(before)
             return True
+
+    def lose(self, row: int, reason: str) -> None:
+        """Leave an image out that could not be shown, so that nobody confirms what nobody saw.
+
+        One that has an answer keeps it, and nothing is left out where the other files are gone, too: then a disk
+        or a network is missing, which may come back.
+
+        Parameters
+        ----------
+        row : int
+            Position in the pool.
+        reason : str
+            What is wrong with its file.
+        """
+        with self._changed:
+            if row not in self.said and holds_paths(self.paths) and is_lost(self.paths, row):
+                self._leave_out({row: reason})
 
     def add_class(self, name: str) -> str:
         """Add a class behind the others.
@@ -327,7 +349,7 @@ class LabelSession(Working):
                 raise ValueError(f"answer {what!r}, {name!r}; expected label with a class, skip, drop or forget")
             if what == LABEL and name not in self.class_names:
                 raise ValueError(f"there is no class {name!r}")
-            checked[row] = None if what == FORGET else Said(what, name, now())
+            checked[row] = None if what == FORGET else Said(what, name, now(), self.annotator)
         return checked
 
     def _say(self, answers: dict[int, Said | None], finished: bool = False) -> None:
@@ -339,8 +361,8 @@ class LabelSession(Working):
             labels = {row: said.name for row, said in self.said.items() if said.what == LABEL and said.name}
             check = check_of(grid, labels)
             self.checks.append(check)
-            self._write({"check": list(vars(check).values())})
             checked, self._stale = True, True
+            self._write({"check": list(vars(check).values())})
             self._show_next()
         if answers or grid is not None:
             self._undo = [*self._undo, (before, grid, checked)][-UNDONE:]

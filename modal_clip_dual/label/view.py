@@ -40,6 +40,7 @@ def state_of(session: LabelSession) -> dict[str, Any]:
             "recent": agreement(session.checks[-RECENT:]),
             "all": agreement(session.checks),
             "stop_reason": session.stop_reason,
+            "disagreements": session.n_disagreements,
             "unreadable": {
                 "n": len(session.unreadable),
                 "files": [[os.path.basename(path), reason] for path, reason in session.unreadable[:SHOWN]],

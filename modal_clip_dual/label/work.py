@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..data.files import look_at
+from ..data.images import UnreadableImagesError
 from . import model
 from .answers import DROP, FORGET, LABEL, Names, Said, bring, now, said_of
 from .grids import Check, Grid, choose_rows, draw
@@ -32,6 +33,7 @@ class Working:
     status: dict[str, Any]
     log: list[dict[str, Any]]
     stop_reason: str | None
+    n_disagreements: int
     n_instances: int
     n_random: int
     annotator: str | None
@@ -158,8 +160,7 @@ class Working:
                 self.class_names = [*self.class_names, event["class"]]
                 self._pending_classes.append(event["class"])
             if "say" in event and event["n"] > folded:
-                said = {row: None if what == FORGET else Said(what, name, at) for row, what, name, at in event["say"]}
-                self._apply(said)
+                self._apply({row: None if said[0] == FORGET else Said(*said) for row, *said in event["say"]})
         grids = [grid for grid in self._ready if not all(row in self.said for row in grid.rows)]
         self.grid, self._ready = (grids[0], grids[1:]) if grids else (None, [])
         self._n_grids = max([len(self.checks), *(grid.number for grid in grids)])
@@ -191,12 +192,15 @@ class Working:
                 self.names.add(name)
         if want:
             try:
-                bring(self.learner, self.names, self._folded, want, self.annotator)
+                bring(self.learner, self.names, self._folded, want)
             except FileNotFoundError:
                 if not self._drop_lost_files():
                     raise
+                self._folded = said_of(self.learner, self.names)  # a part may have been taken in
                 return self._fold()
+        n_disagreements = len(self.learner.disagreements)
         with self._changed:
+            self.n_disagreements = n_disagreements
             for row, said in want.items():
                 self._folded.pop(row, None)
                 if said is not None:
@@ -209,14 +213,26 @@ class Working:
             self._wake()
 
     def _next_grid(self) -> None:
-        """Train if something was said since the last time, and choose the next images."""
+        """Train if something was said since the last time, and choose the next images; without files that broke."""
+        try:
+            self._train_and_choose()
+        except UnreadableImagesError as error:
+            places = {path: row for row, path in enumerate(self.learner.paths_ or [])}
+            broken = {places[path]: reason for path, reason in zip(error.paths, error.reasons) if path in places}
+            if not broken:
+                raise
+            self._leave_out(broken)
+            self._fold()
+            self._next_grid()
+
+    def _train_and_choose(self) -> None:
         learner = self.learner
         over = self._over()
+        if self._drop_lost_files():
+            self._fold()
         if self._stale:
             expected = self.log[-1]["train_seconds"] if self.log else None
             self._set_status("training", expected=expected)
-            if self._drop_lost_files():
-                self._fold()
             learner.train()
             with self._changed:
                 self._stale = False
@@ -246,22 +262,23 @@ class Working:
     def _choose(self) -> Grid | None:
         learner = self.learner
         with self._changed:
-            shown = [row for grid in [*self._ready, *([self.grid] if self.grid else [])] for row in grid.rows]
+            shown = {row for grid in [*self._ready, *([self.grid] if self.grid else [])] for row in grid.rows}
             taken = {*self.said, *shown}
-        free = learner.unlabeled_
-        n_shown = int(np.isin(free, shown).sum())
-        n = min(self.n_instances, len(free) - n_shown)
+            n_labels = self.n_labeled() + len(shown - self.said.keys())
+        free = learner.unlabeled_  # also those with an answer that it has not heard of yet
+        left = np.setdiff1d(free, list(taken))
+        n = min(self.n_instances, len(left))
         if learner.budget is not None:
-            n = min(n, learner.budget - self.n_labeled() - n_shown)
+            n = min(n, learner.budget - n_labels)
         if n <= 0:
             return None
         self._n_grids += 1
-        random = draw(np.setdiff1d(free, shown), min(self.n_random, n), (learner.random_state, 1, self._n_grids))
-        asked, _ = learner.query(n_instances=n + n_shown)
+        random = draw(left, min(self.n_random, n), (learner.random_state, 1, self._n_grids))
+        asked, _ = learner.query(n_instances=n + len(free) - len(left))
         rows = choose_rows(asked.tolist(), random, taken, n)
         if not rows:
             return None
-        said = model.predictions(learner.estimator, self.paths, rows, self.names)
+        said = model.predictions(learner, self.paths, rows, self.names)
         return Grid(self._n_grids, len(self.log) - 1, rows, random=[r for r in random if r in rows], **said)
 
     def _drop_lost_files(self) -> bool:
@@ -272,8 +289,14 @@ class Working:
             dropped = {row for row, said in self.said.items() if said.what == DROP}
         rows = [row for row in range(self.n_pool) if row not in dropped]
         gone = [row for row, look in zip(rows, look_at([self.paths[row] for row in rows])) if look is None]
+        if gone and len(gone) == len(rows):  # rather a disk or a network that may come back
+            raise FileNotFoundError(f"none of the {len(gone):,} files is there any more: {self.paths[gone[0]]}, ...")
         if gone:
-            with self._changed:
-                self.unreadable += [(str(self.paths[row]), "the file is gone") for row in gone]
-                self._take({row: Said(DROP, None, now()) for row in gone})
+            self._leave_out(dict.fromkeys(gone, "the file is gone"))
         return bool(gone)
+
+    def _leave_out(self, reasons: Mapping[int, str]) -> None:
+        """Leave files out that are gone or broken, and say so on the page."""
+        with self._changed:
+            self._take({row: Said(DROP, None, now()) for row in reasons})
+            self.unreadable += [(str(self.paths[row]), reason) for row, reason in reasons.items()]

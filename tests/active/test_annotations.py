@@ -16,7 +16,8 @@ ROWS = st.lists(st.integers(0, 5), min_size=1, max_size=3, unique=True)
 WHO = st.sampled_from([None, "ann", "bob", "cleo"])
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["answered", "overrule", "forget", "skip", "drop"]), ROWS, WHO, st.sampled_from("abc")
+        st.sampled_from(["answered", "overrule", "forget", "retract", "skip", "drop"]), ROWS, WHO,
+        st.sampled_from("abc"),
     ),
     max_size=12,
 )  # fmt: skip
@@ -33,6 +34,15 @@ def by_hand(steps):
                 skipped.discard(row)
             elif what == "drop":
                 dropped.add(row)
+            elif what == "retract":
+                left = [pair for pair in answers.get(row, []) if who is not None and pair[0] != who]
+                if left:
+                    answers[row] = left
+                else:
+                    answers.pop(row, None)
+                if who is None:
+                    skipped.discard(row)
+                    dropped.discard(row)
             else:
                 if what == "forget" or row not in dropped:
                     answers.pop(row, None)
@@ -48,6 +58,8 @@ def in_class(steps):
     for number, (what, rows, who, label) in enumerate(steps):
         if what == "forget":
             said = said.forget(rows)
+        elif what == "retract":
+            said = said.forget(rows, who)
         elif what in ("skip", "drop"):
             said = getattr(said, what)(rows, who, float(number))
         else:

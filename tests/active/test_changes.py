@@ -307,6 +307,13 @@ def test_two_annotators_and_what_counts(make, pool):
     assert most.labels_[1] == (y[1] + 2) % 10 and not len(most.disagreements)
     with pytest.raises(TypeError, match="annotator=''"):
         most.skip([3], annotator="")
+    with pytest.raises(ValueError, match=r"rows \[2\] have no label by annotator='bob'"):
+        last.forget([0, 1, 2], annotator="bob")
+    last.forget([0, 1], annotator="bob")
+    assert last.labels_.tolist() == y[:3].tolist() and not len(last.disagreements)
+    assert last.log_[-1]["changes"] == [{"what": "forget", "rows": [0, 1], "annotator": "bob"}]
+    last.forget([2], annotator="ann")  # the only one: the row is unlabeled again
+    assert last.rows_.tolist() == [0, 1] and 2 in last.unlabeled_
 
 
 # -------------------------------------------------------------------- refusals, budget, later training

@@ -1,10 +1,12 @@
 """The command ``label``: what is wrong is said before the page opens."""
 
+import os
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from modal_clip_dual import DualLinearClassifier, DualPromptClassifier
 from modal_clip_dual.cli import build_parser, main
 from modal_clip_dual.cli.label import class_names_of, hosts_of, make_session, shown_host
 
@@ -25,7 +27,7 @@ def parse(folder, *arguments):
     return build_parser().parse_args(["label", str(folder), "--model", "demo", "--device", "cpu", *arguments])
 
 
-def test_session_of_the_arguments_and_going_on(folder):
+def test_session_of_the_arguments_and_going_on(folder, monkeypatch):
     session = make_session(parse(folder, "--budget", "40", "--batch", "5", "--folder-labels"))
     assert session.n_pool == 31 and session.class_names == ["other", "three"]
     assert session.learner.path == str(folder / "labels.npz") and session.learner.budget == 40
@@ -41,8 +43,24 @@ def test_session_of_the_arguments_and_going_on(folder):
     assert again.n_pool == 32 and again.learner.budget == 50 and again.n_labeled() == 30
     assert again.class_names == ["other", "three", "four"]
     again.close()
+    with pytest.raises(ValueError, match="begun with a DualLinearClassifier .* --learner prompts is another"):
+        make_session(parse(folder, "--learner", "prompts"))
+    calibrated = make_session(parse(folder, "--learner", "dual-linear", "--calibration", "own"))
+    assert calibrated.learner.calibration == "own"
+    calibrated.close()
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != folder / "labels.npz")
+    with pytest.raises(ValueError, match=r"labels.npz' cannot be written to; --state FILE"):
+        make_session(parse(folder))
+    monkeypatch.undo()
     with pytest.raises(ValueError, match="was begun with --model demo"):
         make_session(build_parser().parse_args(["label", str(folder), "--model", "ViT-B-32"]))
+
+
+def test_what_learns(folder):
+    session = make_session(parse(folder, "--learner", "prompts", "--calibration", "transductive"))
+    assert isinstance(session.learner.estimator, DualPromptClassifier)
+    assert session.learner.calibration == "transductive" and session.class_names == ["other", "three"]
+    assert isinstance(make_session(parse(folder)).learner.estimator, DualLinearClassifier)
 
 
 def test_class_names(folder, tmp_path):
@@ -66,6 +84,10 @@ def test_class_names(folder, tmp_path):
         (["FLAT", "--classes", "a,b", "--model", "demo", "--strategy", "nosuch:function"], "cannot be imported"),
         (
             ["FLAT", "--classes", "a,b", "--strategy", "dirichlet-uncertainty"],  # before a CLIP is downloaded
+            "--strategy dirichlet-uncertainty asks the classifier for predict_alpha(X), which the classifier of",
+        ),
+        (
+            ["FLAT", "--classes", "a,b", "--learner", "prompts", "--strategy", "dirichlet-uncertainty"],
             "--strategy dirichlet-uncertainty asks the classifier for predict_alpha(X), which the classifier of",
         ),
         (["FLAT", "--classes", "a,b", "--port", "99999"], "--port 99999; expected 0 to 65535"),

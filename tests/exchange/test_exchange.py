@@ -16,7 +16,7 @@ from modal_clip_dual import DualPromptLearner, TipAdapterClassifier
 from modal_clip_dual.data import load_image_folder
 from modal_clip_dual.exchange import ImportReport, available_formats, export_labels, import_labels
 from modal_clip_dual.exchange.formats.folders import write as write_folders
-from modal_clip_dual.exchange.formats.label_studio import labeling_config
+from modal_clip_dual.exchange.formats.label_studio import labeling_config, write as write_tasks
 from modal_clip_dual.exchange.importing import Finder
 from modal_clip_dual.exchange.table import Entry, Table
 
@@ -340,6 +340,59 @@ def test_label_studio_answers_of_several_people(pool, tmp_path):
     assert report.n_labels == 2 and report.n_left_out == 1
     assert dict(zip(said["annotator"][:2], said["label"][:2])) == {"2": 0, "b@x.org": 1}
     assert said[said["what"] == "skip"]["row"].tolist() == [2]
+
+
+@pytest.fixture
+def exported():
+    """Four tasks that label-studio 1.23.2 exported in examples/label_studio_round_trip.py: two labels, a skip."""
+    return json.loads((Path(__file__).parents[1] / "fixtures" / "label-studio-1.23.2.json").read_text())
+
+
+@pytest.fixture
+def photos(exported, tmp_path):
+    """The files of these tasks, in another folder, and others between them, so that their rows are others, too."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    names = [task["data"]["path"].rpartition("/")[2] for task in exported]
+    paths = [str(folder / name) for pair in zip(["x.png", "y.png", "z.png", "w.png"], names) for name in pair]
+    for path in paths:
+        Image.new("RGB", (8, 8)).save(path)
+    return paths
+
+
+def test_what_a_server_of_label_studio_exported(exported, photos, tmp_path):
+    names = sorted({choice_of(task) for task in exported[:2]})
+    learner = make(photos, names)
+    (tmp_path / "export.json").write_text(json.dumps(exported))
+    report = import_labels(learner, tmp_path / "export.json", format="label-studio", train=False)
+    assert report == ImportReport(2, 0, 0, 1, [])  # predictions are no labels
+    said = {name_of(photos[row]): names[label] for row, label in zip(learner.rows_, learner.labels_)}
+    assert said == {name_of(task["data"]["path"]): choice_of(task) for task in exported[:2]}
+    table = learner.annotations.set_index("row")
+    assert table["annotator"].tolist() == ["1", "1", "1"] and table["what"][5] == "skip"
+
+
+def test_tasks_are_those_that_the_server_took(exported, photos, tmp_path):
+    """Data, prediction and annotation are written as the server gave them back."""
+    for task, path in zip(exported[:2], photos[1::2]):
+        (annotation,), row = task["annotations"], task["data"]["row"]
+        prediction = annotation["prediction"]
+        predicted = prediction["result"][0]["value"]["choices"][0]
+        entry = Entry(row, path, "label", choice_of(task), "ann", None, predicted, prediction["score"])
+        write_tasks(Table([], [entry]), tmp_path / "tasks.json", root=tmp_path)
+        assert json.loads((tmp_path / "tasks.json").read_text()) == [{
+            "data": task["data"] | {"path": path},
+            "predictions": [{key: prediction[key] for key in ("model_version", "result", "score")}],
+            "annotations": [{"result": annotation["result"]}],
+        }]  # fmt: skip
+
+
+def choice_of(task):
+    return task["annotations"][0]["result"][0]["value"]["choices"][0]
+
+
+def name_of(path):
+    return path.rpartition("/")[2]
 
 
 @pytest.mark.parametrize(

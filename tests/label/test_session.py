@@ -10,7 +10,7 @@ import pytest
 from label_sessions import folder, make, truth  # noqa: F401 - fixtures
 from scipy.stats import norm
 
-from modal_clip_dual import DualPromptLearner
+from modal_clip_dual import DualPromptClassifier, DualPromptLearner
 from modal_clip_dual.label import work
 from modal_clip_dual.label.grids import Check, Grid, agreement, check_of, choose_rows
 from modal_clip_dual.label.journal import Journal
@@ -220,6 +220,38 @@ def test_a_grid_ahead_where_training_is_slow(make, truth, monkeypatch):
     session.wait()
     assert session._ready[0].round == 1
     assert not set(session._ready[0].rows) & (set(session.grid.rows) | set(shown.rows))
+
+
+def test_prompts_and_a_calibration(make, folder, digits):
+    """Another learner behind the page: it names the images, says how sure it is, and how long it will take."""
+    for k in range(60, 120):
+        (folder / f"{k:04}.png").unlink()
+    names = {name: name for name in digits.class_names}
+    clf = DualPromptClassifier(names, model_name="demo", pretrained="bundled", device="cpu", max_epochs=1, verbose=0)
+    paths = sorted(map(str, folder.glob("*.png")))
+    learner = DualPromptLearner(clf, paths, n_per_class=1, calibration="transductive", path=folder / "labels.npz")
+    session = make(learner=learner)
+    assert None not in session.grid.names
+    sure = learner.predict_correct_proba([session.paths[row] for row in session.grid.rows])
+    np.testing.assert_allclose(session.grid.correct, sure, rtol=1e-5)
+    expected = []
+    session._set_status = lambda phase, set_status=session._set_status, **more: (
+        expected.append((phase, more.get("expected"))), set_status(phase, **more)
+    )  # fmt: skip
+    seconds = session.log[-1]["train_seconds"]
+    session.confirm(session.grid.number)
+    session.wait()
+    assert ("training", seconds) in expected and session.grid.round == 1
+    assert session.log[-1]["accuracy_interval"] is not None
+
+
+def test_answers_that_come_meanwhile_make_no_grid_smaller(make):
+    session = make()
+    with session._model:  # it has heard of none of these when it chooses
+        session.confirm(session.grid.number)
+        session.say([(row, "label", "one") for row in session.learner.unlabeled_[:40].tolist()])
+        grid = session._choose()
+    assert len(grid.rows) == 10 and not set(grid.rows) & set(session.said)
 
 
 def test_a_training_that_fails(make, truth, monkeypatch, folder, capsys):

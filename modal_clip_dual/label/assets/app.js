@@ -121,7 +121,7 @@ function render() {
   $("count").textContent = state.pool ? `${state.labeled.toLocaleString("en")} labeled, ${left.toLocaleString("en")} without a label` : "";
   $("undo").disabled = !state.can_undo;
   document.querySelectorAll("nav button").forEach((button) => {
-    const here = button.dataset.view === view || (button.dataset.view === "labels" && view === "predictions");
+    const here = button.dataset.view === view || (button.dataset.view === "labels" && ["predictions", "disagreements"].includes(view));
     if (here) button.setAttribute("aria-current", "page");
     else button.removeAttribute("aria-current");
   });
@@ -135,6 +135,7 @@ function build(key) {
     const first = inOrder()[0];
     cursor = anchor = first ? first.row : null;
     if (single && first) select(inOrder().find((tile) => !tile.said)?.row ?? first.row);
+    scrollTo(0, 0);
   }
   shown = key;
   elements = new Map();
@@ -149,16 +150,18 @@ function build(key) {
   } else {
     content.replaceChildren(h("div", { class: "group" }, tileList(looked.tiles, TITLES[view])), pager());
   }
-  focusCursor(false);
+  focusCursor(false, false);
 }
 
-const TITLES = { labels: "Labels the model doubts", predictions: "Predictions the model doubts", history: "Answers" };
+const TITLES = { disagreements: "Images that people labeled differently", labels: "Labels the model doubts", predictions: "Predictions the model doubts", history: "Answers" };
 const NOTHING = {
+  disagreements: "Images that people labeled differently will stand here.",
   labels: "Labels that you gave and the model doubts will stand here.",
   predictions: "Predictions of the model for images without a label will stand here, the most doubtful first.",
   history: "All your answers will stand here, the latest first.",
 };
 const EXPLAINED = {
+  disagreements: "Images that people labeled differently, and what each one said. The green label counts; give another one to decide.",
   labels: "Your labels, those first to which the model gives the smallest probability. It was trained on them, so it seldom objects, and is not always right when it does.",
   predictions: "What the model says of images without a label, the most doubtful first. Correct them, or confirm them.",
   history: "All answers, the latest first. Select some to change them or to take them back.",
@@ -168,8 +171,10 @@ function group(name, some) {
   const k = state.classes.indexOf(name);
   const dot = h("i", { class: "dot" });
   dot.style.background = name ? color(k) : "var(--soft)";
-  const heading = h("button", { type: "button", title: "Select these images", onclick: () => selectAll(some) },
-    dot, name || "No prediction yet", h("span", { class: "n" }, `${some.length}`));
+  const title = h("span", { class: "title" }, name || "No prediction yet");
+  title.style.maxWidth = `${Math.max(190, 122 * some.length - 40)}px`; // about as wide as the images below it
+  const heading = h("button", { type: "button", title: `${name || "No prediction yet"}: select these images`, onclick: () => selectAll(some) },
+    dot, title, h("span", { class: "n" }, `${some.length}`));
   return h("section", { class: "group" }, h("h3", {}, heading), tileList(some, name || "No prediction yet"));
 }
 
@@ -182,7 +187,12 @@ function tileElement(tile) {
   const element = h("button", { type: "button", class: "tile", role: "option", tabindex: "-1", "data-row": tile.row, title: tile.file },
     picture, h("span", { class: "text" }, h("span", { class: "name" }), h("span", { class: "share" })), h("span", { class: "model" }));
   picture.addEventListener("load", () => { tiny(picture); renderHead(); });
-  picture.addEventListener("error", () => { element.classList.add("broken"); element.dataset.done = ""; renderHead(); });
+  picture.addEventListener("error", () => {
+    element.classList.add("broken");
+    element.dataset.done = "";
+    if (view !== "label" && tile.said === null) tile.said = { what: "drop", name: null }; // the server leaves it out
+    render();
+  });
   element.addEventListener("click", (event) => clicked(tile.row, event));
   element.addEventListener("dblclick", () => zoom(tile.row));
   elements.set(tile.row, element);
@@ -191,7 +201,9 @@ function tileElement(tile) {
 
 /** Pictures of a few pixels are shown as pixels, not as a blur. */
 function tiny(picture) {
-  picture.classList.toggle("tiny", picture.naturalWidth <= 64 && picture.naturalHeight <= 64);
+  const few = picture.naturalWidth <= 64 && picture.naturalHeight <= 64;
+  picture.classList.toggle("tiny", few);
+  if (!few) $("content").classList.add("pictures"); // photographs need more room than a few pixels
 }
 
 function dress(element, tile) {
@@ -201,7 +213,8 @@ function dress(element, tile) {
   if (said === null) name.textContent = tile.name ?? "?";
   else if (differs && view === "label") name.replaceChildren(said.name, " ", h("s", {}, tile.name));
   else name.textContent = said.what === "label" ? said.name : said.what === "skip" ? "cannot tell" : "left out";
-  element.querySelector(".model").textContent = differs && view !== "label" ? `model: ${tile.name}` : "";
+  element.classList.toggle("two", "others" in tile);
+  element.querySelector(".model").textContent = tile.others ?? (differs && view !== "label" ? `model: ${tile.name}` : "");
   element.classList.toggle("said", said !== null);
   element.classList.toggle("skip", said !== null && said.what === "skip");
   element.classList.toggle("drop", said !== null && said.what === "drop");
@@ -232,7 +245,7 @@ function oneImage() {
   dot.style.background = tile.name ? color(state.classes.indexOf(tile.name)) : "var(--soft)";
   const answer = tile.said === null ? tile.name ?? "?" : tile.said.what === "label" ? `✓ ${tile.said.name}` : "cannot tell";
   return h("div", { class: "one" }, picture,
-    h("div", { class: "guess" }, dot, h("span", { class: "answer" }, answer), h("span", { class: "share" }, tile.correct === null ? "" : percent(tile.correct))),
+    h("div", { class: "guess" }, dot, h("span", { class: "answer" }, answer), h("span", { class: "share" }, tile.correct === null ? "" : `${percent(tile.correct)} sure`)),
     h("div", { class: "strip", "aria-label": "Images of this grid" }, ...order.map((one, k) => h("button", {
       type: "button", class: one.said ? "said" : "", "aria-label": `Image ${k + 1} of ${order.length}`,
       "aria-current": one.row === tile.row ? "true" : false, onclick: () => { select(one.row); render(); } }))));
@@ -260,9 +273,9 @@ function sentence(text) {
 }
 
 function remaining() {
-  const { done, total, expected, elapsed } = state.status;
+  const { phase, done, total, expected, elapsed } = state.status;
   const counted = total ? `${done.toLocaleString("en")} of ${total.toLocaleString("en")}` : "";
-  if (!expected) return counted;
+  if (!expected) return counted || (phase === "training" && elapsed > 3 ? `${Math.round(elapsed)} s so far; from the next time on it says how long` : "");
   const left = Math.max(0, expected - elapsed);
   const told = left < 1 ? "a moment" : left < 90 ? `about ${Math.ceil(left)} s` : left < 5400 ? `about ${Math.round(left / 60)} min` : `about ${(left / 3600).toFixed(1)} h`;
   return counted ? `${counted}, ${told} to go` : `${told} to go`;
@@ -280,7 +293,7 @@ function renderStatus() {
   else if (working && state.grid) text = `${PHASES[phase]} in the background. ${remaining()}`;
   else if (phase === "error" && state.grid) text = `${PHASES.error}: ${message} Your answers are saved.`;
   else if (state.grid && state.grid.tiles.every((tile) => tile.name === null)) text = "There is no model yet: give each image a class.";
-  else if (state.grid) text = single ? "Is that right? Enter confirms it; a number or a name corrects it." : "Correct the wrong ones, then confirm the rest.";
+  else if (state.grid) text = single ? "Is that right? Confirm it, or give it another class." : "Correct the wrong ones, then confirm the rest.";
   if ($("status").textContent !== text) $("status").textContent = text;
   $("status").classList.toggle("error", phase === "error" && view === "label");
 }
@@ -295,7 +308,8 @@ function renderHead() {
     if (state.grid) parts.push(confirmButton(left, left ? `Confirm ${left === tiles().length ? "all " : "the other "}${left}` : "Next"));
   } else if (view === "history") parts.push(h("h1", {}, "Answers"));
   else {
-    parts.push(h("h1", {}, "Review"), segments([["Labels", view === "labels", () => setView("labels")], ["Predictions", view === "predictions", () => setView("predictions")]]));
+    parts.push(h("h1", {}, "Review"), segments([["Labels", view === "labels", () => setView("labels")], ["Predictions", view === "predictions", () => setView("predictions")],
+      ...(state.disagreements || view === "disagreements" ? [[`Disagreements (${state.disagreements})`, view === "disagreements", () => setView("disagreements")]] : [])]));
     if (view === "predictions" && tiles().length) parts.push(confirmButton(left, left ? `Confirm the other ${left}` : "Next page"));
   }
   const head = $("head");
@@ -493,12 +507,11 @@ function neighbor(key) {
   return best ? best.row : cursor;
 }
 
-function focusCursor(force) {
+function focusCursor(force, scroll = force) {
   const element = elements.get(cursor);
   if (!element) return;
-  if ($("work") === document.activeElement) force = true;
   const here = document.activeElement;
-  if (force || here === document.body || here === null || !here.isConnected) element.focus({ preventScroll: !force });
+  if (force || here === $("work") || here === document.body || here === null || !here.isConnected) element.focus({ preventScroll: !scroll });
 }
 
 /** Back to the images: after a click on a button, keys are meant for them, and Enter must not press it again. */
@@ -641,7 +654,10 @@ document.addEventListener("keydown", (event) => {
 
 function renderPanel() {
   const most = Math.max(1, ...state.per_class);
-  const bars = state.classes.map((name, k) => {
+  const order = state.classes.map((name, k) => k);
+  if (order.length > FEW) order.sort((a, b) => state.per_class[b] - state.per_class[a] || a - b);
+  const bars = order.map((k) => {
+    const name = state.classes[k];
     const fill = h("i");
     fill.style.width = `${(100 * state.per_class[k]) / most}%`;
     fill.style.background = color(k);

@@ -22,7 +22,7 @@ export function color(k) {
  *  a point per grid in which there were some, with the interval of all of them together as a band. */
 export function accuracyPlot(rounds, checks, all) {
   const told = rounds.filter((r) => r.estimated_accuracy !== null);
-  const W = 286, H = 120, left = 30, right = 6, top = 6, bottom = 20;
+  const W = 286, H = 120, left = 36, right = 6, top = 6, bottom = 20;
   const most = Math.max(...rounds.map((r) => r.n_labels));
   const last = Math.max(1, most);
   const x = (n) => left + ((W - left - right) * n) / last;

@@ -1,0 +1,188 @@
+"""What goes wrong while people label: nothing that they said is lost, and nothing is said that they did not say."""
+
+import os
+import shutil
+
+import pytest
+
+pytest.importorskip("starlette")
+testclient = pytest.importorskip("starlette.testclient", reason="needs httpx")
+
+from label_sessions import folder, make, truth  # noqa: E402, F401
+
+from modal_clip_dual import DualLinearClassifier, DualPromptLearner  # noqa: E402
+from modal_clip_dual.exchange import import_labels  # noqa: E402
+from modal_clip_dual.label.server import create_app  # noqa: E402
+
+NAMES = ['say "hi"', "<script>x</script>", "🐱 cat", "a,b; c", "../up", "=1+1", "it's", "naïve café", "x" * 200]
+
+
+def client_of(session):
+    return testclient.TestClient(create_app(session, "secret"), base_url="http://127.0.0.1:8000/secret/")
+
+
+def answers(learner):
+    """(row, label, annotator) of all labels that a learner holds."""
+    table = learner.annotations
+    table = table[table["what"] == "label"]
+    return sorted(zip(table["row"].tolist(), table["label"].tolist(), table["annotator"].tolist()))
+
+
+def test_a_disk_that_takes_nothing_more(make, monkeypatch):
+    session = make()
+    client, grid = client_of(session), session.grid
+    first, second = grid.rows[:2]
+    session.say([(first, "label", "one")])
+    session.wait()
+
+    def full(event):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(session._journal, "append", full)
+    for name, body in {
+        "say": {"answers": [{"row": second, "what": "label", "name": "two"}]},
+        "confirm": {"number": grid.number},
+        "undo": {},
+        "class": {"name": "blot"},
+    }.items():
+        answer = client.post(f"api/{name}", json=body)
+        assert answer.status_code == 400 and "No space left" in answer.json()["error"], name
+        assert {row: said.name for row, said in session.said.items()} == {first: "one"}
+        assert session.grid == grid and session.can_undo and "blot" not in session.class_names
+    monkeypatch.undo()
+    assert client.post("api/undo", json={}).json()["labeled"] == 0
+    client.post("api/confirm", json={"number": grid.number})
+    session.close()
+    assert len(session.learner.rows_) == 10
+
+
+def test_a_file_that_breaks_or_goes_while_it_is_shown_is_not_confirmed(make, folder):
+    session = make()
+    client, rows = client_of(session), session.grid.rows
+    broken, gone, said = rows[:3]
+    (folder / f"{broken:04}.png").write_bytes(b"no longer an image")
+    (folder / f"{gone:04}.png").unlink()
+    client.post("api/say", json={"answers": [{"row": said, "what": "label", "name": "two"}]})
+    (folder / f"{said:04}.png").write_bytes(b"no longer an image")
+    assert [client.get(f"thumb/{row}").status_code for row in rows[:3]] == [404] * 3
+    state = client.get("api/state").json()
+    assert state["dropped"] == 2 and state["labeled"] == 1  # what has an answer keeps it
+    assert {file for file, _ in state["unreadable"]["files"]} == {f"{broken:04}.png", f"{gone:04}.png"}
+    assert client.post("api/confirm", json={"number": session.grid.number}).json()["labeled"] == 8
+    session.wait()  # it trains without the three
+    assert session.said[said].what == "drop" and session.grid.round == 1
+    session.close()
+    assert {*session.learner.rows_.tolist()} == {*rows[3:]}
+    assert (said, "two", None) in answers(session.learner)  # kept, and not counted
+
+
+def test_a_folder_that_is_gone_may_come_back(make, folder):
+    session = make()
+    client, grid = client_of(session), session.grid
+    kept = folder.with_name("kept")
+    kept.mkdir()
+    for path in folder.glob("*.png"):
+        shutil.move(path, kept)
+    assert client.get(f"thumb/{grid.rows[0]}").status_code == 404
+    assert not session.said
+    client.post("api/confirm", json={"number": grid.number})
+    with pytest.raises(RuntimeError, match="none of the 120 files is there any more"):
+        session.wait()
+    assert session.n_labeled() == 10 and not client.get("api/state").json()["dropped"]
+    for path in kept.glob("*.png"):
+        shutil.move(path, folder)
+    client.post("api/retry", json={})
+    session.wait(until=lambda: session.grid is not None and session.grid.round == 1)
+    session.close()
+    assert sorted(session.learner.rows_) == sorted(grid.rows)
+
+
+def test_files_that_go_between_two_grids(make, folder, monkeypatch):
+    session = make(budget=10)
+    session.confirm(session.grid.number)
+    session.wait()
+    assert session.grid is None
+    free = sorted(set(range(120)) - set(session.said))
+    (folder / f"{free[0]:04}.png").unlink()
+    session.extend_budget(5)  # nothing to train on is new; it asks at once
+    session.wait(until=lambda: session.grid is not None)
+    assert session.said[free[0]].what == "drop" and free[0] not in session.grid.rows
+
+
+def test_names_that_are_hard_to_write(make, folder, tmp_path):
+    session = make()
+    client = client_of(session)
+    rows = session.grid.rows[: len(NAMES)]
+    for row, name in zip(rows, NAMES):
+        state = client.post("api/class", json={"name": name}).json()
+        assert state["classes"][-1] == name
+        client.post("api/say", json={"answers": [{"row": row, "what": "label", "name": name}]})
+    files = {"csv": "labels.csv", "coco": "labels.json", "label-studio": "tasks.json", "folders": "labels.zip"}
+    paths = list(session.paths)
+    for format, file in files.items():
+        (tmp_path / file).write_bytes(client.get(f"api/export/{format}").content)
+        if format == "folders":
+            shutil.unpack_archive(tmp_path / file, tmp_path / "unpacked")
+            file = "unpacked/labels"
+        names = {name: name for name in session.class_names}
+        clf = DualLinearClassifier(names, model_name="demo", pretrained="bundled", device="cpu", verbose=0)
+        learner = DualPromptLearner(clf, paths, n_per_class=0)
+        assert import_labels(learner, tmp_path / file, format=format, train=False).n_labels == len(NAMES), format
+        assert dict(zip(learner.rows_.tolist(), learner.labels_.tolist())) == dict(zip(rows, NAMES)), format
+
+
+def test_two_annotators(make, folder):
+    ann = make(annotator="ann")
+    rows = ann.grid.rows[:4]
+    ann.say([(row, "label", "one") for row in rows])
+    ann.close()
+    assert answers(ann.learner) == sorted((row, "one", "ann") for row in rows)
+    bob = make(annotator="bob")
+    bob.say([(rows[0], "label", "one")])  # agrees, which counts as his answer, too
+    bob.say([(rows[1], "label", "two")])
+    bob.say([(rows[2], "label", "three")])
+    bob.say([(rows[3], "skip", None)])
+    bob.wait()
+    both = [(rows[0], "one", "ann"), (rows[0], "one", "bob"), (rows[1], "one", "ann"), (rows[1], "two", "bob")]
+    assert answers(bob.learner) == sorted([*both, (rows[2], "one", "ann"), (rows[2], "three", "bob")])
+    assert bob.undo() and bob.undo()  # of the skip, and of "three"
+    bob.wait()
+    assert answers(bob.learner) == sorted([*both, (rows[2], "one", "ann"), (rows[3], "one", "ann")])
+    assert bob.learner.disagreements.index.tolist() == [rows[1]]
+    client = client_of(bob)
+    assert client.get("api/state").json()["disagreements"] == 1
+    (tile,) = client.get("api/tiles?kind=disagreements").json()["tiles"]
+    assert (tile["row"], tile["others"], tile["said"]["name"]) == (rows[1], "ann: one, bob: two", "two")
+    assert dict(zip(bob.learner.rows_.tolist(), bob.learner.labels_.tolist()))[rows[1]] == "two"
+    bob.close()
+    nobody = make()
+    nobody.say([(rows[1], "label", "two")])  # nothing new, and nobody's name is taken away
+    nobody.close()
+    assert answers(nobody.learner) == answers(bob.learner)
+
+
+def test_what_one_said_before_a_kill_stays_hers(make, folder):
+    ann = make(annotator="ann")
+    row = ann.grid.rows[0]
+    with ann._model:  # the thread can take in nothing
+        ann.say([(row, "label", "one")])
+        for name in ("labels.npz", "labels.npz.page"):
+            shutil.copy(folder / name, folder / name.replace("labels", "copy"))
+    bob = make("copy.npz", annotator="bob")
+    bob.close()
+    assert answers(bob.learner) == [(row, "one", "ann")]
+
+
+def test_a_second_tab_confirms_nothing_that_it_does_not_show(make):
+    session = make()
+    first, second, grid = client_of(session), client_of(session), session.grid
+    row = grid.rows[0]
+    first.post("api/say", json={"answers": [{"row": row, "what": "label", "name": "two"}]})
+    assert second.get("api/state").json()["labeled"] == 1
+    first.post("api/confirm", json={"number": grid.number})
+    late = second.post("api/confirm", json={"number": grid.number})
+    assert late.status_code == 400 and session.n_labeled() == 10
+    session.wait()
+    assert second.post("api/undo", json={}).json()["labeled"] == 1  # the last gesture, in whichever tab
+    assert second.get("api/state").json()["grid"]["number"] == grid.number
+    assert os.path.basename(session.learner.path) == second.get("api/state").json()["state_file"]
