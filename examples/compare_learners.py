@@ -10,8 +10,9 @@ first query on; the others start from the same random samples.  All learners get
 trained on the labels with the default settings, `paper-loop` is `DualPromptLearner` with PAPER_SETTINGS and
 pseudo-labels.  It prints Markdown: accuracy after every round, each strategy less random selection of the same
 learner, and each learner, at random and with its strategies, less logistic regression at random.  Stored run by run
-in `--out`; the same command goes on where it was stopped.  `--csv` writes every run and round, `--figure` draws the curves of CURVES.  An .npz is as for
-compare_heads.py; prompts and BayesAdapter need its CLIP as `--model`, in open_clip's words.
+in `--out`; the same command goes on where it was stopped.  `--csv` writes every run and round, `--figure` draws the
+curves of CURVES.  An .npz is as for compare_heads.py; prompts and BayesAdapter need its CLIP as `--model`, in
+open_clip's words.
 """
 
 import argparse
