@@ -84,8 +84,9 @@ def compare(embeddings, digits, estimators, **kwargs):
     return frame.drop(columns=MEASURED_ANEW)
 
 
-def both(flag, times=1):
-    return {"sound": LogisticRegression(max_iter=200), "doomed": Doomed(max_iter=200, flag=flag, times=times)}
+def both(flag, times=1, sound=None):
+    doomed = Doomed(max_iter=200, flag=flag, times=times)
+    return {"sound": LogisticRegression(max_iter=200) if sound is None else sound, "doomed": doomed}
 
 
 @pytest.fixture
@@ -97,17 +98,27 @@ def flag(tmp_path):
 
 @pytest.mark.skipif(os.name != "posix", reason="kills a process")
 @pytest.mark.parametrize("workers", ["loky", "dask"], indirect=True)
-def test_a_killed_worker_loses_its_run_and_no_other(workers, embeddings, digits, flag, tmp_path):
+def test_a_killed_worker_and_the_threads_of_all(no_limits, workers, embeddings, digits, flag, tmp_path):
+    """It loses its run and no other; each computes with its share of the cores, or they would wait for one another."""
     sound = LogisticRegression(max_iter=200)
+    threads = tmp_path / "threads"
+    threads.mkdir()
     expected = compare(embeddings, digits, {"sound": sound, "doomed": sound})
     with warnings.catch_warnings(record=True) as told:
         warnings.filterwarnings("always", "a worker process ended before", RuntimeWarning)
-        actual = compare(embeddings, digits, both(flag), n_jobs=2, path=tmp_path / "out")
+        counting = Counting(max_iter=200, folder=threads)
+        actual = compare(embeddings, digits, both(flag, sound=counting), n_jobs=2, path=tmp_path / "out")
     told = [str(warning.message) for warning in told]
     assert len(told) == (workers == "loky")  # Dask starts tasks again by itself
     assert all(re.search(r"ended before its run did.*\d of 8 runs start again", text) for text in told)
     assert flag.read_text() == "x"  # it was killed
     pd.testing.assert_frame_equal(actual, expected, rtol=1e-6)
+    seen = {int(file.stem): json.loads(file.read_text()) for file in threads.iterdir()}
+    assert seen and os.getpid() not in seen
+    share = max(1, cpu_count() // 2) if workers == "loky" else 1  # Dask's processes have one thread here
+    for torch_threads, *others in seen.values():
+        assert torch_threads == share
+        assert others and max(others) <= share
 
 
 @pytest.mark.skipif(os.name != "posix", reason="kills a process")
@@ -120,18 +131,6 @@ def test_an_estimator_that_always_dies_ends_the_comparison(embeddings, digits, f
         with pytest.raises(BrokenProcessPool):
             compare(embeddings, digits, both(flag, times=10**6), n_jobs=2, path=tmp_path / "out")
     assert set(read_results(tmp_path / "out")["estimator"]) == {"sound"}
-
-
-@pytest.mark.parametrize("workers", ["loky", "dask"], indirect=True)
-def test_each_worker_computes_with_its_share_of_the_cores(no_limits, workers, embeddings, digits, tmp_path):
-    """If two processes took all cores each, their threads would wait for one another."""
-    compare(embeddings, digits, {"counting": Counting(max_iter=200, folder=tmp_path)}, n_jobs=2)
-    seen = [json.loads(file.read_text()) for file in tmp_path.iterdir()]
-    assert seen and os.getpid() not in [int(file.stem) for file in tmp_path.iterdir()]
-    share = max(1, cpu_count() // 2) if workers == "loky" else 1  # Dask's processes have one thread here
-    for torch_threads, *others in seen:
-        assert torch_threads == share
-        assert others and max(others) <= share
 
 
 def test_benchmark_on_a_scheduler(tmp_path, capsys):
