@@ -90,8 +90,9 @@ def check_can_ask(
     """
     needed = lacking(classifier, strategy, score)
     if needed is not None:
+        asked = needed if needed.endswith("_") else f"{needed}(X)"
         raise TypeError(
-            f"{name} asks the classifier for {needed}{'' if needed.endswith('_') else '(X)'}, which {shown}, a {type(classifier).__name__}, does not "
+            f"{name} asks the classifier for {asked}, which {shown}, a {type(classifier).__name__}, does not "
             f"have; expected a classifier that has it, such as {OWN.get(needed, 'DualPromptClassifier')}, or one of "
             "the strategies that available_strategies(classifier) lists"
         )
