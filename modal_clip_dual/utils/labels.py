@@ -15,6 +15,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from .arrays import as_sequence
 from .numbering import Numbering, names_of_numbers
 
+LABELS = "expected a 1-d array of class labels"
 WHOLE = re.compile(r"\s*([+-]?\d+)(\.0*)?\s*")  # texts that say a whole number
 
 
@@ -30,7 +31,7 @@ def check_labels(y: Any, name: str = "y") -> np.ndarray:
     """
     if y is None:
         raise ValueError("DualPromptClassifier requires y to be passed, but the target y is None")
-    y = as_sequence(y, name, "expected a 1-d array of class labels")
+    y = as_sequence(y, name, LABELS)
     check_missing(y, name)
     try:
         y = column_or_1d(y, warn=True)

@@ -124,6 +124,11 @@ def read_state(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any],
     ValueError
         If it is not such a file, is damaged, holds pickled objects or another kind, or has another schema.
     """
+    where = os.path.abspath(path)
+    if not os.path.exists(where):
+        raise FileNotFoundError(f"path={str(path)!r}: there is no saved state of a {kind} ({where!r} does not exist)")
+    if os.path.isdir(where):
+        raise ValueError(f"path={str(path)!r} is not a saved state of a {kind} (it is a folder)")
     try:
         with open(path, "rb") as opened:
             _refuse_compressed(opened)
@@ -134,7 +139,9 @@ def read_state(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any],
     except FileNotFoundError:
         raise
     except Exception as error:
-        raise ValueError(f"path={str(path)!r} is not a saved state of a {kind} ({error})") from error
+        why = f"it lacks {error}" if isinstance(error, KeyError) else error
+        why = why if os.path.getsize(where) else "it is empty"
+        raise ValueError(f"path={str(path)!r} is not a saved state of a {kind} ({why})") from error
     if schema not in KNOWN_SCHEMAS:
         raise ValueError(
             f"path={str(path)!r} has schema {schema}; this version of modal-clip-dual reads {SCHEMA}"
