@@ -385,8 +385,8 @@ class DualPromptClassifier(CLIPClassifier):
         if (X_pseudo is None) != (y_pseudo is None):
             missing, given = ("X_pseudo", "y_pseudo") if X_pseudo is None else ("y_pseudo", "X_pseudo")
             raise ValueError(f"{given} was passed without {missing}; expected both or neither")
-        given = X_pseudo is not None and n_samples(X_pseudo, "X_pseudo", EXPECTED)
-        if X_pseudo is None or not (given or n_samples(y_pseudo, "y_pseudo", LABELS)):
+        any_pseudo = X_pseudo is not None and n_samples(X_pseudo, "X_pseudo", EXPECTED)
+        if X_pseudo is None or not (any_pseudo or n_samples(y_pseudo, "y_pseudo", LABELS)):
             classes, names, target = resolve_labels(self.class_names, check_labels(y), self._numbered)
             return self._train(X, target, classes, names, sample_weight=sample_weight)
         y_pseudo = check_labels(y_pseudo, "y_pseudo")
