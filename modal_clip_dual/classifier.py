@@ -14,6 +14,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from .base import CLIPClassifier
 from .clip.inputs import BATCH_SIZE, check_template, join
 from .data.augmentation import AUGMENTATIONS, RandomResizedCrop
+from .data.files import looking_once
 from .data.images import EXPECTED, kind_of, rows_called
 from .data.stores import EMBEDDING_BYTES, MemoryStore
 from .nn.fitted import VISUAL_SETTINGS, FittedPrompts
@@ -401,6 +402,7 @@ class DualPromptClassifier(CLIPClassifier):
         target = encode_labels(y, classes), encode_labels(y_pseudo, classes, "y_pseudo")
         return self._train(X, target[0], classes, names, X_pseudo, target[1], sample_weight=sample_weight)
 
+    @looking_once()
     def fit_unlabeled(self, X_pool: Any, n_per_class: int = 16) -> DualPromptClassifier:
         """Train on pseudo-labels of zero-shot CLIP alone, without any label: round 0.
 
@@ -504,6 +506,7 @@ class DualPromptClassifier(CLIPClassifier):
                 "image is embedded once; expected 'auto', 'coop' or None, or visual prompts"
             )
 
+    @looking_once()
     def _train(
         self,
         X: Any,
