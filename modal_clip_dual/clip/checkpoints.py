@@ -17,6 +17,7 @@ import numpy as np
 import open_clip
 import torch
 
+from ..data.files import other_than_binary
 from .files import QUICKGELU
 
 # Under these keys training scripts keep the weights; open_clip itself knows "state_dict".
@@ -37,19 +38,9 @@ def refuse_other_files(file: str) -> None:
     ValueError
         Says what the file is; of a TorchScript archive with the lines that make weights of it.
     """
-    with open(file, "rb") as opened:
-        start = opened.read(200)
-    if not start:
-        raise ValueError(f"pretrained={file!r} is empty (0 bytes); expected a file of weights, downloaded whole")
-    text = _as_text(start)
-    if text is not None:
-        if text.startswith("version https://git-lfs"):
-            what = "is a pointer of Git LFS, not the weights themselves: git lfs pull fetches them"
-        elif re.match(r"\s*<(!doctype|html|\?xml)", text, re.IGNORECASE):
-            what = "is a web page, not weights: the address may need a login, or be that of a page about the file"
-        else:
-            what = f"is text that begins with {text[:40]!r}; expected weights"
-        raise ValueError(f"pretrained={file!r} {what}")
+    what = other_than_binary(file)
+    if what is not None:
+        raise ValueError(f"pretrained={file!r} {what}; expected a file of weights")
     if any(name.partition("/")[2] == "constants.pkl" for name in _names_in_zip(file)):
         target = _beside(file)
         raise ValueError(
@@ -130,15 +121,6 @@ def check_loaded(file: str, model_name: str, model: Any, weights: Mapping[str, A
             UserWarning,
             stacklevel=7,
         )
-
-
-def _as_text(start: bytes) -> str | None:
-    """The first bytes of a file as text; None if they are none, or the last character is cut in two."""
-    try:
-        text = start[: start.rfind(b"\n") + 1].decode() if b"\n" in start else start.decode()
-    except UnicodeDecodeError:
-        return None
-    return text if all(char.isprintable() or char.isspace() for char in text) else None
 
 
 def _names_in_zip(file: str) -> list[str]:

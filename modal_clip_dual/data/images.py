@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..utils.arrays import Rows, as_sequence
-from .files import digests_of, look_at
+from .files import digests_of, look_at, other_than_binary
 from .ranges import as_uint8, warn_if_dark, warn_of_range
 
 # What files may be.  Among Pillow's other formats is EPS, for which it starts Ghostscript.
@@ -197,7 +197,7 @@ def kind_of(array: np.ndarray) -> str:
 def _column_of_objects(X: Any, name: str) -> np.ndarray | None:
     """Return a column of paths as an array of str, or of PIL images as images; None if X is neither."""
     if isinstance(X, (list, tuple)):
-        if not X or not isinstance(X[0], (str, os.PathLike, Image.Image)):
+        if not X or not isinstance(X[0], (str, bytes, os.PathLike, Image.Image)):
             return None
         column: np.ndarray = np.empty(len(X), dtype=object)
         column[:] = X
@@ -205,6 +205,11 @@ def _column_of_objects(X: Any, name: str) -> np.ndarray | None:
         column = np.asarray(X)
     if column.dtype.kind not in "OUST":
         return None
+    if column.size and isinstance(column.flat[0], bytes):
+        raise TypeError(
+            f"{name} holds bytes; {EXPECTED}. Paths become text by os.fsdecode(path), encoded images become PIL "
+            "images by PIL.Image.open(io.BytesIO(image))"
+        )
     if column.ndim == 2 and column.shape[1] == 1:
         column = column[:, 0]
     if column.ndim != 1:
@@ -299,9 +304,16 @@ def check_files(paths: np.ndarray, name: str = "X") -> None:
 def _no_file(path: str) -> str:
     if os.path.isdir(path):
         return f"{path!r} is a folder; expected files, which modal_clip_dual.data.list_images(folder) lists"
+    if os.path.islink(path):
+        return f"{path!r} is a link to {os.readlink(path)!r}, which is not there"
+    if os.path.exists(path):
+        return f"{path!r} is no regular file (a device, a pipe or a socket)"
     if re.match("[A-Za-z][A-Za-z0-9+.-]+://", path):
         return f"{path!r} is an address; expected files on this machine, nothing is downloaded"
-    return f"there is no file {path!r}"
+    meant = {path.replace("\\", "/"), os.path.expanduser(path), path.strip(), path.strip().strip("\"'")}
+    there = sorted(other for other in meant - {path} if os.path.isfile(other))
+    hint = f"; {there[0]!r} is one" if there else ""
+    return f"there is no file {path!r}{hint}"
 
 
 def read_image(
@@ -349,7 +361,10 @@ def read_image(
         hint = ""
         if isinstance(error, UnidentifiedImageError):
             hint = f"; expected one of {', '.join(FORMATS)}"
-            if path.lower().endswith(HEIF_EXTENSIONS) and "HEIF" not in Image.OPEN:
+            what = other_than_binary(path)
+            if what is not None:
+                hint = f": it {what}{hint}"
+            elif path.lower().endswith(HEIF_EXTENSIONS) and "HEIF" not in Image.OPEN:
                 hint = "; HEIC files are read where the package pillow-heif is installed: pip install pillow-heif"
         reason = f"cannot read {path!r} as an image ({error}){hint}"
         raise unreadable_error({number: reason}, 1, name, {number: path}) from error

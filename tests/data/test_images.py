@@ -557,3 +557,41 @@ def test_black_files_are_warned_of(tmp_path, n_jobs):
 def test_missing_files_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"X\[0\]: .*'a' \(4 of 4 are missing; X\[1\]: 'b', X\[2\]: 'c'\)"):
         check_files(as_array(list("abcd")))
+
+
+def test_missing_files_and_what_was_meant(tmp_path, monkeypatch):
+    """One character beside the file that is there; a link that leads nowhere; a pipe; bytes."""
+    cat = str(tmp_path / "a cat.png")
+    Image.new("L", (4, 4)).save(cat)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    os.symlink(tmp_path / "gone.png", tmp_path / "link.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    for wrong in (f"{cat}\n", f" {cat}", f'"{cat}"', cat.replace("/", "\\"), "~/a cat.png"):
+        with pytest.raises(FileNotFoundError) as caught:
+            check_files(as_array([wrong]))
+        assert str(caught.value) == f"X[0]: there is no file {wrong!r}; {cat!r} is one"
+    with pytest.raises(FileNotFoundError, match=r"link.png' is a link to '.*gone.png', which is not there$"):
+        check_files(as_array([tmp_path / "link.png"]))
+    with pytest.raises(FileNotFoundError, match=r"pipe.png' is no regular file"):
+        check_files(as_array([tmp_path / "pipe.png"]))
+    with pytest.raises(FileNotFoundError, match=r"there is no file 'C:.*cat.png'$"):
+        check_files(as_array(["C:\\Users\\me\\cat.png"]))
+    for wrong in ([os.fsencode(cat)], np.array([os.fsencode(cat)]), pd.Series([b"\x89PNG"])):
+        with pytest.raises(TypeError, match=r"^X holds bytes; expected .*os.fsdecode\(path\).*PIL.Image.open"):
+            as_array(wrong)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "it is empty .0 bytes"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 60515\n", "it is a pointer of Git LFS"),
+        (b"\n<!doctype html><title>404</title>", "it is a web page"),
+        ("für später".encode() * 99, "it is text that begins with 'für später"),
+        (bytes(50), "expected one of PNG, JPEG"),
+    ],
+)
+def test_what_stands_where_an_image_should(tmp_path, content, message):
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(ValueError, match=rf"X\[0\]: cannot read '.*a.png' as an image .*{message}"):
+        read_image(as_array([tmp_path / "a.png"]), 0)
