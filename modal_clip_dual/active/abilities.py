@@ -20,6 +20,8 @@ def check_abilities(estimator: Any, path: Any = None) -> None:
     TypeError
         Names what the estimator lacks.
     """
+    if isinstance(estimator, type):
+        raise TypeError(f"estimator is the class {estimator.__name__}; expected an instance, {estimator.__name__}(...)")
     missing = [name for name in ("fit", "predict", "get_params", "set_params") if not hasattr(estimator, name)]
     if missing:
         raise TypeError(
