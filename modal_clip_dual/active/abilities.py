@@ -21,7 +21,8 @@ def check_abilities(estimator: Any, path: Any = None) -> None:
         Names what the estimator lacks.
     """
     if isinstance(estimator, type):
-        raise TypeError(f"estimator is the class {estimator.__name__}; expected an instance, {estimator.__name__}(...)")
+        name = estimator.__name__
+        raise TypeError(f"estimator is the class {name}; expected an instance, {name}(...)")
     missing = [name for name in ("fit", "predict", "get_params", "set_params") if not hasattr(estimator, name)]
     if missing:
         raise TypeError(
