@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import _num_samples
 
 from .base import CLIPClassifier
 from .clip.inputs import BATCH_SIZE, check_template, join
 from .data.augmentation import AUGMENTATIONS, RandomResizedCrop
-from .data.images import kind_of, rows_called
+from .data.files import looking_once
+from .data.images import EXPECTED, kind_of, rows_called
 from .data.stores import EMBEDDING_BYTES, MemoryStore
 from .nn.fitted import VISUAL_SETTINGS, FittedPrompts
-from .utils.arrays import unit_rows
+from .utils.arrays import n_samples, unit_rows
 from .utils.catalog import names_in
-from .utils.labels import check_labels, encode_labels, labels_of_partial_fit, resolve_classes, resolve_labels
+from .utils.labels import LABELS, check_labels, encode_labels, labels_of_partial_fit, resolve_classes, resolve_labels
 from .utils.persistence import plain
 from .utils.selection import select_highest_per_class
 from .utils.validation import check_integer
@@ -386,11 +386,12 @@ class DualPromptClassifier(CLIPClassifier):
         if (X_pseudo is None) != (y_pseudo is None):
             missing, given = ("X_pseudo", "y_pseudo") if X_pseudo is None else ("y_pseudo", "X_pseudo")
             raise ValueError(f"{given} was passed without {missing}; expected both or neither")
-        if X_pseudo is None or not (_num_samples(X_pseudo) or _num_samples(y_pseudo)):
+        any_pseudo = X_pseudo is not None and n_samples(X_pseudo, "X_pseudo", EXPECTED)
+        if X_pseudo is None or not (any_pseudo or n_samples(y_pseudo, "y_pseudo", LABELS)):
             classes, names, target = resolve_labels(self.class_names, check_labels(y), self._numbered)
             return self._train(X, target, classes, names, sample_weight=sample_weight)
         y_pseudo = check_labels(y_pseudo, "y_pseudo")
-        if X is None or not (_num_samples(X) or _num_samples(y)):
+        if X is None or not (n_samples(X, "X", EXPECTED) or n_samples(y, "y", LABELS)):
             if sample_weight is not None:
                 raise ValueError("sample_weight was passed without X; expected weights of labeled samples, or None")
             classes, names, target = resolve_labels(self.class_names, y_pseudo, self._numbered)
@@ -401,6 +402,7 @@ class DualPromptClassifier(CLIPClassifier):
         target = encode_labels(y, classes), encode_labels(y_pseudo, classes, "y_pseudo")
         return self._train(X, target[0], classes, names, X_pseudo, target[1], sample_weight=sample_weight)
 
+    @looking_once()
     def fit_unlabeled(self, X_pool: Any, n_per_class: int = 16) -> DualPromptClassifier:
         """Train on pseudo-labels of zero-shot CLIP alone, without any label: round 0.
 
@@ -504,6 +506,7 @@ class DualPromptClassifier(CLIPClassifier):
                 "image is embedded once; expected 'auto', 'coop' or None, or visual prompts"
             )
 
+    @looking_once()
     def _train(
         self,
         X: Any,

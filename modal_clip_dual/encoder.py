@@ -17,6 +17,7 @@ from .clip.inputs import (
     check_input,
     check_width,
 )
+from .data.files import looking_once
 from .data.images import kind_of
 from .utils.arrays import unit_rows
 
@@ -137,6 +138,7 @@ class CLIPImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
             validate_data(self, X, reset=True, skip_check_array=True)
         return self
 
+    @looking_once()
     def transform(self, X: Any) -> np.ndarray:
         """Encode images to unit embeddings.
 
@@ -175,6 +177,7 @@ class CLIPImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
             device=self.device,
         )
 
+    @looking_once()
     def block_features(self, X: Any, kind: str = "tokens") -> np.ndarray:
         """Return features of each block of the image tower.
 

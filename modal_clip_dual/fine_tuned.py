@@ -186,6 +186,37 @@ class FineTunedClassifier(CLIPClassifier):
         self.augment = augment
         self.random_state = random_state
 
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> FineTunedClassifier:
+        """Train the last blocks, or all, from the pre-trained weights.
+
+        Parameters
+        ----------
+        X : array-like
+            Images (n, H, W[, 3]) of uint8, or n file paths.
+        y : array-like of shape (n,)
+            Labels.  A class may have no sample.
+        sample_weight : array-like of shape (n,), default=None
+            Weight of each sample's loss, relative to the others; 0 leaves a sample out.  Batches are those of the
+            samples that there are, so a weight of 2 is a sample that comes twice only where a batch holds all of
+            them; otherwise it is so on average.
+
+        Returns
+        -------
+        self : FineTunedClassifier
+
+        Raises
+        ------
+        ValueError
+            If a parameter or an argument does not fit, before any training; an earlier fit is kept.
+        FileNotFoundError
+            If X names a file that does not exist.
+        FloatingPointError
+            If the loss of a step is not finite; an earlier fit is kept.
+        torch.cuda.OutOfMemoryError
+            If memory runs out; the message says what to change, and an earlier fit is kept.
+        """
+        return self._fit_samples(X, y, sample_weight)
+
     def _head_of(
         self, array: Any, target: np.ndarray, text: np.ndarray, backbone: Backbone, *weight: np.ndarray
     ) -> FittedTower:
@@ -212,6 +243,7 @@ class FineTunedClassifier(CLIPClassifier):
             batch_size=self.batch_size,
             seed=int(generator_of(self.random_state).integers(2**31)),
             verbose=int(self.verbose),
+            sample_weight=weight[0] if weight else None,
         )
         return FittedTower({}, text, self.layers, module.eval())
 

@@ -21,6 +21,7 @@ from sklearn.exceptions import DataConversionWarning
 from modal_clip_dual import (
     CLIPImageEncoder,
     DualPromptClassifier,
+    TipAdapterClassifier,
     mine_confident,
     negative_prompt_sampling,
     random_sampling,
@@ -491,15 +492,21 @@ def test_class_names_of_any_text(embeddings, names):
         (["a", "_" * 9], r"class_names contains '_________'"),
         (["a", "a"], r"class_names contains 'a' more than once"),
         (["sea_lake", "sea lake"], r"'sea_lake' and 'sea lake' give the same tokens"),
+        (["dog", "Cat", " cat "], r"'Cat' and ' cat ' give the same tokens"),
         (["a", "word " * 200], r"class name 'word word .* is too long"),
         (["a", "x" * 100_000], r"class name 'xxx.* is too long"),
         (["a", "\U0001f600" * 60], r"class name .* is too long"),
     ],
 )  # fmt: skip
 def test_class_names_that_are_refused(embeddings, names, message):
-    clf = DualPromptClassifier(names, model_name="demo", pretrained="bundled", device="cpu", max_epochs=1)
+    demo = {"model_name": "demo", "pretrained": "bundled", "device": "cpu"}
     with pytest.raises(ValueError, match=message):
-        clf.fit(embeddings[:4], [0, 1, 0, 1])
+        DualPromptClassifier(names, max_epochs=1, **demo).fit(embeddings[:4], [0, 1, 0, 1])
+    if len(names[1]) != 60:  # which fits into a prompt without a learned context
+        for call in ("fit", "zero_shot_proba"):
+            arguments = ([0, 1, 0, 1],) if call == "fit" else ()
+            with pytest.raises(ValueError, match=message):
+                getattr(TipAdapterClassifier(names, **demo), call)(embeddings[:4], *arguments)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,9 @@ def check_abilities(estimator: Any, path: Any = None) -> None:
     TypeError
         Names what the estimator lacks.
     """
+    if isinstance(estimator, type):
+        name = estimator.__name__
+        raise TypeError(f"estimator is the class {name}; expected an instance, {name}(...)")
     missing = [name for name in ("fit", "predict", "get_params", "set_params") if not hasattr(estimator, name)]
     if missing:
         raise TypeError(

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ..data.images import as_array, kind_of
+from ..base import CLIPClassifier
+from ..data.images import as_array, kind_of, unreadable_error
+from ..data.reading import ImageSource
 from ..utils.arrays import is_mapped
 from ..utils.labels import check_labels, check_new_labels
 from ..utils.rollback import unchanged_on_error
@@ -207,6 +209,8 @@ class Correcting:
     def extend(self, X_new: Any, y_new: Any = None) -> np.ndarray:
         """Append samples to the pool; nothing is trained until the next label comes.
 
+        Files are read once here, so that none that cannot be read gets into the pool.
+
         Parameters
         ----------
         X_new : array-like
@@ -223,6 +227,9 @@ class Correcting:
         ------
         FileNotFoundError
             If a path names no file.
+        UnreadableImagesError
+            If files cannot be read as images; nothing is changed then.  ``modal_clip_dual.data.drop_unreadable``
+            leaves them out.
         ValueError
             If they are of another form, or the pool lies in a file; nothing is changed then.
         """
@@ -251,6 +258,10 @@ class Correcting:
         missing = missing_rows(new, np.arange(len(new)))
         if len(missing):
             raise FileNotFoundError(f"{name}: files do not exist, {named_rows(missing, new)}")
+        if kind_of(new) == "paths" and isinstance(self.estimator, CLIPClassifier):
+            unreadable = ImageSource(new, None, n_jobs=self.estimator.n_jobs).unreadable()
+            if unreadable:
+                raise unreadable_error(unreadable, len(new), name, dict(enumerate(new)))
         keys = self._keys
         if keys is not None:
             keys = np.concatenate([keys, keys_of(new, getattr(self.estimator, "cache", None))])

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 from modAL.models import ActiveLearner
-from sklearn.utils.validation import _num_samples
 
 from .._compat import query_returns_metrics
 from ..data.files import looking_once
-from ..data.images import as_array, rows_called
+from ..data.images import EXPECTED, as_array, rows_called
 from ..strategies import negative_prompt_sampling
 from ..strategies.asking import check_can_ask
 from ..strategies.view import call_strategy
+from ..utils.arrays import n_samples
 from ..utils.labels import check_labels
 from ..utils.persistence import check_target
 from ..utils.rollback import unchanged_on_error
@@ -460,7 +460,7 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
             the oracle's labels are not as many as the pool's rows.
         """
         protocol = protocol_of(protocol)
-        oracle = oracle_of(oracle, _num_samples(self.X_pool))
+        oracle = oracle_of(oracle, n_samples(self.X_pool, "X_pool", EXPECTED))
         if protocol.first_query == "random":
             self.first_query = "random"
         check_settings(self)

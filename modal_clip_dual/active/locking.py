@@ -52,6 +52,8 @@ def claim(path: str, owner: object) -> weakref.finalize[[str, _Held, int], objec
     ------
     RuntimeError
         If another process has it; says which one.
+    OSError
+        If no file can be written there.
     """
     held = _held.get(path)
     if held is None or held.pid != os.getpid():  # a forked process has nothing
@@ -65,6 +67,8 @@ def _lock(path: str) -> FileLock:
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
+        if not os.path.exists(lock.lock_file):  # which the package takes for one that comes and goes
+            raise OSError(f"path={path!r}: no file can be written to its folder") from error
         raise RuntimeError(
             f"path={path!r} is in use by {_holder(path)}; end that one (or call its learner's close()) to go on "
             "here, or copy the file and use the copy"

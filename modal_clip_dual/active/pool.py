@@ -6,10 +6,9 @@ from typing import Any
 from weakref import ref
 
 import numpy as np
-from sklearn.utils.validation import _num_samples
 
-from ..data.images import as_array, kind_of
-from ..utils.arrays import Rows, is_mapped
+from ..data.images import EXPECTED, as_array, kind_of
+from ..utils.arrays import Rows, is_mapped, n_samples
 from .annotations import Annotations
 from .identity import absolute
 
@@ -47,7 +46,7 @@ class Pooled:
     def unlabeled_(self) -> np.ndarray:
         """Rows of the pool that may be asked for, ascending: without label, neither skipped nor dropped."""
         if not hasattr(self, "_annotations"):
-            return np.arange(_num_samples(self.X_pool))
+            return np.arange(n_samples(self.X_pool, "X_pool", EXPECTED))
         return np.setdiff1d(self._present, [*self._labeled()[0].tolist(), *self._annotations.skipped])
 
     def _labeled(self, annotations: Annotations | None = None) -> tuple[np.ndarray, np.ndarray]:

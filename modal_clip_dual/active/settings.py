@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..utils.persistence import check_path
 from ..utils.validation import check_integer, check_option
 from .abilities import check_abilities, check_calibration, check_collaborative, check_transductive
 from .annotations import DISAGREEMENTS
@@ -21,8 +22,12 @@ def check_settings(learner: Any) -> None:
         If a setting does not fit; the message names it.
     """
     check_abilities(learner.estimator, learner.path)
-    if not callable(learner.query_strategy):
-        raise TypeError(f"query_strategy={learner.query_strategy!r} cannot be called")
+    if learner.path is not None:
+        check_path(learner.path)
+    strategy = learner.query_strategy
+    if not callable(strategy) or isinstance(strategy, type):
+        hint = f", such as get_strategy({strategy!r})" if isinstance(strategy, str) else ""
+        raise TypeError(f"query_strategy={strategy!r} cannot be called as a strategy; expected a function{hint}")
     if learner.n_per_class is not None:
         check_integer("n_per_class", learner.n_per_class, least=0)
     check_option("pseudo_labels", learner.pseudo_labels, PSEUDO_LABELS)

@@ -19,6 +19,7 @@ from ..clip.inputs import (
     check_width,
     texts_of,
 )
+from ..data.files import looking_once
 from ..data.images import kind_of, rows_called
 from ..utils.arrays import unit_rows
 from ..utils.labels import check_labels, check_meaning, resolve_classes, resolve_labels, same_meaning
@@ -198,6 +199,7 @@ class CLIPClassifier(Predicting, PixelAccess, Saving):
         """
         return self._fit_samples(X, y)
 
+    @looking_once()
     def _fit_samples(self: Self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Do the work of `fit`; with weights, ``_fit`` gets only the samples whose weight is not 0.
 
@@ -366,6 +368,7 @@ class CLIPClassifier(Predicting, PixelAccess, Saving):
         params = {name: getattr(self, name) for name in ("cache", "n_jobs", "device")} | {"pixels": pixels}
         return encode(backbone, array, self.encode_batch_size, self.verbose, size_name="encode_batch_size", **params)
 
+    @looking_once()
     def block_features(self, X: Any, kind: str = "tokens") -> np.ndarray:
         """Return features of each block of the frozen image tower; needs no `fit`.
 

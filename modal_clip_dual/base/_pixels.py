@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..data.files import looking_once
 from ..data.images import kind_of
 from ..utils.arrays import blocks
 from ..utils.labels import resolve_classes
@@ -32,6 +33,7 @@ class PixelAccess:
     _backbone_for: Callable[[Any], Backbone]
     _fitted_backbone: Callable[[], Backbone]
 
+    @looking_once()
     def input_pixels(self, X: Any) -> np.ndarray:
         """Return images as the image tower sees them, before they are normalized; needs no `fit`.
 

@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from ..data.files import looking_once
 from ..utils.arrays import unit_rows
 from ..utils.odds import against_rest
 
@@ -203,6 +204,7 @@ class Predicting(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, TransformerMi
         best, correct = self._predict(X, at_prediction)
         return self.classes_[best], correct
 
+    @looking_once()
     def zero_shot_proba(self, X: Any) -> np.ndarray:
         """Return class probabilities of CLIP with the hand-written ``template``; needs no `fit`.
 
@@ -229,6 +231,7 @@ class Predicting(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, TransformerMi
         array, backbone = self._prepare(X, frozen=True)
         return self._zero_shot(array, backbone, names)
 
+    @looking_once()
     def transform(self, X: Any) -> np.ndarray:
         """Return the unit image embeddings that predictions are computed from; needs no `fit`.
 
@@ -254,6 +257,7 @@ class Predicting(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, TransformerMi
         array, backbone = self._prepare(X)
         return unit_rows(self._embed(array, backbone))
 
+    @looking_once()
     def _predict(
         self, X: Any, reduce: Callable[..., Sequence[torch.Tensor]], clean: bool = True
     ) -> list[np.ndarray]:

@@ -1,18 +1,13 @@
-"""Weights in files: what a tag would have said of them, and the forms in which they come."""
+"""Weights in files: what a tag would have said of them."""
 
 from __future__ import annotations
 
 import os
-import tempfile
 import warnings
-import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import open_clip
-import torch
 
 QUICKGELU = "-quickgelu"  # how open_clip names models with OpenAI's activation
 # Preprocessing of a tag that says nothing about it: OpenAI's.
@@ -22,11 +17,6 @@ PREPROCESSING: dict[str, Any] = {
     "interpolation": "bicubic",
     "resize_mode": "shortest",
 }
-# Under these keys training scripts keep the weights; open_clip itself knows "state_dict".
-WEIGHTS_KEYS = ("state_dict", "model", "model_state_dict", "model_state", "weights", "params", "net", "clip")
-# What TorchScript keeps beside the weights: three numbers of OpenAI's files, and a mask that the model makes itself.
-NO_WEIGHTS = ("input_resolution", "context_length", "vocab_size", "attn_mask", "text.attn_mask")
-ALWAYS_THERE = "logit_scale"  # every CLIP has it, so the prefix of its name is that of all
 
 
 def preprocessing_of_file(model_name: str, file: str) -> dict[str, Any]:
@@ -105,78 +95,3 @@ def warn_of_activation(model_name: str, file: str) -> None:
         UserWarning,
         stacklevel=7,
     )
-
-
-def refuse_torchscript(file: str) -> None:
-    """Refuse a program: OpenAI's own files are TorchScript, which is run to be read.
-
-    Raises
-    ------
-    ValueError
-        With the lines that make weights of it.
-    """
-    if not zipfile.is_zipfile(file):
-        return
-    with zipfile.ZipFile(file) as archive:
-        scripted = any(name.partition("/")[2] == "constants.pkl" for name in archive.namelist())
-    if scripted:
-        target = Path(file).with_name(f"{Path(file).stem}-weights.pt")
-        raise ValueError(
-            f"pretrained={file!r} is a TorchScript archive, as OpenAI's own files are: a program, not weights alone. "
-            "If you trust it, convert it once:\n"
-            f"    model = torch.jit.load({file!r}, map_location='cpu')\n"
-            f"    torch.save({{'state_dict': model.state_dict()}}, {str(target)!r})\n"
-            f"and pass pretrained={str(target)!r}; with OpenAI's weights a model_name that ends in {QUICKGELU!r}"
-        )
-
-
-@contextmanager
-def unwrapped(file: str, model_name: str) -> Iterator[str]:
-    """A file that open_clip reads with the weights of another, which keeps them under a key or a prefix.
-
-    Raises
-    ------
-    ValueError
-        If there are no weights of a CLIP in it.
-    """
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a file of another kind brings about
-        raise ValueError(f"pretrained={file!r} cannot be read as weights ({_first_line(error)})") from error
-    weights = _weights_in(content)
-    if weights is None:
-        held = f"a {type(content).__name__}" if not isinstance(content, Mapping) else f"{list(content)[:5]!r}"
-        raise ValueError(
-            f"pretrained={file!r} holds {held}; expected weights of {model_name!r}, by themselves or under one of "
-            f"the keys {', '.join(WEIGHTS_KEYS[:3])}"
-        )
-    with tempfile.TemporaryDirectory(prefix="modal-clip-dual-") as folder:
-        path = os.path.join(folder, "weights.pt")
-        torch.save({"state_dict": weights}, path)
-        yield path
-
-
-def _weights_in(content: Any) -> dict[str, torch.Tensor] | None:
-    """Weights by open_clip's names, without the prefix that wrappers of a model put before them."""
-    if not isinstance(content, Mapping):
-        return None
-    for key in (None, *WEIGHTS_KEYS):
-        inner = content if key is None else content.get(key)
-        if not isinstance(inner, Mapping):
-            continue
-        scales = [name for name in inner if isinstance(name, str) and name.split(".")[-1] == ALWAYS_THERE]
-        if scales:
-            prefix = min(scales, key=len)[: -len(ALWAYS_THERE)]
-            own = {n.removeprefix(prefix): v for n, v in inner.items() if isinstance(n, str) and n.startswith(prefix)}
-            return {n: v for n, v in own.items() if n not in NO_WEIGHTS}
-    return None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def does_not_fit(file: str, model_name: str, error: Exception) -> ValueError:
-    """Return the error of weights that are not those of the model."""
-    lines = " ".join(str(error).split())
-    return ValueError(f"pretrained={file!r} does not hold the weights of model_name={model_name!r} ({lines[:300]})")

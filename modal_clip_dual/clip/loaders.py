@@ -17,7 +17,8 @@ import torch
 from open_clip.factory import parse_model_name
 from open_clip.transform import PreprocessCfg, image_transform_v2
 
-from .files import does_not_fit, preprocessing_of_file, refuse_torchscript, unwrapped, warn_of_activation
+from .checkpoints import as_open_clip_reads, check_loaded, refuse_other_files
+from .files import preprocessing_of_file, warn_of_activation
 from .names import DEMO_MODEL
 
 DEMO_FOLDER = Path(__file__).parents[1] / "assets" / "demo_clip"
@@ -100,19 +101,13 @@ def _create(model_name: str, pretrained: str | None, **how: Any) -> Any:
     if not is_file or open_clip.get_pretrained_cfg(name, pretrained):
         return open_clip.create_model_and_transforms(model_name, pretrained=pretrained, **how)
     assert pretrained is not None
-    refuse_torchscript(pretrained)
+    refuse_other_files(pretrained)
     warn_of_activation(name, pretrained)
     how |= preprocessing_of_file(name, pretrained)
-    try:
-        return open_clip.create_model_and_transforms(model_name, pretrained=pretrained, **how)
-    except Exception as error:  # whatever open_clip meets in a file of another form
-        if pretrained.endswith((".safetensors", ".npz", ".npy")):
-            raise does_not_fit(pretrained, name, error) from error
-    with unwrapped(pretrained, name) as path:
-        try:
-            return open_clip.create_model_and_transforms(model_name, pretrained=path, **how)
-        except Exception as error:
-            raise does_not_fit(pretrained, name, error) from error
+    with as_open_clip_reads(pretrained, name) as (path, weights):
+        made = open_clip.create_model_and_transforms(model_name, pretrained=path, **how)
+    check_loaded(pretrained, name, made[0], weights)
+    return made
 
 
 def _tokenizer(model_name: str) -> Any:

@@ -11,6 +11,7 @@ import torch
 from open_clip.factory import parse_model_name
 
 DEMO_MODEL, DEMO_TAG = "demo", "bundled"
+ENDINGS = (".pt", ".pth", ".bin", ".ckpt", ".tar", ".safetensors", ".npz", ".npy")  # of files of weights
 
 
 def resolve_device(device: str) -> torch.device:
@@ -76,11 +77,25 @@ def check_model_name(model_name: str, pretrained: str | os.PathLike[str] | None)
     if pretrained is None or os.path.isfile(pretrained):
         return
     if not open_clip.get_pretrained_cfg(identifier, pretrained):
+        _refuse_path(os.fspath(pretrained))
         tags = open_clip.list_pretrained_tags_by_model(identifier)
         raise ValueError(
             f"pretrained={pretrained!r} is neither a file nor a tag of {model_name!r}; nearest: "
             f"{_nearest(str(pretrained), tags)}.  Tags of this model: {', '.join(tags) or 'none'}"
         )
+
+
+def _refuse_path(path: str) -> None:
+    """Refuse what is a path rather than a tag, and no file."""
+    if os.path.isdir(path):
+        names = sorted(os.listdir(path))
+        held = f"it holds {', '.join(names[:5])}" if names else "it is empty"
+        hint = f"; model_name='local-dir:{path}' loads it" if "open_clip_config.json" in names else ""
+        raise ValueError(f"pretrained={path!r} is a folder ({held}); expected a file of weights, or a tag{hint}")
+    if os.path.isfile(os.path.expanduser(path)):
+        raise ValueError(f"pretrained={path!r}: ~ is the shell's; expected {os.path.expanduser(path)!r}")
+    if {os.sep, "/"} & set(path) or path.lower().endswith(ENDINGS):
+        raise ValueError(f"pretrained={path!r}: there is no such file, seen from {os.getcwd()!r}")
 
 
 def _nearest(name: str, known: list[str]) -> str:

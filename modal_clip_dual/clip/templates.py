@@ -31,6 +31,24 @@ def tokenize(backbone: Backbone, texts: list[str], what: list[str]) -> torch.Ten
     return tokens
 
 
+def check_distinct(names: Sequence[str], tokens: Sequence[Any], backbone: Backbone) -> None:
+    """Refuse class names that are one to the CLIP; ``tokens`` has those of every class.
+
+    Raises
+    ------
+    ValueError
+        Names two classes whose tokens are the same.
+    """
+    seen: dict[str, str] = {}
+    for name, own in zip(names, tokens):
+        other = seen.setdefault(repr(own), name)
+        if other is not name:
+            raise ValueError(
+                f"class_names {other!r} and {name!r} give the same tokens, so {backbone.name} cannot tell these "
+                "classes apart; expected names that differ in more than case, underscores or spaces"
+            )
+
+
 def template_embeddings(
     backbone: Backbone, names: Sequence[str], templates: list[Any] | dict[str, list[str]]
 ) -> torch.Tensor:
@@ -39,16 +57,20 @@ def template_embeddings(
     key = (tuple(names), tuple(map(tuple, texts)))
     if key in backbone.text_cache:
         return backbone.text_cache[key]
+    said: list[list[list[int]]] = []  # by template, and class
     embeddings = torch.zeros(len(names), backbone.embed_dim, device=backbone.device)
     for k in range(max(map(len, texts))):
         rows = [row for row, own in enumerate(texts) if len(own) > k]
         part = [texts[row][k] for row in rows]
-        tokenize(backbone, part, [_described(names[row], templates, k, texts[row][k]) for row in rows])
+        tokens = tokenize(backbone, part, [_described(names[row], templates, k, texts[row][k]) for row in rows])
+        said.append(tokens.tolist())
         encoded = backbone.encode_texts(part)
         if len(rows) == len(names):
             embeddings += encoded
         else:
             embeddings[rows] += encoded
+    if not isinstance(templates, dict):
+        check_distinct(names, list(zip(*said)), backbone)
     if len(backbone.text_cache) >= 32:  # bounded: a process uses few lists of classes
         backbone.text_cache.clear()
     backbone.text_cache[key] = F.normalize(embeddings, dim=-1)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
+from codecs import getincrementaldecoder
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -68,6 +70,28 @@ def _look(place: str) -> Look | None:
     except (OSError, ValueError):  # ValueError: a null byte
         return None
     return Look(found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else None
+
+
+def other_than_binary(path: str) -> str | None:
+    """What a file is whose first bytes are text, or that has none: the rest of a sentence; None of other files.
+
+    People get these in place of images and weights, and libraries say of them only that they cannot be read.
+    """
+    with open(path, "rb") as opened:
+        start = opened.read(200)
+    if not start:
+        return "is empty (0 bytes)"
+    try:
+        text = getincrementaldecoder("utf-8")().decode(start)  # the last character may be cut in two
+    except UnicodeDecodeError:
+        return None
+    if not all(char.isprintable() or char.isspace() for char in text):
+        return None
+    if text.startswith("version https://git-lfs"):
+        return "is a pointer of Git LFS, not the file itself: git lfs pull fetches it"
+    if re.match(r"\s*<(!doctype|html|\?xml)", text, re.IGNORECASE):
+        return "is a web page: its address may need a login, or be that of a page about the file"
+    return f"is text that begins with {text[:40]!r}"
 
 
 def digests_of(paths: Paths, disk: DiskCache | None = None) -> list[bytes]:

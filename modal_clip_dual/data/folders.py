@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ def load_image_folder(folder: str | os.PathLike[str], extensions: Sequence[str] 
         If there is no class folder, or no image in any; or if the folders are called like the parts of a
         divided data set (train, val, test), which `load_benchmark` ("folder") reads.
     TypeError
-        If ``extensions`` is one string.
+        If ``folder`` is no path, or ``extensions`` is one string.
 
     Examples
     --------
@@ -81,12 +81,8 @@ def load_image_folder(folder: str | os.PathLike[str], extensions: Sequence[str] 
     """
     from sklearn.utils import Bunch
 
-    if isinstance(extensions, str):
-        raise TypeError(f"extensions={extensions!r}; expected a sequence such as ('.jpg', '.png')")
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise NotADirectoryError(f"folder={str(folder)!r} is not a folder")
-    extensions = extensions_read() if extensions is None else extensions
+    folder = _folder_of(folder)
+    extensions = _extensions_of(extensions)
     suffixes = tuple(extension.lower() for extension in extensions)
     over = PassedOver()
     class_names = _class_folders(folder, suffixes, over)
@@ -133,7 +129,7 @@ def list_images(folder: str | os.PathLike[str], extensions: Sequence[str] | None
     NotADirectoryError
         If ``folder`` is not a folder.
     TypeError
-        If ``extensions`` is one string.
+        If ``folder`` is no path, or ``extensions`` is one string.
 
     Examples
     --------
@@ -149,18 +145,40 @@ def list_images(folder: str | os.PathLike[str], extensions: Sequence[str] | None
     >>> [Path(path).name for path in paths]
     ['b.png', 'a.png']
     """
-    if isinstance(extensions, str):
-        raise TypeError(f"extensions={extensions!r}; expected a sequence such as ('.jpg', '.png')")
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise NotADirectoryError(f"folder={str(folder)!r} is not a folder")
-    extensions = extensions_read() if extensions is None else extensions
+    folder = _folder_of(folder)
+    extensions = _extensions_of(extensions)
     over = PassedOver()
     paths = sorted(_files(folder, tuple(extension.lower() for extension in extensions), over))
     over.warn(folder)
     array = np.empty(len(paths), dtype=object)
     array[:] = paths
     return array
+
+
+def _folder_of(folder: Any) -> Path:
+    """The folder as a path; what names none is refused, the empty text too, which would be where one is."""
+    if not isinstance(folder, (str, os.PathLike)) or not isinstance(os.fspath(folder), str):
+        raise TypeError(f"folder={folder!r}; expected the path of a folder, str or path-like")
+    if not os.fspath(folder):
+        raise NotADirectoryError("folder='' names no folder; '.' is the one of this process")
+    path = Path(folder)
+    if not path.is_dir():
+        home = os.path.expanduser(path)
+        hint = f"; ~ is the shell's, expected {home!r}" if os.path.isdir(home) else ""
+        hint = hint or ("; it is a file" if path.exists() else f", seen from {os.getcwd()!r}")
+        raise NotADirectoryError(f"folder={str(path)!r} is not a folder{hint}")
+    return path
+
+
+def _extensions_of(extensions: Any) -> Sequence[str]:
+    if isinstance(extensions, str):
+        raise TypeError(f"extensions={extensions!r}; expected a sequence such as ('.jpg', '.png')")
+    if extensions is None:
+        return extensions_read()
+    listed: list[Any] = list(extensions) if isinstance(extensions, Iterable) else []
+    if not listed or not all(isinstance(extension, str) for extension in listed):
+        raise TypeError(f"extensions={extensions!r}; expected a sequence such as ('.jpg', '.png')")
+    return listed
 
 
 def extensions_read() -> tuple[str, ...]:

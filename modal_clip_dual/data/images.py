@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
@@ -14,7 +13,8 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..utils.arrays import Rows, as_sequence
-from .files import digests_of, look_at
+from .files import digests_of, look_at, other_than_binary
+from .ranges import as_uint8, warn_if_dark, warn_of_range
 
 # What files may be.  Among Pillow's other formats is EPS, for which it starts Ghostscript.
 # HEIF is what the package pillow-heif adds to Pillow.
@@ -27,9 +27,6 @@ EXPECTED = (
     "expected image embeddings (n, D) of numbers, images (n, H, W) or (n, H, W, 3) of uint8, a list "
     "of PIL images, or a 1-d array of file paths"
 )
-# Images whose largest number is below this are black to the eye: digits of 0 to 16, or values from 0
-# to 1 that were turned to integers.
-DARK = 32
 SHOWN = 3  # files that a message names
 
 
@@ -146,7 +143,7 @@ def as_array(X: Any, name: str = "X") -> Any:
         raise TypeError(f"{name} is a sparse matrix, which is not supported; {EXPECTED}")
     if isinstance(X, Image.Image):
         raise TypeError(f"{name} is one PIL image; {EXPECTED}. A single image goes in as a list of one")
-    X = as_sequence(X, name, EXPECTED)
+    given = X = as_sequence(X, name, EXPECTED)
     if type(X).__module__.partition(".")[0] == "torch":
         X = X.detach().cpu()
         if X.ndim == 3 and X.shape[0] == 3 and not X.is_floating_point():
@@ -174,7 +171,7 @@ def as_array(X: Any, name: str = "X") -> Any:
     if array.dtype.kind in "US" and array.ndim > 1:
         raise ValueError(f"{name} holds text of shape {array.shape}; {EXPECTED}")
     if array.ndim in (3, 4):
-        _check_images(array, name)
+        _check_images(array, name, given)
     elif array.ndim != 2:
         raise ValueError(
             f"{name} has shape {array.shape} and dtype {array.dtype}; {EXPECTED}. Reshape your "
@@ -200,7 +197,7 @@ def kind_of(array: np.ndarray) -> str:
 def _column_of_objects(X: Any, name: str) -> np.ndarray | None:
     """Return a column of paths as an array of str, or of PIL images as images; None if X is neither."""
     if isinstance(X, (list, tuple)):
-        if not X or not isinstance(X[0], (str, os.PathLike, Image.Image)):
+        if not X or not isinstance(X[0], (str, bytes, os.PathLike, Image.Image)):
             return None
         column: np.ndarray = np.empty(len(X), dtype=object)
         column[:] = X
@@ -208,6 +205,11 @@ def _column_of_objects(X: Any, name: str) -> np.ndarray | None:
         column = np.asarray(X)
     if column.dtype.kind not in "OUST":
         return None
+    if column.size and isinstance(column.flat[0], bytes):
+        raise TypeError(
+            f"{name} holds bytes; {EXPECTED}. Paths become text by os.fsdecode(path), encoded images become PIL "
+            "images by PIL.Image.open(io.BytesIO(image))"
+        )
     if column.ndim == 2 and column.shape[1] == 1:
         column = column[:, 0]
     if column.ndim != 1:
@@ -234,9 +236,19 @@ def _texts(column: np.ndarray, name: str) -> np.ndarray:
 
 def _pictures(column: np.ndarray, name: str) -> np.ndarray:
     """PIL images as one array of pixels, or if their sizes differ as an array of RGB images."""
-    converted = [_as_rgb(ImageOps.exif_transpose(image)) for image in column]
+    converted = []
+    for row, image in enumerate(column):
+        try:
+            converted.append(_as_rgb(ImageOps.exif_transpose(image)))
+        except ValueError as error:
+            raise ValueError(f"{name}[{row}] is a PIL image that cannot be converted: {error}") from error
+    highest = [image.info[HIGHEST] for image in converted if image.info[HIGHEST] is not None]
+    if highest:
+        warn_of_range(highest, f"images of {name}")
     if len({image.size for image in converted}) == 1 and min(converted[0].size):
         pixels = np.stack([np.asarray(image) for image in converted])
+        if highest:  # what is dark there is told above
+            return pixels
         _check_images(pixels, name)
         return pixels
     pictures = np.empty(len(converted), dtype=object)
@@ -244,12 +256,12 @@ def _pictures(column: np.ndarray, name: str) -> np.ndarray:
     return pictures
 
 
-def _check_images(array: np.ndarray, name: str) -> None:
+def _check_images(array: np.ndarray, name: str, given: Any = None) -> None:
     if array.dtype != np.uint8:
         low, high = (array.min(), array.max()) if array.size else (None, None)
         raise ValueError(
             f"{name} has shape {array.shape}, so it holds images, but dtype {array.dtype} with "
-            f"values from {low} to {high}; expected uint8 from 0 to 255, {_to_uint8(array, name)}"
+            f"values from {low} to {high}; expected uint8 from 0 to 255, {as_uint8(array, name, given)}"
         )
     if array.ndim == 3 and array.shape[2] in (3, 4) and array.shape[1] > 4:
         raise ValueError(
@@ -270,41 +282,7 @@ def _check_images(array: np.ndarray, name: str) -> None:
             f"{name} has shape {array.shape}; expected images (n, H, W) or (n, H, W, 3), "
             f"channels last{hint}"
         )
-    _warn_if_dark(array, name)
-
-
-def _warn_if_dark(array: np.ndarray, name: str) -> None:
-    """Warn of numbers that fill so little of 0 to 255 that every image is black."""
-    if array[:16].max(initial=0) >= DARK or (len(array) > 16 and array.max(initial=0) >= DARK):
-        return
-    high = int(array.max(initial=0))
-    if high:
-        warnings.warn(
-            f"the images of {name} have values up to {high} only, of 255 that uint8 has: they are black to CLIP. "
-            f"If {high} is white, stretch them: (255 / {high} * {name}).astype('uint8')",
-            UserWarning,
-            stacklevel=2,
-        )
-
-
-def _to_uint8(array: np.ndarray, name: str) -> str:
-    """How to make images of 0 to 255 of numbers of another range."""
-    if not array.size or array.dtype.kind not in "iuf":
-        return f"for example {name}.astype('uint8')"
-    low, high = array.min(), array.max()
-    if not (np.isfinite(low) and np.isfinite(high)):
-        return "and no number that is not finite"
-    if low < 0:
-        return (
-            "and these look normalized: take the values from before, undo it (times the standard deviation, plus the "
-            "mean), or stretch them to the full range: "
-            f"(255.0 * ({name} - {name}.min()) / ({name}.max() - {name}.min())).round().astype('uint8')"
-        )
-    if array.dtype.kind == "f" and high <= 1:
-        return f"for example (255 * {name}).round().astype('uint8')"
-    if high <= 255:
-        return f"for example {name}.round().astype('uint8')"
-    return f"for example ({name} / {name}.max() * 255).round().astype('uint8')"
+    warn_if_dark(array, name)
 
 
 def check_files(paths: np.ndarray, name: str = "X") -> None:
@@ -326,9 +304,16 @@ def check_files(paths: np.ndarray, name: str = "X") -> None:
 def _no_file(path: str) -> str:
     if os.path.isdir(path):
         return f"{path!r} is a folder; expected files, which modal_clip_dual.data.list_images(folder) lists"
+    if os.path.islink(path):
+        return f"{path!r} is a link to {os.readlink(path)!r}, which is not there"
+    if os.path.exists(path):
+        return f"{path!r} is no regular file (a device, a pipe or a socket)"
     if re.match("[A-Za-z][A-Za-z0-9+.-]+://", path):
         return f"{path!r} is an address; expected files on this machine, nothing is downloaded"
-    return f"there is no file {path!r}"
+    meant = {path.replace("\\", "/"), os.path.expanduser(path), path.strip(), path.strip().strip("\"'")}
+    there = sorted(other for other in meant - {path} if os.path.isfile(other))
+    hint = f"; {there[0]!r} is one" if there else ""
+    return f"there is no file {path!r}{hint}"
 
 
 def read_image(
@@ -376,7 +361,10 @@ def read_image(
         hint = ""
         if isinstance(error, UnidentifiedImageError):
             hint = f"; expected one of {', '.join(FORMATS)}"
-            if path.lower().endswith(HEIF_EXTENSIONS) and "HEIF" not in Image.OPEN:
+            what = other_than_binary(path)
+            if what is not None:
+                hint = f": it {what}{hint}"
+            elif path.lower().endswith(HEIF_EXTENSIONS) and "HEIF" not in Image.OPEN:
                 hint = "; HEIC files are read where the package pillow-heif is installed: pip install pillow-heif"
         reason = f"cannot read {path!r} as an image ({error}){hint}"
         raise unreadable_error({number: reason}, 1, name, {number: path}) from error
@@ -425,7 +413,10 @@ def _eight_bit(image: Image.Image) -> tuple[Image.Image, int | None]:
     if image.mode == "F" or image.mode.startswith("I"):
         values = np.asarray(image)
         if image.mode == "F" or values.min() < 0 or values.max() > 65535:
-            raise ValueError(f"mode {image.mode!r} with values from {values.min()} to {values.max()}")
+            raise ValueError(
+                f"mode {image.mode!r} with values from {values.min():g} to {values.max():g}; expected 8 or 16 bits, "
+                f"{as_uint8(values, 'values')}"
+            )
         return Image.fromarray((values // 257).astype(np.uint8)), int(values.max())
     return image, None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
@@ -18,6 +17,7 @@ from PIL import Image
 from .augmentation import RandomResizedCrop, augmented
 from .files import digests_of
 from .images import HIGHEST, UnreadableImagesError, image_key, kind_of, read_image, unreadable_error
+from .ranges import DARK, warn_of_dark_files, warn_of_range
 from .stores import MemoryStore
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ FILES_FOR_WORKERS = 512
 MOST_WORKERS = 8  # of n_jobs="auto"
 CHUNK = 16  # images per task of a worker
 CHECKED = 256  # images that are read at a time before training
-FULL_RANGE = 1 << 14  # files of 16 bits whose numbers all stay below this have fewer bits, or are dark
 PIXEL_BYTES = 1 << 30
 
 # Decoded pixels depend on the file and the preprocessing alone, so all models share them.
@@ -108,6 +107,8 @@ class ImageSource:
         self._keys: dict[str, np.ndarray] = {}
         self._threads = False
         self._highest: list[int] = []  # the largest number of each file of 16 bits
+        self._n_dark = 0  # files that were read while none was brighter than black
+        self._brightest = 0  # of their pixels
 
     def __len__(self) -> int:
         return len(self.array)
@@ -119,7 +120,7 @@ class ImageSource:
         part = ImageSource.__new__(ImageSource)
         rows = np.arange(len(self))[rows]
         part.__dict__.update(self.__dict__, array=self.array[rows], numbers=self.numbers[rows])
-        part._highest = []
+        part._highest, part._n_dark, part._brightest = [], 0, 0
         part._keys = {fingerprint: keys[rows] for fingerprint, keys in self._keys.items()}
         return part
 
@@ -178,6 +179,8 @@ class ImageSource:
                 for part, rows in zip(parts, window):
                     yield part if ahead else self._finish(part, rows, augment, seed, turns)
         warn_of_range(self._highest)
+        if not self._highest and self._brightest:
+            warn_of_dark_files(self._n_dark, self._brightest)
 
     def check(self, seed: int | None = None) -> None:
         """Read all images, in the form that training with this seed takes, into the store.
@@ -290,7 +293,7 @@ class ImageSource:
     def _read(self, rows: np.ndarray, form: Form, n_jobs: int) -> list[np.ndarray]:
         if n_jobs == 1 or len(rows) <= CHUNK:
             pixels, highest = read_chunk(self.array[rows], self.numbers[rows], form)
-            self._highest += highest
+            self._note_range(pixels, highest)
             return pixels
         # Pillow lets other threads run while it resizes, and arrays need no decoding.
         backend = "threading" if self._threads or kind_of(self.array) == "images" else "loky"
@@ -304,8 +307,17 @@ class ImageSource:
                 f"decoder. Try fewer workers than n_jobs={n_jobs}; n_jobs=1 reads in this process. What "
                 "was read before is kept"
             ) from error
-        self._highest += [high for _, highest in tasks for high in highest]
-        return [pixels for chunk, _ in tasks for pixels in chunk]
+        images = [pixels for chunk, _ in tasks for pixels in chunk]
+        self._note_range(images, [high for _, highest in tasks for high in highest])
+        return images
+
+    def _note_range(self, pixels: list[np.ndarray], highest: list[int]) -> None:
+        """Note what `read` warns of: numbers of files that do not fill their type."""
+        self._highest += highest
+        if self._brightest < DARK and kind_of(self.array) == "paths":
+            self._n_dark += len(pixels)
+            brightest = (int(image.max()) for image in pixels if image.dtype == np.uint8)
+            self._brightest = max(self._brightest, *brightest, 0)
 
 
 def read_chunk(array: np.ndarray, numbers: np.ndarray, form: Form) -> tuple[list[np.ndarray], list[int]]:
@@ -338,20 +350,6 @@ def reasons_in_chunk(array: np.ndarray, numbers: np.ndarray) -> dict[int, str]:
         except UnreadableImagesError as error:
             found[int(number)] = error.reasons[0]
     return found
-
-
-def warn_of_range(highest: Sequence[int]) -> None:
-    """Warn of files of 16 bits whose numbers fill only a part of them: they come out dark."""
-    if highest and 0 < max(highest) < FULL_RANGE:
-        high = max(highest)
-        bits = max(8, int(high).bit_length())
-        warnings.warn(
-            f"{len(highest)} files have 16 bits per channel, but no number in them is above {high}: they look "
-            f"like {bits}-bit data and are read as if 65535 were white, so they are dark (at most {high // 257} of "
-            f"255). Stretch them to uint8, image by image: (values / {2**bits - 1} * 255).astype('uint8')",
-            UserWarning,
-            stacklevel=4,
-        )
 
 
 def run_tasks(

@@ -14,6 +14,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from ..base import CLIPClassifier
+from ..data.files import looking_once
 from ..data.images import kind_of, rows_called
 from ..utils.arrays import as_tensor, unit_rows
 from ..utils.labels import check_labels, labels_of_partial_fit
@@ -332,6 +333,7 @@ class BayesAdapterClassifier(CLIPClassifier):
         """
         return self._fit_samples(X, y, sample_weight)
 
+    @looking_once()
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> BayesAdapterClassifier:
         """Learn from further labeled samples, with the posterior so far as the prior.
 
@@ -420,6 +422,7 @@ class BayesAdapterClassifier(CLIPClassifier):
         logits: np.ndarray = (total - math.log(self.n_samples or 1)).numpy()
         return logits
 
+    @looking_once()
     def sample_proba(self, X: Any, n_samples: int | None = None) -> np.ndarray:
         """Return class probabilities by draws of the weights from their posterior.
 

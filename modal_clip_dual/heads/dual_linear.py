@@ -15,6 +15,7 @@ from sklearn.utils._param_validation import Interval
 
 from ..base import CLIPClassifier
 from ..clip.external import ExternalEncoder
+from ..data.files import looking_once
 from ..data.images import as_array, kind_of, rows_called
 from ..utils.arrays import unit_rows
 from ..utils.labels import check_labels, resolve_labels
@@ -275,6 +276,7 @@ class DualLinearClassifier(CLIPClassifier):
         if not np.isfinite(array).all() or not (np.abs(array).max(axis=1) > 0).all():
             raise ValueError("text_embeddings has values that are not finite, or rows of zeros")
 
+    @looking_once()
     def _learn(self, X: Any, y: np.ndarray | None, X_pool: Any, sample_weight: Any = None) -> DualLinearClassifier:
         classes, names, target = resolve_labels(self.class_names, y, self._numbered)
         pool, pool_array = self.__dict__.get("_pool"), np.empty(0)

@@ -151,10 +151,12 @@ def fine_tune(
     batch_size: int,
     seed: int,
     verbose: int = 0,
+    sample_weight: np.ndarray | None = None,
 ) -> None:
     """Train the last blocks by AdamW, the learning rate along a cosine, step by step.
 
-    The other arguments are those of `FineTunedClassifier`.
+    ``sample_weight`` (n,) are weights above 0 of the samples, relative to each other.  The other arguments are those
+    of `FineTunedClassifier`.
 
     Raises
     ------
@@ -171,7 +173,10 @@ def fine_tune(
     callbacks: list[tuple[str, Any]] = [("finite_loss", StopIfNotFinite()), ("cosine_decay", cosine)]
     if average is not None:
         callbacks.append(("weight_average", average))
-    silent = {} if verbose >= 2 else {"callbacks__print_log": None}
+    params: dict[str, Any] = {} if verbose >= 2 else {"callbacks__print_log": None}
+    if sample_weight is not None:
+        relative = (sample_weight / sample_weight.mean()).astype(np.float32)
+        params["iterator_train__sample_weight"] = torch.from_numpy(relative)
     net = NeuralNet(
         module,
         criterion=DualPromptLoss,
@@ -189,7 +194,7 @@ def fine_tune(
         callbacks=callbacks,
         device=str(module.backbone.device),
         verbose=int(verbose >= 2),
-        **silent,
+        **params,
     ).initialize()
     advice = f"try a smaller batch_size (now {batch_size}), or fewer layers"
     with memory_advice("training", advice):

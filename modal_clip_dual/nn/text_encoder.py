@@ -30,7 +30,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from ..clip.backbone import Backbone
-from ..clip.templates import clean_name, tokenize
+from ..clip.templates import check_distinct, clean_name, tokenize
 from ._prefix_sharing import block_behind_prefix, finish, heads
 
 PLACEHOLDER = "x"
@@ -86,7 +86,7 @@ class PromptedTextEncoder:
         what = [f"class name {name!r} with n_context={n_context}" for name in self.names]
         texts = [f"{prefix} {clean_name(name)}." for name in self.names]
         self.tokens = tokenize(backbone, texts, what).to(backbone.device)
-        self._check_distinct()
+        check_distinct(self.names, self.tokens.tolist(), self.backbone)
         self.start = self._find_context()
         self.class_specific = class_specific
         allowed = _paths(backbone.model)
@@ -107,17 +107,6 @@ class PromptedTextEncoder:
         if self.path != "full":
             self._end = self._end_of_text()
             self._length = int(self._end.max()) + 1
-
-    def _check_distinct(self) -> None:
-        seen: dict[tuple[int, ...], str] = {}
-        for name, row in zip(self.names, self.tokens.tolist()):
-            other = seen.setdefault(tuple(row), name)
-            if other is not name:
-                raise ValueError(
-                    f"class_names {other!r} and {name!r} give the same tokens, so {self.backbone.name} "
-                    "cannot tell these classes apart; expected names that differ in more than "
-                    "case, underscores or spaces"
-                )
 
     def _find_context(self) -> int:
         """Return the position of the first placeholder: behind the start token, if there is one."""

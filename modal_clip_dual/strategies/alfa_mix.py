@@ -17,6 +17,8 @@ from .view import LinearHead, View
 if TYPE_CHECKING:
     import torch
 
+NEEDS = "coef_"  # attribute of the classifier after a fit
+
 
 @query_strategy(eps=[Interval(Real, 0, 1, closed="right")])
 def alfa_mix_sampling(

@@ -17,6 +17,8 @@ _OF_MODAL = {"modAL.uncertainty": "predict_proba"}
 def lacking(classifier: Any, strategy: Callable[..., Any], score: Any = None) -> str | None:
     """Return the method that a strategy asks for and a classifier does not have, nor what is inside of it.
 
+    ``coef_`` is no method, and there after a fit only: here it is the class of the classifier that tells.
+
     Parameters
     ----------
     classifier : estimator
@@ -49,9 +51,29 @@ def lacking(classifier: Any, strategy: Callable[..., Any], score: Any = None) ->
         needed = getattr(import_module(module), "NEEDS", None)
         if needed is not None and isinstance(score, str) and score in SCORES:
             needed = SCORES[score].method
+    if needed == "coef_":
+        return None if _may_be_linear(classifier) else needed
     if needed is None or Inside(classifier, Samples(lambda: None)).find(needed).has(needed):
         return None
     return needed
+
+
+def _may_be_linear(classifier: Any) -> bool:
+    """Whether a classifier will have ``coef_`` once it is fitted, as far as its class tells.
+
+    Of classes that are neither this package's nor scikit-learn's nothing is known, so they may.
+    """
+    from sklearn.linear_model._base import LinearClassifierMixin
+    from sklearn.model_selection._search import BaseSearchCV
+
+    inner = Inside(classifier, Samples(lambda: None)).find("coef_", through_templates=False).object
+    if isinstance(inner, BaseSearchCV) and not hasattr(inner, "best_estimator_"):
+        return _may_be_linear(inner.estimator)
+    if type(inner).__module__.partition(".")[0] not in (__package__.partition(".")[0], "sklearn"):
+        return True
+    if getattr(inner, "kernel", "linear") != "linear":  # classes of support vector machines have the attribute
+        return False
+    return isinstance(inner, LinearClassifierMixin) or hasattr(type(inner), "coef_") or hasattr(inner, "coef_")
 
 
 def check_can_ask(
@@ -68,8 +90,9 @@ def check_can_ask(
     """
     needed = lacking(classifier, strategy, score)
     if needed is not None:
+        asked = needed if needed.endswith("_") else f"{needed}(X)"
         raise TypeError(
-            f"{name} asks the classifier for {needed}(X), which {shown}, a {type(classifier).__name__}, does not "
+            f"{name} asks the classifier for {asked}, which {shown}, a {type(classifier).__name__}, does not "
             f"have; expected a classifier that has it, such as {OWN.get(needed, 'DualPromptClassifier')}, or one of "
             "the strategies that available_strategies(classifier) lists"
         )

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from sklearn.utils.validation import _num_samples
 
 from .validation import check_device
 
@@ -147,6 +148,22 @@ def as_sequence(X: Any, name: str, expected: str) -> Any:
         f"{name} is {what}; {expected}. The paths or images that it reads go in themselves, for example "
         f"[{name}[k][0] for k in range(len({name}))] if its items are pairs of PIL images and labels"
     )
+
+
+def n_samples(X: Any, name: str, expected: str) -> int:
+    """Return the number of samples of X, without a look at them.
+
+    Raises
+    ------
+    TypeError
+        If X has no length; names X.
+    """
+    try:
+        n: int = _num_samples(X)
+    except TypeError as error:
+        as_sequence(X, name, expected)  # which says more of data sets and iterators
+        raise TypeError(f"{name} is {X!r:.60} ({type(X).__name__}); {expected}") from error
+    return n
 
 
 _ARRAYS = ("__array__", "__array_interface__", "__cuda_array_interface__", "__dlpack__", "__dataframe__")

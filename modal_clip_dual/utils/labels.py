@@ -15,6 +15,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from .arrays import as_sequence
 from .numbering import Numbering, names_of_numbers
 
+LABELS = "expected a 1-d array of class labels"
+DIGITS = re.compile(r"\d+")
 WHOLE = re.compile(r"\s*([+-]?\d+)(\.0*)?\s*")  # texts that say a whole number
 
 
@@ -30,7 +32,7 @@ def check_labels(y: Any, name: str = "y") -> np.ndarray:
     """
     if y is None:
         raise ValueError("DualPromptClassifier requires y to be passed, but the target y is None")
-    y = as_sequence(y, name, "expected a 1-d array of class labels")
+    y = as_sequence(y, name, LABELS)
     check_missing(y, name)
     try:
         y = column_or_1d(y, warn=True)
@@ -179,20 +181,40 @@ def _warn_of_texts_for_missing(names: list[str], classes: np.ndarray) -> None:
         )
 
 
-def _warn_of_numbers_as_names(names: list[str], y: np.ndarray) -> None:
-    """Whole numbers are positions in a list of names; these may be meant as names that are numbers."""
+def _numbers_in(names: list[str]) -> dict[int, int]:
+    """Positions of the names that say a number, by that number.
+
+    Names such as "3 stars" and "level 2" count only if all have one number, each another, without a gap.
+    """
     matches = [WHOLE.fullmatch(name) for name in names]
-    meant = {int(match[1]): k for k, match in enumerate(matches) if match}
+    numbers = {int(match[1]): k for k, match in enumerate(matches) if match}
+    if numbers:
+        return numbers
+    found = [DIGITS.findall(name) for name in names]
+    if any(len(said) != 1 for said in found):
+        return {}
+    numbers = {int(said): k for k, (said,) in enumerate(found)}
+    gapless = len(numbers) == len(names) and min(numbers) in (0, 1) and max(numbers) - min(numbers) == len(names) - 1
+    return numbers if gapless else {}
+
+
+def _warn_of_numbers_as_names(names: list[str], y: np.ndarray) -> None:
+    """Whole numbers are positions in a list of names; these may be meant as names that say numbers."""
+    meant = _numbers_in(names)
     if not meant or all(number == k for number, k in meant.items()):
         return
     labels = np.unique(y).tolist()
     if all(label in meant for label in labels) and any(meant[label] != label for label in labels):
         label = next(label for label in labels if meant[label] != label)
         at = repr(names[label]) if 0 <= label < len(names) else "nothing"
+        how = "pass them as text: numpy.asarray(y).astype(str)"
+        if not WHOLE.fullmatch(names[meant[label]]):
+            shown = ", ".join(f"{number}: {names[k]!r}" for number, k in list(meant.items())[:2])
+            how = f"pass a mapping: class_names={{{shown}, ...}}"
         warnings.warn(
             f"y holds whole numbers and class_names numbers as text: label {label} is read as a position, which is "
-            f"{at}, though there is a class {names[meant[label]]!r}. If y holds names, pass them as text: "
-            "numpy.asarray(y).astype(str); if they are positions, pass a mapping: class_names=dict(enumerate(names))",
+            f"{at}, though there is a class {names[meant[label]]!r}. If y holds names, {how}; if they are positions, "
+            "pass a mapping: class_names=dict(enumerate(names))",
             UserWarning,
             stacklevel=5,
         )
@@ -242,10 +264,24 @@ def encode_labels(y: np.ndarray, classes: np.ndarray, name: str = "y") -> np.nda
             known = f"{shown[:10]!r}" + (f" and {len(shown) - 10} more" if len(shown) > 10 else "")
             raise ValueError(
                 f"{name}[{row}] is {label!r}, which is not a label of class_names; expected one "
-                f"of {known}"
+                f"of {known}{_other_positions(label, y, shown)}"
             )
         target[row] = position[label]
     return target
+
+
+def _other_positions(label: Any, y: np.ndarray, known: list[Any]) -> str:
+    """A hint at positions that somebody else counted, for the end of a message."""
+    if known != list(range(len(known))) or y.dtype.kind not in "iu":
+        return ""
+    if label == len(known) and y.min() >= 1:
+        return (
+            ": labels are positions in class_names, from 0. If these begin at 1, pass y - 1, or a mapping: "
+            "class_names=dict(enumerate(names, start=1))"
+        )
+    if label == -1:
+        return ". pandas and scikit-learn give -1 to what is missing or in no cluster"
+    return ""
 
 
 def labels_of_partial_fit(

@@ -79,14 +79,32 @@ def named(error: OSError, path: str | os.PathLike[str], note: str) -> OSError:
     return OSError(error.errno, f"{error.strerror or error} ({note})", str(path))
 
 
+def check_path(path: Any) -> None:
+    """Refuse what is no path of a file: another type, empty text, one that begins with the shell's ``~``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Names the path, and for ``~`` the one that was meant.
+    """
+    if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str):
+        raise TypeError(f"path={path!r} is a {type(path).__name__}; expected the path of a file, str or path-like")
+    text = os.fspath(path)
+    if not text:
+        raise ValueError("path='' is empty; expected the path of a file")
+    if text.startswith("~") and not os.path.exists(Path(text).parts[0]) and os.path.expanduser(text) != text:
+        raise ValueError(f"path={text!r}: ~ is the shell's; expected {os.path.expanduser(text)!r}")
+
+
 def check_target(path: str | os.PathLike[str]) -> Path:
     """Check that a file can be written to a path; return the path.
 
     Raises
     ------
-    ValueError
-        If its folder does not exist, or it is a folder itself.
+    TypeError, ValueError
+        If it is no path, its folder does not exist, or it is a folder itself.
     """
+    check_path(path)
     target = Path(path)
     if not target.absolute().parent.is_dir():
         raise ValueError(f"path={str(path)!r}: there is no such folder to write to")
@@ -124,6 +142,12 @@ def read_state(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any],
     ValueError
         If it is not such a file, is damaged, holds pickled objects or another kind, or has another schema.
     """
+    check_path(path)
+    where = os.path.abspath(path)
+    if not os.path.exists(where):
+        raise FileNotFoundError(f"path={str(path)!r}: there is no saved state of a {kind} ({where!r} does not exist)")
+    if os.path.isdir(where):
+        raise ValueError(f"path={str(path)!r} is not a saved state of a {kind} (it is a folder)")
     try:
         with open(path, "rb") as opened:
             _refuse_compressed(opened)
@@ -134,7 +158,9 @@ def read_state(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any],
     except FileNotFoundError:
         raise
     except Exception as error:
-        raise ValueError(f"path={str(path)!r} is not a saved state of a {kind} ({error})") from error
+        why = f"it lacks {error}" if isinstance(error, KeyError) else error
+        why = why if os.path.getsize(where) else "it is empty"
+        raise ValueError(f"path={str(path)!r} is not a saved state of a {kind} ({why})") from error
     if schema not in KNOWN_SCHEMAS:
         raise ValueError(
             f"path={str(path)!r} has schema {schema}; this version of modal-clip-dual reads {SCHEMA}"

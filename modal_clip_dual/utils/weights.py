@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_array
 
+from .arrays import as_sequence
+
 
 def weighted_rows(sample_weight: Any, n: int) -> tuple[Any, np.ndarray | None]:
     """Return the rows that count in a fit of n samples, and their weights; all rows and None without weights.
@@ -23,6 +25,7 @@ def weighted_rows(sample_weight: Any, n: int) -> tuple[Any, np.ndarray | None]:
         return slice(None), None
     if isinstance(sample_weight, Real):
         sample_weight = np.full(n, sample_weight)
+    sample_weight = as_sequence(sample_weight, "sample_weight", "expected a weight for each sample")
     weight = check_array(sample_weight, ensure_2d=False, allow_nd=True, dtype=np.float64, input_name="sample_weight")
     if weight.shape != (n,):
         raise ValueError(f"sample_weight.shape == {weight.shape}, expected {(n,)}: a weight for each sample")

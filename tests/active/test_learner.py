@@ -299,7 +299,10 @@ def test_teach_refuses_and_changes_nothing(make, pool):
         ({"budget": 1.5}, TypeError, "budget=1.5 is a float; expected an integer"),
         ({"budget": 0}, ValueError, "budget=0"),
         ({"y_pool": [1, 2]}, ValueError, "y_pool has 2 labels, X_pool 120 rows"),
-        ({"query_strategy": "entropy"}, TypeError, "query_strategy='entropy' cannot be called"),
+        ({"query_strategy": "entropy"}, TypeError, r"query_strategy='entropy' cannot.*get_strategy\('entropy'"),
+        ({"query_strategy": Protocol}, TypeError, "query_strategy=<class .*Protocol'> cannot be called"),
+        ({"path": 3}, TypeError, "path=3 is a int; expected the path of a file"),
+        ({"path": ""}, ValueError, "path='' is empty"),
         ({"path": "no/such/folder/state.npz"}, ValueError, "no such folder"),
     ],
 )
@@ -316,6 +319,8 @@ def test_other_estimators_by_what_they_can_do(pool, tmp_path):
     assert {record["estimated_accuracy"] for record in learner.log_} == {None}  # it says nothing of that
     with pytest.raises(TypeError, match="LogisticRegression without fitted_state, so path=.* cannot hold it"):
         DualPromptLearner(LogisticRegression(), X, path=tmp_path / "state").start()
+    with pytest.raises(TypeError, match=r"estimator is the class LogisticRegression; expected an instance"):
+        DualPromptLearner(LogisticRegression, X).start()
     with pytest.raises(TypeError, match="estimator is a StandardScaler without predict; expected a classifier"):
         DualPromptLearner(StandardScaler(), X).start()
 

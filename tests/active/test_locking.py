@@ -137,3 +137,12 @@ def test_a_link_to_a_state_file_is_that_file(embeddings, tmp_path):
     again.close()
     assert link.is_symlink()
     assert DualPromptLearner.resume(real, embeddings[:20]).labels_.tolist() == ["cat"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a folder in which root cannot write, too")
+def test_a_folder_that_cannot_be_written_to_is_not_in_use():
+    class Owner:
+        pass
+
+    with pytest.raises(OSError, match="path='/proc/state.npz': no file can be written to its folder"):
+        locking.claim("/proc/state.npz", Owner())

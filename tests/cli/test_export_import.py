@@ -47,7 +47,10 @@ def test_what_a_user_can_cause(state, tmp_path, capsys):
     assert main(["export", state, state, "--format", "csv"]) == 2
     assert "exists; overwrite=True replaces it" in capsys.readouterr().err
     assert main(["export", str(tmp_path / "no.npz"), str(tmp_path / "out.csv")]) == 2
-    assert "No such file" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "no.npz': there is no saved state of a learner" in error and "Errno" not in error
+    assert main(["export", str(tmp_path), str(tmp_path / "out.csv")]) == 2
+    assert "is not a saved state of a learner (it is a folder)" in capsys.readouterr().err
     assert main(["import", state, str(tmp_path / "no.csv")]) == 2
     assert "does not exist" in capsys.readouterr().err
 

@@ -6,9 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from modAL.models import ActiveLearner
 from PIL import Image
 
-from modal_clip_dual import DualPromptLearner, random_sampling
+from modal_clip_dual import (
+    BayesAdapterClassifier,
+    CLIPImageEncoder,
+    DualPromptClassifier,
+    DualPromptLearner,
+    badge_sampling,
+    random_sampling,
+)
 from modal_clip_dual.clip.inputs import digest_cache
 from modal_clip_dual.data import files
 from modal_clip_dual.heads.tip_adapter import TipAdapterClassifier
@@ -124,3 +132,45 @@ def test_a_round_looks_at_every_file_twice_at_most_and_reads_none(digits, tmp_pa
     learner.teach(images, digits.target[rows])
     learner.query(n_instances=3)
     assert sum(path in set(X) for path in looks) <= 2 * 30 and len(reads) == 30
+
+
+@pytest.fixture
+def images(digits, tmp_path):
+    places = [str(tmp_path / f"{k}.png") for k in range(20)]
+    for place, image in zip(places, digits.images):
+        Image.fromarray(image).save(place)
+    return places
+
+
+@pytest.mark.parametrize("n_classifier", range(4))
+def test_a_call_looks_at_a_file_once(images, digits, looks, n_classifier):
+    quick = {"max_epochs": 1, "min_steps": 1, "random_state": 0, **DEMO}
+    clf = [
+        TipAdapterClassifier(digits.class_names, **DEMO),
+        DualPromptClassifier(digits.class_names, **quick),
+        DualPromptClassifier(digits.class_names, visual_prompts="vpt-shallow", **quick),
+        BayesAdapterClassifier(digits.class_names, max_epochs=1, random_state=0, **DEMO),
+    ][n_classifier]
+    y = digits.target[:20]
+    calls = [
+        lambda: clf.zero_shot_proba(images),
+        lambda: clf.fit(images, y),
+        lambda: clf.predict(images),
+        lambda: clf.predict_correct_proba(images),
+        lambda: clf.transform(images),
+        lambda: CLIPImageEncoder(**DEMO).transform(images),
+    ]
+    calls += [lambda: clf.partial_fit(images, y)] if n_classifier else []
+    for k, call in enumerate(calls):
+        looks.clear()
+        call()
+        assert sum(place in set(images) for place in looks) <= 20, k
+
+
+def test_a_round_of_modals_learner(images, digits, looks):
+    X, y = np.array(images), digits.target[:20]
+    learner = ActiveLearner(TipAdapterClassifier(digits.class_names, **DEMO), badge_sampling, X[:5], y[:5])
+    looks.clear()
+    rows, new = learner.query(X, n_instances=3)
+    learner.teach(new, y[rows])
+    assert sum(place in set(images) for place in looks) <= 3 * 20

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from modal_clip_dual.data import load_image_folder
+from modal_clip_dual.data import list_images, load_image_folder
 from modal_clip_dual.data.images import read_image
 
 
@@ -36,6 +36,28 @@ def test_layout(tmp_path):
     assert paths.dtype == object
     with pytest.warns(UserWarning, match="passed over"):
         assert load_image_folder(str(tmp_path)).paths.tolist() == paths.tolist()
+
+
+@pytest.mark.parametrize("read", [load_image_folder, list_images])
+def test_what_names_no_folder(tmp_path, monkeypatch, read):
+    """The empty text, of a variable that is not set, is not the folder where one is."""
+    for wrong in (None, 3, b"/tmp", ["/tmp"]):
+        with pytest.raises(TypeError, match="folder=.*; expected the path of a folder"):
+            read(wrong)
+    with pytest.raises(NotADirectoryError, match="folder='' names no folder"):
+        read("")
+    (tmp_path / "pets").mkdir()
+    (tmp_path / "cat.png").touch()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(NotADirectoryError, match="'~/pets' is not a folder; ~ is the shell's, expected '/.*/pets'"):
+        read("~/pets")
+    with pytest.raises(NotADirectoryError, match=r"cat.png' is not a folder; it is a file"):
+        read(tmp_path / "cat.png")
+    with pytest.raises(NotADirectoryError, match="'gone' is not a folder, seen from '/"):
+        read("gone")
+    for extensions in (3, [], [1]):
+        with pytest.raises(TypeError, match=r"extensions=.*; expected a sequence such as"):
+            read(tmp_path, extensions)
 
 
 def test_extensions(tmp_path):

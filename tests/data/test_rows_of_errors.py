@@ -77,7 +77,12 @@ def test_rows_are_those_of_the_pool_where_a_loop_reads_a_part(two_broken, tmp_pa
         DualLinearClassifier(digits.class_names, **DEMO), good, query_strategy=correctness_sampling
     ).start()
     learner.drop([0, 1])
-    assert learner.extend([two_broken[9], good[0], two_broken[3]]).tolist() == [10, 11, 12]
+    late = [tmp_path / "late0.png", tmp_path / "late1.png"]
+    for path, image in zip(late, digits.images[20:]):
+        Image.fromarray(image).save(path)
+    assert learner.extend([str(late[0]), good[0], str(late[1])]).tolist() == [10, 11, 12]
+    for path in late:  # broken since
+        path.write_bytes(b"no image")
     with pytest.raises(UnreadableImagesError, match=r"^2 of 13 files .* X_pool\[10\]: .*; X_pool\[12\]") as info:
         learner.query(n_instances=2)
     with pytest.raises(UnreadableImagesError, match=r"X_pool\[10\]"):
@@ -85,6 +90,16 @@ def test_rows_are_those_of_the_pool_where_a_loop_reads_a_part(two_broken, tmp_pa
     learner.drop(info.value.rows)
     rows, _ = learner.query(n_instances=2)
     assert len(rows) == 2 and learner.rows_.tolist() == [5]
+
+
+def test_files_that_cannot_be_read_do_not_get_into_a_pool(two_broken, digits):
+    good = [path for k, path in enumerate(two_broken) if k not in (3, 9)]
+    learner = DualPromptLearner(DualLinearClassifier(digits.class_names, **DEMO), good[:5]).start()
+    with pytest.raises(UnreadableImagesError, match=r"^2 of 5 files .* X_new\[1\]: .*; X_new\[4\]") as info:
+        learner.extend([good[5], two_broken[3], good[6], good[7], two_broken[9]])
+    assert info.value.rows.tolist() == [1, 4]
+    assert len(learner.X_pool) == 5 and len(learner.unlabeled_) == 5
+    assert learner.extend(good[5:]).tolist() == [5, 6, 7, 8, 9]
 
 
 def test_folders_and_addresses_are_no_files(tmp_path):
@@ -97,6 +112,21 @@ def test_folders_and_addresses_are_no_files(tmp_path):
 
 def test_what_is_read_item_by_item_is_named(embeddings, digits):
     clf = DualLinearClassifier(digits.class_names, **DEMO)
+    prompts = DualPromptClassifier(digits.class_names, **DEMO)
+    X, y = embeddings[:5], digits.target[:5]
+    pseudo = {"X_pseudo": X, "y_pseudo": y}
+    for name, call in {
+        "X": lambda: prompts.fit((row for row in X), y, **pseudo),
+        "y": lambda: prompts.fit(X, (label for label in y), **pseudo),
+        "X_pseudo": lambda: prompts.fit(X, y, X_pseudo=(row for row in X), y_pseudo=y),
+        "y_pseudo": lambda: prompts.fit(X, y, X_pseudo=X, y_pseudo=iter(y)),
+        "sample_weight": lambda: prompts.fit(X, y, (1.0 for _ in y)),
+        "X_pool": lambda: DualPromptLearner(clf, (row for row in X)).unlabeled_,
+    }.items():
+        with pytest.raises(TypeError, match=f"^{name} is a [a-z_]*, which is read item by item; expected"):
+            call()
+    with pytest.raises(TypeError, match=r"^X_pseudo is 3 \(int\); expected image embeddings"):
+        prompts.fit(X, y, X_pseudo=3, y_pseudo=y)
     for call in (
         lambda: clf.fit(embeddings[:5], digits.target[:5], X_pool=(row for row in embeddings)),
         lambda: clf.fit_unlabeled(row for row in embeddings),

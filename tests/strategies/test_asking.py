@@ -6,15 +6,25 @@ import numpy as np
 import pytest
 from modAL.models import ActiveLearner
 from modAL.uncertainty import entropy_sampling
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_iris
-from sklearn.ensemble import VotingClassifier
+from sklearn.ensemble import RandomForestClassifier, VotingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
 
-from modal_clip_dual import DualPromptClassifier, DualPromptLearner, negative_prompt_sampling
+from modal_clip_dual import (
+    DualPromptClassifier,
+    DualPromptLearner,
+    FineTunedClassifier,
+    TipAdapterClassifier,
+    alfa_mix_sampling,
+    negative_prompt_sampling,
+)
 from modal_clip_dual.active import Protocol
 from modal_clip_dual.evaluation import compare_strategies, run_active_learning
 from modal_clip_dual.strategies import available_strategies, get_strategy
@@ -23,7 +33,15 @@ from modal_clip_dual.strategies.asking import lacking
 X, Y = load_iris(return_X_y=True)
 
 
-@pytest.mark.parametrize("estimator", [LinearSVC(), LogisticRegression()], ids=["LinearSVC", "LogisticRegression"])
+class OfAStranger(ClassifierMixin, BaseEstimator):
+    pass
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [LinearSVC(), LogisticRegression(), KNeighborsClassifier()],
+    ids=["LinearSVC", "LogisticRegression", "KNeighborsClassifier"],
+)
 @pytest.mark.parametrize("name", available_strategies())
 def test_what_is_listed_can_be_asked_and_nothing_else(estimator, name):
     learner = ActiveLearner(estimator, X_training=X[::7], y_training=Y[::7])
@@ -50,6 +68,18 @@ def test_what_is_listed_can_be_asked_and_nothing_else(estimator, name):
         (make_pipeline(StandardScaler(), DualPromptClassifier()), negative_prompt_sampling, None),
         (LogisticRegression(), partial(negative_prompt_sampling, score="correct"), "predict_correct_proba"),
         (LogisticRegression(), lambda classifier, X, n_instances=1: [0], None),  # nothing is known of it
+        (RandomForestClassifier(), alfa_mix_sampling, "coef_"),
+        (TipAdapterClassifier(), partial(alfa_mix_sampling, eps=0.5), "coef_"),
+        (make_pipeline(StandardScaler(), KNeighborsClassifier()), alfa_mix_sampling, "coef_"),
+        (SVC(), alfa_mix_sampling, "coef_"),
+        (SVC(kernel="linear"), alfa_mix_sampling, None),
+        (CalibratedClassifierCV(LogisticRegression()), alfa_mix_sampling, "coef_"),  # several of them
+        (make_pipeline(StandardScaler(), LinearSVC()), alfa_mix_sampling, None),
+        (GridSearchCV(LogisticRegression(), {"C": [1]}), alfa_mix_sampling, None),
+        (GridSearchCV(RandomForestClassifier(), {"max_depth": [1]}), alfa_mix_sampling, "coef_"),
+        (DualPromptClassifier(), alfa_mix_sampling, None),
+        (FineTunedClassifier(), alfa_mix_sampling, None),
+        (OfAStranger(), alfa_mix_sampling, None),
     ],
 )
 def test_what_is_inside_counts(estimator, strategy, method):
@@ -69,6 +99,8 @@ def test_a_comparison_is_refused_before_it_begins(never_fitted):
     named = {"svm": LinearSVC(), "logistic": LogisticRegression()}
     with pytest.raises(TypeError, match=r"strategies: 'margin' .*predict_proba\(X\), which 'svm' of estimators, a L"):
         compare_strategies(named, ["random", "margin"], X, Y, protocol=Protocol(n_rounds=2, per_class=2), verbose=0)
+    with pytest.raises(TypeError, match=r"strategies: 'alfa-mix' asks the classifier for coef_, which 'Tip"):
+        compare_strategies(TipAdapterClassifier(), ["alfa-mix"], X, Y, protocol=Protocol(2, per_class=2))
     with pytest.raises(TypeError, match="strategies: 'mine' asks the classifier for clean_logits.*'LogisticRegressi"):
         compare_strategies(
             LogisticRegression(), {"mine": negative_prompt_sampling}, X, Y, protocol=Protocol(2, per_class=2)

@@ -1,5 +1,6 @@
 """Labels, what they are called, and who numbers them."""
 
+import re
 import warnings
 
 import numpy as np
@@ -101,6 +102,14 @@ def fitted_learner(embeddings, digits):
         ([str(k) for k in range(10)], [1, 2, 9], False),  # positions are the names
         ([str(k) for k in range(1, 11)], [0, 1, 2], False),  # there is no class 0
         (["cat", "dog", "2"], [0, 1, 2], False),
+        ([*"1234567890"], [1, 2, 9], True),  # 0 never occurs, and positions are others than the names
+        (["1 star", "2 stars", "3 stars"], [1, 2, 1], True),
+        (["level 2", "level 1", "level 0"], [0, 2], True),
+        (["level 0", "level 1", "level 2"], [1, 2], False),
+        (["1 star", "2 stars", "3 stars"], [0, 1, 2], False),
+        (["BMW 3", "Audi 1", "Ford 7"], [1, 2], False),  # numbers with gaps count nothing
+        (["1 of 2", "2 of 2"], [1, 1], False),
+        (["zero", "one", "two", "three"], [1, 2, 3], False),  # a labeled part without a zero
         ([str(k) for k in range(1, 11)], ["1", "2", "9"], False),
     ],
 )
@@ -111,6 +120,27 @@ def test_numbers_that_may_be_names_are_warned_of(names, y, ambiguous):
     assert ("class_names numbers as text" in " ".join(str(w.message) for w in caught)) == ambiguous
     called = [resolved[k] for k in target]
     assert called == ([names[k] for k in y] if isinstance(y[0], int) else y)
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        ([1, 2, 3], r"y\[2\] is 3, .* from 0. If these begin at 1, pass y - 1, or a mapping: (class_names=.*)$"),
+        ([0, 2, 3], r"y\[2\] is 3, which is not a label of class_names; expected one of \[0, 1, 2\]$"),
+        ([2, -1, 0], r"y\[1\] is -1, .*. pandas and scikit-learn give -1 to what is missing"),
+        ([1, 2, 4], r"expected one of \[0, 1, 2\]$"),
+    ],
+)
+def test_positions_that_somebody_else_counted(y, message):
+    names = ["cat", "dog", "bird"]
+    with pytest.raises(ValueError, match=message) as caught:
+        resolve_labels(names, np.array(y))
+    if "mapping" in message:
+        advised = eval(re.search(message, str(caught.value))[1].removeprefix("class_names="), {"names": names})
+        classes, called, target = resolve_labels(advised, np.array(y))
+        assert classes[target].tolist() == y and [called[k] for k in target] == names
+    with pytest.raises(ValueError, match=r"\]$"):  # labels of a mapping count from where it says
+        resolve_labels({5: "cat", 6: "dog"}, np.array(y))
 
 
 def test_what_the_warning_advises(embeddings, digits):

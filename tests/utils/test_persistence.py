@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -172,6 +173,22 @@ def test_target(tmp_path, monkeypatch):
         check_target("no/a")
     with pytest.raises(ValueError, match=r"path='\.' is a folder; expected the name of a file"):
         check_target(".")
+
+
+@pytest.mark.parametrize("use", [check_target, lambda path: read_state(path, "learner")])
+def test_what_is_no_path(tmp_path, monkeypatch, use):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for wrong in (None, 3, b"state", ["state"]):
+        with pytest.raises(TypeError, match="path=.* is a .*; expected the path of a file, str or path-like"):
+            use(wrong)
+    with pytest.raises(ValueError, match="path='' is empty"):
+        use("")
+    with pytest.raises(ValueError, match=f"path='~/state': ~ is the shell's; expected '{tmp_path}/state'"):
+        use("~/state")
+    (tmp_path / "~").mkdir()  # what a shell that was not asked made
+    with pytest.raises(FileNotFoundError) if use is not check_target else nullcontext():
+        use("~/state")
 
 
 def test_versions(monkeypatch):

@@ -8,7 +8,7 @@ from skorch.dataset import Dataset
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from modal_clip_dual import BayesAdapterClassifier, DualPromptClassifier, TipAdapterClassifier
+from modal_clip_dual import BayesAdapterClassifier, DualPromptClassifier, FineTunedClassifier, TipAdapterClassifier
 from modal_clip_dual.nn.batches import Batches, PairedBatches
 from modal_clip_dual.utils.weights import weighted_rows
 
@@ -138,6 +138,27 @@ def test_weights_with_visual_prompts(digits):
     weight = np.array([1, 2, 0, 1, 1, 2])
     expected = clf.fit(np.repeat(X, weight, axis=0), np.repeat(y, weight)).predict_proba(X)
     np.testing.assert_allclose(clf.fit(X, y, weight).predict_proba(X), expected, atol=2000 * EPS)
+
+
+@pytest.mark.parametrize("layers", ["last", "all"])
+def test_weights_of_fine_tuning(digits, layers):
+    """One batch: repeated samples have the same loss; in batches of 4 a weight of 0 is a sample that is not there."""
+    X, y = digits.images[:8], digits.target[:8]
+    weight = np.array([1, 2, 0, 1, 3, 2, 0, 1])
+    alike = {"lr": 1e-4, "n_steps": 3, "layers": layers, "random_state": 0, **DEMO}
+    clf = FineTunedClassifier(digits.class_names, batch_size=1000, **alike)
+    expected = clf.fit(np.repeat(X, weight, axis=0), np.repeat(y, weight)).predict_proba(X)
+    proba = clf.fit(X, y, weight).predict_proba(X)
+    np.testing.assert_allclose(proba, expected, atol=2000 * EPS)
+    np.testing.assert_allclose(clf.fit(X, y, 0.1 * weight).predict_proba(X), expected, atol=2000 * EPS)
+    assert np.abs(proba - clf.fit(X, y).predict_proba(X)).max() > 0.01
+    clf.set_params(batch_size=4)
+    ones = clf.fit(X, y, weight > 0).predict_proba(X)
+    np.testing.assert_allclose(ones, clf.fit(X[weight > 0], y[weight > 0]).predict_proba(X), atol=2000 * EPS)
+    before = clf.predict_proba(X)
+    with pytest.raises(ValueError, match=r"sample_weight\[1\]=-1"):
+        clf.fit(X, y, [1, -1, 1, 1, 1, 1, 1, 1])
+    np.testing.assert_array_equal(clf.predict_proba(X), before)
 
 
 @pytest.mark.parametrize(
