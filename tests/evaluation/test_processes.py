@@ -99,7 +99,7 @@ def flag(tmp_path):
 @pytest.mark.skipif(os.name != "posix", reason="kills a process")
 @pytest.mark.parametrize("workers", ["loky", "dask"], indirect=True)
 def test_a_killed_worker_and_the_threads_of_all(no_limits, workers, embeddings, digits, flag, tmp_path):
-    """It loses its run and no other; each computes with its share of the cores, or they would wait for one another."""
+    """It loses its run and no other; each computes with its share of the cores, or they would all wait."""
     sound = LogisticRegression(max_iter=200)
     threads = tmp_path / "threads"
     threads.mkdir()
