@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.utils.validation import _num_samples
 
 from .validation import check_device
 
@@ -158,6 +157,8 @@ def n_samples(X: Any, name: str, expected: str) -> int:
     TypeError
         If X has no length; names X.
     """
+    from sklearn.utils.validation import _num_samples
+
     try:
         n: int = _num_samples(X)
     except TypeError as error:
