@@ -76,6 +76,20 @@ class TestAutoSampling(StrategyTemplate):
         rows = self.rows(Knows(right), places[:, None].astype(np.float32), 2, threshold=0.0, random_state=0)
         assert sorted(places[rows]) == [1, 2001]
 
+    def test_distances_are_half_whitened(self):
+        """Of three candidates one is nearest to their mean as they are, another one in units of the pool's spread."""
+        spread = np.array([(100 + 10 * x, 0.1 * y) for x in (-1, 1) for y in (-1, 1)] * 50)
+        candidates = np.array([(101, 0.0), (100, 0.9), (99, -0.9)])
+        pool = np.concatenate([spread, candidates]).astype(np.float32)
+        right = np.full(200, 0.99)
+        right[99:102] = 0.5
+        center = candidates.mean(axis=0)
+        assert np.square(candidates - center).sum(axis=1).argmin() == 1
+        axes, scales = np.linalg.eigh(np.cov(pool.T))[::-1]
+        whitened = (candidates - center) @ axes / scales**0.25
+        assert np.square(whitened).sum(axis=1).argmin() == 0
+        assert self.rows(Knows(right), pool, 1, threshold=0.0, random_state=0).tolist() == [len(spread)]
+
     def test_metrics_are_doubts(self, learner, embeddings):
         pool = embeddings[:80]
         rows = self.rows(learner, pool, 12, threshold=0.0, random_state=1)
