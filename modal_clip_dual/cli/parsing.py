@@ -99,10 +99,24 @@ def add_prompt_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def names_in(names: list[str]) -> list[str]:
-    """Return class names as they are, or those in a text file with one per line, if the only one is such a file."""
-    if len(names) != 1 or not Path(names[0]).is_file():
+    """Return class names as they are, or those in a text file with one per line, if the only one is such a file.
+
+    Raises
+    ------
+    ValueError
+        If the only one is the name of a text file that does not exist, or the file is no text in UTF-8.
+    """
+    if len(names) != 1:
         return names
-    lines = Path(names[0]).read_text(encoding="utf-8").splitlines()
+    (name,) = names
+    if not Path(name).is_file():
+        if name.lower().endswith(".txt"):
+            raise ValueError(f"class names: there is no file {name!r}; expected names, or a file with one per line")
+        return names
+    try:
+        lines = Path(name).read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"class names: {name!r} is no text in UTF-8 ({error})") from error
     return [line.strip() for line in lines if line.strip()]
 
 
