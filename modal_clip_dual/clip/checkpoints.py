@@ -76,7 +76,7 @@ def as_open_clip_reads(file: str, model_name: str) -> Iterator[tuple[str, dict[s
                 "expected weights of a floating type"
             )
     try:
-        if weights is None or (weights.keys() == content.keys() and _is_named_as_it_is(file)):
+        if weights is None or (_open_clip_finds(content) == weights.keys() and _is_named_as_it_is(file)):
             yield file, weights or {}
             return
         with tempfile.TemporaryDirectory(prefix="modal-clip-dual-") as folder:
@@ -135,6 +135,14 @@ def _is_safetensors(file: str) -> bool:
     with open(file, "rb") as opened:
         start = opened.read(9)
     return start[8:] == b"{" and int.from_bytes(start[:8], "little") < os.path.getsize(file) << 1
+
+
+def _open_clip_finds(content: Mapping[str, Any]) -> set[str]:
+    """Names of the weights that open_clip itself finds: under "state_dict", behind "module."."""
+    inner = content.get("state_dict", content)
+    names = [str(name) for name in inner] if isinstance(inner, Mapping) else []
+    prefix = "module." if names and names[0].startswith("module.") else ""
+    return {name.removeprefix(prefix) for name in names}
 
 
 def _is_named_as_it_is(file: str) -> bool:

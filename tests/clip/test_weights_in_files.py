@@ -6,6 +6,7 @@ import pickle
 import re
 import warnings
 from functools import cache
+from unittest import mock
 
 import numpy as np
 import open_clip
@@ -74,6 +75,18 @@ def test_checkpoints_of_training_scripts(weights, tmp_path, key, prefix):
     found = backbone.model.state_dict()
     assert found.keys() == weights.keys()
     assert all(torch.equal(found[name], value) for name, value in weights.items())
+
+
+@pytest.mark.parametrize("key", [None, "state_dict", "model"])
+@pytest.mark.parametrize("prefix", ["", "module.", "model."])
+def test_only_what_open_clip_does_not_read_is_copied(weights, tmp_path, monkeypatch, key, prefix):
+    """A copy of a large model takes time and room."""
+    content = {prefix + name: value for name, value in weights.items()}
+    torch.save(content if key is None else {"epoch": 3, key: content}, tmp_path / "a.pt")
+    copying = mock.Mock(side_effect=torch.save)
+    monkeypatch.setattr(torch, "save", copying)
+    load_backbone(NAME, tmp_path / "a.pt", "cpu")
+    assert copying.called == (key == "model" or prefix == "model.")
 
 
 def test_weights_beside_a_head_of_ones_own(weights, tmp_path):
