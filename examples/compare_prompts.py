@@ -30,6 +30,7 @@ SETTINGS = {
     "paper": {**PAPER_SETTINGS, "augment": None},
     "default": {},
     "free": {"criterion": "dual"},
+    "no-offsets": {"net_params": {"module__name_offsets": False}},
     "own": {"net_params": {"module__class_specific_context": True}},
     "words": {"context_init": "a photo of a"},
     "warm-up": {"net_params": {"callbacks__cosine_decay__warmup": True}},
@@ -45,7 +46,8 @@ def data_of(name, model):
         clip = {"class_names": digits.class_names, "model_name": "demo", "pretrained": "bundled"}
         return digits.images, digits.target, clip, None
     with np.load(name) as file:
-        clip = {"class_names": [str(entry) for entry in file["names"]], "model_name": model, "pretrained": None}
+        clip = {"class_names": [str(entry) for entry in file["names"]], "model_name": model}
+        clip["pretrained"] = "bundled" if model == "demo" else None
         return file["x"].astype(np.float32), file["y"].astype(int), clip, file["split"] == "test"
 
 

@@ -169,6 +169,9 @@ class DualPromptClassifier(CLIPClassifier):
         - ``module__detach_positive=False``: send the gradient of L2 to the negative prompt alone.
         - ``module__class_specific_context=False``: give every class contexts of its own, as CoOp's CSC.  No prefix is
           shared then, so a step takes longer; see :doc:`/prompts`.
+        - ``module__name_offsets="auto"``: let both prompts learn an offset to each token of each class name [6]_.
+          ``"auto"`` does so if the criterion holds each class near its text, as ``"anchored"`` does, and if the
+          contexts are not class-specific.
         - ``module__text_encoding="auto"``: how prompts go through the text tower.  ``"prefix-sharing"`` encodes
           the part that all classes share once, ``"truncated"`` cuts sequences behind the longest one, ``"full"``
           leaves them at full length.  All give the same embeddings; ``"auto"`` takes the first that the tower allows.
@@ -236,6 +239,8 @@ class DualPromptClassifier(CLIPClassifier):
        Forgetting", ICCV 2023, arXiv:2307.06948.
     .. [5] Shu et al., "CLIPood: Generalizing CLIP to Out-of-Distributions", ICML 2023,
        arXiv:2302.00864.
+    .. [6] After Parisot et al., "Learning to Name Classes for Vision and Language Models",
+       CVPR 2023, arXiv:2304.01830, where the embeddings of names themselves are learned.
 
     Examples
     --------
@@ -620,8 +625,11 @@ class DualPromptClassifier(CLIPClassifier):
                 "gradient_clip_value", "verbose")  # fmt: skip
         visual = self._head.visual if continued else self._visual_settings()
         of_module = {f"module__{name}": value for name, value in visual.items() if name != "visual_prompts"}
+        n_context = self.n_context
         if continued:
-            of_module["module__class_specific_context"] = self._head.class_specific
+            fitted = self._head.of_module
+            n_context = fitted.pop("n_context")
+            of_module |= {f"module__{name}": value for name, value in fitted.items()}
         return make_net(
             backbone,
             names,
@@ -629,7 +637,7 @@ class DualPromptClassifier(CLIPClassifier):
             n_labeled=n_labeled,
             n_pseudo=n_pseudo,
             counts=counts,
-            n_context=self._head.n_context if continued else self.n_context,
+            n_context=n_context,
             context_init=None if continued else self.context_init,
             visual_prompts=visual["visual_prompts"],
             templates=check_template(self.template),

@@ -96,6 +96,27 @@ def test_class_specific_contexts(classifier, digits, embeddings, path, anew):
     assert loaded.net_.module_.context_positive.shape == (10, 3, 128)
 
 
+def test_a_file_from_before_offsets_of_names(classifier, digits, embeddings, path, anew):
+    """Prompts without offsets predict as they did, and training goes on without."""
+    X, y = embeddings[:20], digits.target[:20]
+    clf = classifier(max_epochs=2, net_params={"module__name_offsets": False}).fit(X, y)
+    clf.save(path)
+    loaded = anew(path, net_params=None)
+    np.testing.assert_array_equal(loaded.clean_logits(X), clf.clean_logits(X))
+    loaded.partial_fit(X, y)
+    np.testing.assert_array_equal(loaded.clean_logits(X), clf.partial_fit(X, y).clean_logits(X))
+    assert not loaded.net_.module_.name_offsets
+    with_offsets = classifier(max_epochs=2).fit(X, y)
+    assert with_offsets.net_.module_.name_offsets
+    with_offsets.save(path)
+    loaded = anew(path)
+    np.testing.assert_array_equal(loaded.clean_logits(X), with_offsets.clean_logits(X))
+    np.testing.assert_array_equal(
+        loaded.partial_fit(X, y).clean_logits(X), with_offsets.partial_fit(X, y).clean_logits(X)
+    )
+    assert np.abs(loaded.net_.module_.offsets_positive.detach().numpy()).max() > 0
+
+
 def test_what_only_some_fits_leave(classifier, embeddings, digits, path, anew):
     clf = classifier(max_epochs=1).fit_unlabeled(embeddings[:80], n_per_class=2)
     clf.save(path)
@@ -322,6 +343,11 @@ DAMAGES = {
     "names of another type": lambda s, a: s["fit"].update(names=list(range(10))),
     "no prompt": lambda s, a: a.pop("head.context_negative"),
     "a prompt of another shape": lambda s, a: a.update({"head.context_positive": np.zeros(3)}),
+    "half the offsets": lambda s, a: a.update({"head.offsets_positive": np.zeros((10, 2, 128))}),
+    "the other half": lambda s, a: a.update({"head.offsets_negative": np.zeros((10, 2, 128))}),
+    "offsets of another shape": lambda s, a: a.update(
+        {"head.offsets_positive": np.zeros(128), "head.offsets_negative": np.zeros((10, 2, 128))}
+    ),
     "no checksum": lambda s, a: s["fit"].pop("clip_identity"),
     "a checksum that is none": lambda s, a: s["fit"]["clip_identity"].update(weights=7),
     "half a checksum": lambda s, a: s["fit"]["clip_identity"].pop("weights"),

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .module import DualPromptModule
 
 CONTEXTS = ("context_positive", "context_negative")
+OFFSETS = ("offsets_positive", "offsets_negative")
 VISUAL_SETTINGS = ("visual_prompts", "n_visual_tokens", "prompt_depth")
 
 
@@ -73,22 +74,22 @@ class FittedPrompts:
 
             from .module import DualPromptModule
 
-            own = {"class_specific_context": self.class_specific, "context_init": None}
-            module = DualPromptModule(backbone, names, self.n_context, **{**settings, **self.visual, **own})
+            own = {**self.of_module, "context_init": None}
+            module = DualPromptModule(backbone, names, **{**settings, **self.visual, **own})
             prompts = {name: torch.from_numpy(value) for name, value in self._prompts.items()}
             module.load_state_dict(prompts)
             self._module = module.to(backbone.device).eval()
         return self._module
 
     @property
-    def n_context(self) -> int:
-        """Number of context vectors per prompt."""
-        return int(self.prompts[CONTEXTS[0]].shape[-2])
-
-    @property
-    def class_specific(self) -> bool:
-        """Whether every class has contexts of its own."""
-        return bool(self.prompts[CONTEXTS[0]].ndim == 3)
+    def of_module(self) -> dict[str, Any]:
+        """Arguments of `DualPromptModule` that follow from the prompts."""
+        prompts = self.prompts
+        return {
+            "n_context": int(prompts[CONTEXTS[0]].shape[-2]),
+            "class_specific_context": bool(prompts[CONTEXTS[0]].ndim == 3),
+            "name_offsets": OFFSETS[0] in prompts,
+        }
 
     @property
     def is_built(self) -> bool:
@@ -111,6 +112,8 @@ class FittedPrompts:
         """
         if {arrays[name].ndim for name in CONTEXTS} not in ({2}, {3}):
             raise ValueError("contexts are not matrices, nor a matrix for each class")
+        if set(OFFSETS) & set(arrays) and {arrays[name].ndim for name in OFFSETS} != {3}:
+            raise ValueError("offsets of names are not a matrix for each class")
         visual = settings["visual"]
         if not set(VISUAL_SETTINGS) <= set(visual):
             raise ValueError("no settings of visual prompts")

@@ -62,6 +62,8 @@ class DualPromptModule(nn.Module):
         the negative context are random.
     class_specific_context : bool, default=False
         Whether every class has contexts of its own (CoOp's CSC).
+    name_offsets : bool, default=False
+        Whether both prompts learn an offset to the embedding of each token of each class name.  They are 0 at first.
     text_encoding : {"auto", "prefix-sharing", "truncated", "full"}, default="auto"
         How prompts go through the text tower; see `PromptedTextEncoder`.
     text_batch_size : int, "auto" or None, default="auto"
@@ -93,6 +95,7 @@ class DualPromptModule(nn.Module):
         prompt_depth: int | None = None,
         context_init: str | None = None,
         class_specific_context: bool = False,
+        name_offsets: bool = False,
         text_encoding: str = "auto",
         text_batch_size: int | str | None = "auto",
         needs: Collection[str] = (),
@@ -115,6 +118,10 @@ class DualPromptModule(nn.Module):
             positive[..., n_context - len(words) :, :] = words
         self.context_positive = nn.Parameter(positive.clone())
         self.context_negative = nn.Parameter(negative_context.clone())
+        if name_offsets:
+            shape = (len(names), self.text_encoder.n_name, self.text_encoder.width)
+            self.offsets_positive, self.offsets_negative = (nn.Parameter(torch.zeros(shape)) for _ in range(2))
+        self.name_offsets = name_offsets
         self.visual: VisualPrompts | None = None
         if visual_prompts is not None:
             if class_specific_context and visual_prompts_of(visual_prompts).maps_context:
@@ -156,7 +163,14 @@ class DualPromptModule(nn.Module):
         if negative:
             contexts.append(self.context_negative)
         deep = None if self.visual is None else self.visual.text_contexts(negative)
-        return self.text_encoder(torch.stack(contexts), deep)
+        return self.text_encoder(torch.stack(contexts), deep, self.offsets(negative))
+
+    def offsets(self, negative: bool) -> torch.Tensor | None:
+        """Return the offsets of the names' tokens (P, C, n_name, width), positive prompt first, if there are any."""
+        if not self.name_offsets:
+            return None
+        both: list[torch.Tensor] = [self.offsets_positive, self.offsets_negative]
+        return torch.stack(both[: 1 + negative])
 
     def image_embeddings(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return unit image embeddings (n, D), float32, of inputs as `forward` takes them."""

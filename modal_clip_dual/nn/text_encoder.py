@@ -103,6 +103,10 @@ class PromptedTextEncoder:
         if batch_size is None:
             batch_size = len(self.names)
         n_at_once = AUTO_BATCH if isinstance(batch_size, str) else batch_size
+        # The tokens of names: those behind the context that a text without words lacks.
+        special = tokenize(backbone, [""], ["an empty text"]).to(self.tokens.device)
+        self._is_name = ~torch.isin(self.tokens[:, self.start + n_context :], special)
+        self._is_name = self._is_name[:, : int(self._is_name.any(0).nonzero().max()) + 1]
         self._batches = torch.arange(len(self.names), device=backbone.device).split(n_at_once)
         if self.path != "full":
             self._end = self._end_of_text()
@@ -152,32 +156,54 @@ class PromptedTextEncoder:
         """Number of blocks of the text tower."""
         return len(self.backbone.text_tower.transformer.resblocks)
 
-    def __call__(self, contexts: torch.Tensor, deep: torch.Tensor | None = None) -> torch.Tensor:
+    @property
+    def n_name(self) -> int:
+        """Number of tokens of the longest class name, with its period."""
+        return self._is_name.shape[1]
+
+    def __call__(
+        self,
+        contexts: torch.Tensor,
+        deep: torch.Tensor | None = None,
+        offsets: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Encode contexts (P, M, width) to unit embeddings (P, C, D), float32.
 
         With ``class_specific`` the contexts are (P, C, M, width).
         ``deep`` (P, J - 1, M, width) are contexts that replace the previous block's outputs for them,
         in front of the second to the J-th block (MaPLe).
+        ``offsets`` (P, C, n_name, width) are added to the embeddings of the names' tokens; those behind the end of
+        a shorter name count for nothing.
         """
         if deep is None:
             deep = contexts.new_empty(len(contexts), 0, *contexts.shape[-2:])
         if self.path == "prefix-sharing":
             keys_values = self._encode_prefix(contexts, deep)
-            encode = partial(self._encode_names, keys_values)
+            encode = partial(self._encode_names, keys_values, offsets)
         else:
-            encode = partial(self._encode_each, contexts, deep)
+            encode = partial(self._encode_each, contexts, deep, offsets)
         if len(self._batches) > 1 and torch.is_grad_enabled():
             encode = partial(checkpoint, encode, use_reentrant=False, preserve_rng_state=False)
         features = torch.cat([encode(classes) for classes in self._batches], dim=1)
         return F.normalize(features.float(), dim=-1)
 
     def _encode_each(
-        self, contexts: torch.Tensor, deep: torch.Tensor, classes: torch.Tensor
+        self, contexts: torch.Tensor, deep: torch.Tensor, offsets: torch.Tensor | None, classes: torch.Tensor
     ) -> torch.Tensor:
         encode = self._encode_full if self.path == "full" else self._encode_truncated
         if self.class_specific:
             contexts = contexts[:, classes]
-        return torch.stack([encode(*pair, classes) for pair in zip(contexts, deep)])
+        each = [None] * len(contexts) if offsets is None else offsets
+        return torch.stack([encode(*parts, classes) for parts in zip(contexts, deep, each)])
+
+    def _shift(
+        self, x: torch.Tensor, offsets: torch.Tensor | None, first: int, classes: torch.Tensor
+    ) -> torch.Tensor:
+        """Return sequences x ([P,] C, length, width) whose names begin at ``first``, with their offsets added."""
+        if offsets is None:
+            return x
+        offsets = (offsets[..., classes, :, :] * self._is_name[classes, :, None]).to(x.dtype)
+        return x + F.pad(offsets, (0, 0, first, x.shape[-2] - first - self.n_name))
 
     def _put(self, x: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
         """Return sequences x (C, length, width) with vectors ([C,] M, width) in place of the context."""
@@ -186,12 +212,12 @@ class PromptedTextEncoder:
         return torch.cat([x[:, :first], vectors, x[:, last:]], dim=1)
 
     def _encode_full(
-        self, context: torch.Tensor, deep: torch.Tensor, classes: torch.Tensor
+        self, context: torch.Tensor, deep: torch.Tensor, offsets: torch.Tensor | None, classes: torch.Tensor
     ) -> torch.Tensor:
         tower = self.backbone.text_tower
 
         def put_context(module: nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
-            return self._put(output, context)
+            return self._shift(self._put(output, context), offsets, self.start + self.n_context, classes)
 
         def put_deep(vectors: torch.Tensor) -> Callable[..., tuple[Any, ...]]:
             def hook(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -210,10 +236,11 @@ class PromptedTextEncoder:
             return features
 
     def _encode_truncated(
-        self, context: torch.Tensor, deep: torch.Tensor, classes: torch.Tensor
+        self, context: torch.Tensor, deep: torch.Tensor, offsets: torch.Tensor | None, classes: torch.Tensor
     ) -> torch.Tensor:
         transformer = self.backbone.text_tower.transformer
         x = self._put(self._embed_tokens(self.tokens[classes, : self._length]), context)
+        x = self._shift(x, offsets, self.start + self.n_context, classes)
         x = x + self._positions[: self._length].to(x.dtype)
         mask = self.backbone.text_tower.attn_mask[: self._length, : self._length]
         for i, block in enumerate(transformer.resblocks):
@@ -246,13 +273,16 @@ class PromptedTextEncoder:
         return keys_values
 
     def _encode_names(
-        self, keys_values: list[tuple[torch.Tensor, torch.Tensor]], classes: torch.Tensor
+        self,
+        keys_values: list[tuple[torch.Tensor, torch.Tensor]],
+        offsets: torch.Tensor | None,
+        classes: torch.Tensor,
     ) -> torch.Tensor:
         """Return embeddings (P, C, D), not yet of unit length, of some classes behind the prefix."""
         first = self.start + self.n_context
         name = self._embed_tokens(self.tokens[classes, first : self._length])
         name = name + self._positions[first : self._length].to(name.dtype)
-        name = name.expand(len(keys_values[0][0]), -1, -1, -1)
+        name = self._shift(name.expand(len(keys_values[0][0]), -1, -1, -1), offsets, 0, classes)
         for block, (key, value) in zip(self.backbone.text_tower.transformer.resblocks, keys_values):
             name = block_behind_prefix(block, name, key, value)
         at_end = torch.arange(len(classes), device=name.device)

@@ -40,6 +40,7 @@ _COUNT = [Interval(Integral, 1, None, closed="left")]
 PART_CONSTRAINTS: dict[str, Any] = {
     "module__detach_positive": ["boolean"],
     "module__class_specific_context": ["boolean"],
+    "module__name_offsets": ["boolean", StrOptions({"auto"})],
     "module__n_visual_tokens": [*_COUNT, None],
     "module__prompt_depth": [*_COUNT, None],
     "module__text_encoding": [StrOptions({"auto", "prefix-sharing", "truncated", "full"})],
@@ -50,6 +51,7 @@ PART_CONSTRAINTS: dict[str, Any] = {
     "optimizer__weight_decay": [Interval(Real, 0, None, closed="left")],
 }
 PSEUDO_BATCH_SIZE = "iterator_train__pseudo_batch_size"
+OFFSETS = "module__name_offsets"
 AUTO_EPOCHS = 20  # of max_epochs="auto", where these have enough steps
 WARMUP = "callbacks__cosine_decay__warmup"  # of net_params: whether the first epoch is a warm-up
 WARMUP_LR = 1e-5  # CoOp's, MaPLe's and PCB's
@@ -208,6 +210,9 @@ def make_net(
         *criterion_of(criterion).callbacks(**of_criterion),
         *(params.get("callbacks") or []),
     ]
+    if params.get(OFFSETS, "auto") == "auto":
+        holds = criterion_of(criterion).holds_classes
+        params[OFFSETS] = holds and not params.get("module__class_specific_context", False)
     if "counts" in signature(criterion_of(criterion)).parameters:
         params["criterion__counts"] = counts
     net = PromptNet(

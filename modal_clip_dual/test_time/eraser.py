@@ -291,12 +291,15 @@ class SpuriousFeatureEraser(Wrapper):
         deep = None if module.visual is None else module.visual.text_contexts(False)
         if deep is not None:
             deep = deep.detach().expand(len(image), *deep.shape[1:])
+        offsets = module.offsets(False)
+        if offsets is not None:
+            offsets = offsets.detach().expand(len(image), *offsets.shape[1:])
         optimizer = torch.optim.AdamW([contexts], lr=self.lr)
         untuned: torch.Tensor | None = None
         losses = []
         for step in range(self.n_steps + 1):
             with torch.set_grad_enabled(step < self.n_steps):
-                text = scale * module.text_encoder(contexts, deep)  # (b, C, D)
+                text = scale * module.text_encoder(contexts, deep, offsets)  # (b, C, D)
                 log_proba, log_background = (
                     torch.einsum("bd,bcd->bc", part, text).log_softmax(dim=1) for part in (seen, hidden)
                 )

@@ -112,6 +112,26 @@ def test_what_class_specific_contexts_exclude(tiny):
     DualPromptModule(tiny(), NAMES, 4, class_specific_context=True, visual_prompts="vpt-deep")
 
 
+def test_offsets_of_names(module):
+    """They are 0 at first, both prompts have their own, and a class's embedding depends on its own alone."""
+    names = ["cat", "a red fox"]
+    plain, made = module(names=names), module(names=names, name_offsets=True)
+    assert set(made.state_dict()) == {*plain.state_dict(), "offsets_positive", "offsets_negative"}
+    assert made.offsets_positive.shape == (2, 4, 64)
+    assert torch.equal(made.context_positive, plain.context_positive)
+    torch.testing.assert_close(made.eval().text_embeddings(), plain.eval().text_embeddings())
+    outputs = made.train()(unit(5))
+    outputs.positive[:, 1].sum().backward()
+    gradient = made.offsets_positive.grad.abs().sum(2)
+    assert (gradient[1] > 0).all()
+    assert (gradient[0] == 0).all()
+    assert (made.offsets_negative.grad == 0).all()
+    made(unit(5)).clean[:, 0].sum().backward()
+    of_cat = made.offsets_negative.grad[0].abs().sum(1)
+    assert (of_cat[:2] > 0).all()  # the word and its period
+    assert (of_cat[2:] == 0).all()
+
+
 def gradients(module):
     z = module.train()(unit(5)).clean
     z.square().sum().backward()
@@ -132,7 +152,7 @@ def test_without_negative_prompt_training_skips_it(module, monkeypatch):
     monkeypatch.setattr(
         PromptedTextEncoder,
         "__call__",
-        lambda self, contexts, deep: seen.append(len(contexts)) or torch.ones(len(contexts), 3, 32),
+        lambda self, contexts, deep, offsets: seen.append(len(contexts)) or torch.ones(len(contexts), 3, 32),
     )
     assert module.train()(unit(2))[1] is None
     assert module.eval()(unit(2))[1].shape == (2, 3)
@@ -146,7 +166,7 @@ def test_text_is_encoded_once_while_evaluating(module, monkeypatch):
     monkeypatch.setattr(
         PromptedTextEncoder,
         "__call__",
-        lambda self, contexts, deep: calls.append(1) or original(self, contexts, deep),
+        lambda self, *args: calls.append(1) or original(self, *args),
     )
     module.eval()
     first = module(unit(2))[0]

@@ -54,17 +54,44 @@ def test_path_is_chosen_by_the_tower(tiny, kind):
     assert encoder.path == ("prefix-sharing" if kind in ("clip", "custom") else "full")
 
 
-def plain(backbone, contexts, deep):
+@pytest.mark.parametrize("batch_size", [None, 2])
+@pytest.mark.parametrize(["kind", "path"], [*((kind, "full") for kind in KINDS), *CAUSAL])
+def test_offsets_make_one_name_of_another(tiny, kind, path, batch_size):
+    """Names become others, token by token; what stands behind the end of a shorter one counts for nothing."""
+    backbone = tiny(kind)
+    names, others = ["cat", "a crane bird", "dog"], ["dog", "the old house", "x"]
+    encoder = PromptedTextEncoder(backbone, names, 4, path, batch_size)
+    assert encoder.n_name == 4
+    start = encoder.start + 4
+    texts = [[f"x x x x {name}." for name in those] for those in (names, others)]
+    with torch.no_grad():
+        before, after = (
+            backbone.text_tower.token_embedding(backbone.tokenizer(those)[:, start : start + 4]) for those in texts
+        )
+    offsets = after - before
+    offsets[[0, 2], 2:] = 7.0
+    with torch.no_grad():
+        actual = encoder(template_context(backbone, "a photo of a"), offsets=offsets[None])[0]
+        expected = backbone.model.encode_text(backbone.tokenizer([f"a photo of a {name}." for name in others]))
+    torch.testing.assert_close(actual, F.normalize(expected, dim=-1), atol=1e-5, rtol=0)
+
+
+def plain(backbone, contexts, deep, offsets=None):
     """Unit embeddings (P, C, D) by open_clip's modules at full length, class by class."""
     tower = backbone.text_tower
     blocks = tower.transformer.resblocks
     rows = []
     for prompt, vectors in enumerate(contexts):
         n = len(vectors)
-        for name in NAMES:
+        for k, name in enumerate(NAMES):
             tokens = backbone.tokenizer([" ".join(["x"] * n) + f" {clean_name(name)}."])
             x = tower.token_embedding(tokens)
             x = torch.cat([x[:, :1], vectors[None], x[:, 1 + n :]], 1) + tower.positional_embedding
+            if offsets is not None:
+                n_tokens = int(tokens[0].argmax()) - 1 - n
+                shift = torch.zeros_like(x)
+                shift[0, 1 + n : 1 + n + n_tokens] = offsets[prompt, k, :n_tokens]
+                x = x + shift
             for i, block in enumerate(blocks):
                 if 1 <= i <= deep.shape[1]:
                     x = torch.cat([x[:, :1], deep[prompt, i - 1][None], x[:, 1 + n :]], 1)
@@ -76,12 +103,12 @@ def plain(backbone, contexts, deep):
     return F.normalize(torch.stack(rows).unflatten(0, (len(contexts), len(NAMES))), dim=-1)
 
 
-@pytest.mark.parametrize("depth", [0, 2])
+@pytest.mark.parametrize(["depth", "with_offsets"], [(0, False), (2, False), (2, True)])
 @pytest.mark.parametrize("batch_size", [None, 3, 1])
 @pytest.mark.parametrize("path", ["prefix-sharing", "truncated", "full"])
 @pytest.mark.parametrize("kind", ["clip", "custom"])
 @pytest.mark.parametrize("n_context", [1, 16])
-def test_no_path_changes_output_or_gradient(tiny, kind, n_context, path, batch_size, depth):
+def test_no_path_changes_output_or_gradient(tiny, kind, n_context, path, batch_size, depth, with_offsets):
     backbone = tiny(kind)
     encoder = PromptedTextEncoder(backbone, NAMES, n_context, path, batch_size)
     generator = torch.Generator().manual_seed(0)
@@ -89,9 +116,13 @@ def test_no_path_changes_output_or_gradient(tiny, kind, n_context, path, batch_s
     deep = torch.randn(2, depth, n_context, 64, generator=generator).requires_grad_()
     weight = torch.randn(2, len(NAMES), 32, generator=generator)
     of = [contexts, deep] if depth else [contexts]
+    offsets = None
+    if with_offsets:
+        offsets = torch.randn(2, len(NAMES), encoder.n_name, 64, generator=generator).requires_grad_()
+        of.append(offsets)
     outputs, gradients = [], []
     for function in (encoder, lambda *args: plain(backbone, *args)):
-        outputs.append(function(contexts, deep))
+        outputs.append(function(contexts, deep, offsets))
         gradients.append(torch.autograd.grad((outputs[-1] * weight).sum(), of))
     torch.testing.assert_close(outputs[0], outputs[1], atol=1e-5, rtol=0)
     for actual, expected in zip(*gradients):

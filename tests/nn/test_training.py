@@ -63,6 +63,34 @@ def test_learning_rates(classifier, embeddings, digits):
         clf.set_params(net_params={"callbacks__cosine_decay__warmup": 3}).fit(X, y)
 
 
+@pytest.mark.parametrize(
+    ["params", "expected"],
+    [
+        ({}, True),
+        ({"net_params": {"module__name_offsets": "auto"}}, True),
+        ({"net_params": {"module__name_offsets": False}}, False),
+        ({"criterion": "dual"}, False),
+        (PAPER_SETTINGS, False),
+        ({"criterion": "promptsrc"}, False),
+        ({"criterion": "dual", "net_params": {"module__name_offsets": True}}, True),
+        ({"net_params": {"module__class_specific_context": True}}, False),
+        ({"net_params": {"module__class_specific_context": True, "module__name_offsets": True}}, True),
+    ],
+)
+def test_who_learns_offsets_of_names(classifier, embeddings, digits, params, expected):
+    """Classes learn for themselves where a pull holds each, and where they have no contexts of their own."""
+    clf = classifier(**{**params, "max_epochs": 1}).fit(embeddings[:20], digits.target[:20])
+    learned = "offsets_positive" in clf.net_.module_.state_dict()
+    assert learned == expected
+    if expected:
+        assert clf.net_.module_.offsets_positive.abs().max() > 0
+
+
+def test_a_wrong_answer_about_offsets_is_refused(classifier, embeddings, digits):
+    with pytest.raises(ValueError, match="'module__name_offsets' parameter of net_params must be .*'yes'"):
+        classifier(net_params={"module__name_offsets": "yes"}).fit(embeddings[:20], digits.target[:20])
+
+
 def test_paper_settings_are_arguments_of_the_classifier(classifier):
     """Under their name are the settings that docs/method.md tells, all of them arguments of the constructor."""
     assert PAPER_SETTINGS == {

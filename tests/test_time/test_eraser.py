@@ -58,7 +58,7 @@ def test_is_the_loop_for_one_image(small, digits, embeddings, keep):
     scale = module.backbone.logit_scale
     expected, start = [], None
     for _ in range(5):
-        text = module.text_encoder(context[None])[0]
+        text = module.text_encoder(context[None], offsets=module.offsets(False))[0]
         seen, hidden = (
             torch.distributions.Categorical(logits=scale * text @ torch.from_numpy(v)) for v in (image, behind)
         )

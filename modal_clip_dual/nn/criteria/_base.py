@@ -20,10 +20,14 @@ class PromptCriterion(nn.Module):
         ``"frozen_text"``, ``"frozen_image"``.  No others are computed.
     constraints : dict
         Constraints of its arguments, as scikit-learn's ``_parameter_constraints``.
+    holds_classes : bool
+        Whether it holds each class near its hand-written text, the more the fewer labels it has.  Then by default
+        each class may learn for itself; see ``name_offsets`` of `DualPromptModule`.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
     constraints: ClassVar[dict[str, Any]] = {}
+    holds_classes: ClassVar[bool] = False
 
     @classmethod
     def needed(cls, **params: Any) -> frozenset[str]:

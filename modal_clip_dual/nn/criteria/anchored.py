@@ -48,6 +48,7 @@ class AnchoredLoss(DualPromptLoss):
 
     needs = frozenset({"text", "frozen_text", "image", "frozen_image"})
     constraints = {**DualPromptLoss.constraints, "text_weight": WEIGHT, "image_weight": WEIGHT}
+    holds_classes = True
 
     def __init__(
         self,
