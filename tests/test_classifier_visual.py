@@ -323,6 +323,7 @@ def test_pickle_holds_the_prompts_and_no_backbone_weight(visual, labelled, demo,
         },
     }[kind]  # fmt: skip
     shapes |= {"context_positive": (16, 128), "context_negative": (16, 128)}
+    shapes |= {"offsets_positive": (10, 2, 128), "offsets_negative": (10, 2, 128)}
     assert {name: array.shape for name, array in arrays.items()} == shapes
     pickled = pickle.dumps(clf)
     n_bytes = sum(array.nbytes for array in arrays.values())

@@ -4,7 +4,7 @@ There are three exact ways to compute the same embeddings:
 
 - ``"prefix-sharing"`` for causal towers.  [start, context] is the same for every class
   and later tokens cannot change it, so it is encoded once per prompt; only the tokens of
-  the class names, up to the end of text, are encoded per class, attending to its keys
+  the class names, up to each one's end of text, are encoded per class, attending to its keys
   and values.
 - ``"truncated"`` for causal towers with other kinds of blocks: the sequences are cut
   behind the longest end of text, since nothing that follows it can change it.
@@ -31,7 +31,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..clip.backbone import Backbone
 from ..clip.templates import check_distinct, clean_name, tokenize
-from ._prefix_sharing import block_behind_prefix, finish, heads
+from ._prefix_sharing import Names, block_with_names
 
 PLACEHOLDER = "x"
 CONTEXT_STD = 0.02  # of the initial contexts
@@ -111,6 +111,9 @@ class PromptedTextEncoder:
         if self.path != "full":
             self._end = self._end_of_text()
             self._length = int(self._end.max()) + 1
+        if self.path == "prefix-sharing":
+            first = self.start + n_context
+            self._layouts = [Names(self._end[classes] + 1 - first) for classes in self._batches]
 
     def _find_context(self) -> int:
         """Return the position of the first placeholder: behind the start token, if there is one."""
@@ -178,18 +181,18 @@ class PromptedTextEncoder:
         if deep is None:
             deep = contexts.new_empty(len(contexts), 0, *contexts.shape[-2:])
         if self.path == "prefix-sharing":
-            keys_values = self._encode_prefix(contexts, deep)
-            encode = partial(self._encode_names, keys_values, offsets)
+            encode = partial(self._encode_shared, contexts, deep, offsets)
         else:
             encode = partial(self._encode_each, contexts, deep, offsets)
         if len(self._batches) > 1 and torch.is_grad_enabled():
             encode = partial(checkpoint, encode, use_reentrant=False, preserve_rng_state=False)
-        features = torch.cat([encode(classes) for classes in self._batches], dim=1)
+        features = torch.cat([encode(batch) for batch in range(len(self._batches))], dim=1)
         return F.normalize(features.float(), dim=-1)
 
     def _encode_each(
-        self, contexts: torch.Tensor, deep: torch.Tensor, offsets: torch.Tensor | None, classes: torch.Tensor
+        self, contexts: torch.Tensor, deep: torch.Tensor, offsets: torch.Tensor | None, batch: int
     ) -> torch.Tensor:
+        classes = self._batches[batch]
         encode = self._encode_full if self.path == "full" else self._encode_truncated
         if self.class_specific:
             contexts = contexts[:, classes]
@@ -252,41 +255,25 @@ class PromptedTextEncoder:
                 x = block(x.transpose(0, 1), attn_mask=mask).transpose(0, 1)
         return self._project(x[torch.arange(len(x), device=x.device), self._end[classes]])
 
-    def _encode_prefix(
-        self, contexts: torch.Tensor, deep: torch.Tensor
-    ) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Return keys and values (P, H, Lp, d) of [start, context] in every block."""
+    def _encode_shared(
+        self, contexts: torch.Tensor, deep: torch.Tensor, offsets: torch.Tensor | None, batch: int
+    ) -> torch.Tensor:
+        """Return embeddings (P, C, D), not yet of unit length, of some classes behind one prefix [start, context]."""
+        first = self.start + self.n_context
+        classes, names = self._batches[batch], self._layouts[batch]
         start = self._embed_tokens(self.tokens[0, : self.start]).expand(len(contexts), -1, -1)
         prefix = torch.cat([start, contexts.to(start.dtype)], dim=1)
-        prefix = prefix + self._positions[: prefix.shape[1]].to(prefix.dtype)
-        keys_values: list[tuple[torch.Tensor, torch.Tensor]] = []
+        x = self._embed_tokens(self.tokens[classes, first : self._length])
+        x = self._shift(x.expand(len(contexts), -1, -1, -1), offsets, 0, classes)
+        positions = self._positions[: self._length].to(x.dtype)
+        x = names.pack((x + positions[first:])[:, :, : names.shape[1]])
+        x = torch.cat([prefix + positions[:first], x], dim=1)
         blocks = self.backbone.text_tower.transformer.resblocks
-        for i, block in enumerate(blocks):
-            if 1 <= i <= deep.shape[1]:
-                vectors = deep[:, i - 1].to(prefix.dtype)
-                prefix = torch.cat([prefix[:, : self.start], vectors], dim=1)
-            query, key, value = heads(block, prefix)
-            keys_values.append((key, value))
-            if i + 1 < len(blocks):  # nothing reads the last block's output
-                attended = F.scaled_dot_product_attention(query, key, value, is_causal=True)
-                prefix = finish(block, prefix, attended)
-        return keys_values
-
-    def _encode_names(
-        self,
-        keys_values: list[tuple[torch.Tensor, torch.Tensor]],
-        offsets: torch.Tensor | None,
-        classes: torch.Tensor,
-    ) -> torch.Tensor:
-        """Return embeddings (P, C, D), not yet of unit length, of some classes behind the prefix."""
-        first = self.start + self.n_context
-        name = self._embed_tokens(self.tokens[classes, first : self._length])
-        name = name + self._positions[first : self._length].to(name.dtype)
-        name = self._shift(name.expand(len(keys_values[0][0]), -1, -1, -1), offsets, 0, classes)
-        for block, (key, value) in zip(self.backbone.text_tower.transformer.resblocks, keys_values):
-            name = block_behind_prefix(block, name, key, value)
-        at_end = torch.arange(len(classes), device=name.device)
-        return self._project(name[:, at_end, self._end[classes] - first])
+        for i, block in enumerate(blocks, start=1):
+            if 2 <= i <= deep.shape[1] + 1:
+                x = torch.cat([x[:, : self.start], deep[:, i - 2].to(x.dtype), x[:, first:]], dim=1)
+            x = block_with_names(block, x, names, first, ends_only=i == len(blocks))
+        return self._project(x)
 
     @property
     def _positions(self) -> torch.Tensor:
