@@ -7,12 +7,12 @@
 One label per class and round, or as many as `--per-class` says.  Each seed splits the samples anew, a third of them
 to test on.  A learner that classifies without labels is measured at 0 labels too, and its strategy chooses from the
 first query on; the others start from the same random samples.  All learners get the same embeddings.  `prompts` are
-trained on the labels with the default settings, `paper-loop` is `DualPromptLearner` with PAPER_SETTINGS and
-pseudo-labels.  It prints Markdown: accuracy after every round, each strategy less random selection of the same
-learner, and each learner, at random and with its strategies, less logistic regression at random.  Stored run by run
-in `--out`; the same command goes on where it was stopped.  `--csv` writes every run and round, `--figure` draws the
-curves of CURVES.  An .npz is as for compare_heads.py; prompts and BayesAdapter need its CLIP as `--model`, in
-open_clip's words.
+trained on the labels with the default settings, `prompts-pool` also on the labels that a `DualLinearClassifier` gives
+to the whole pool, `paper-loop` is `DualPromptLearner` with PAPER_SETTINGS and its own pseudo-labels.  It prints
+Markdown: accuracy after every round, each strategy less random selection of the same learner, and each learner, at
+random and with its strategies, less logistic regression at random.  Stored run by run in `--out`; the same command
+goes on where it was stopped.  `--csv` writes every run and round, `--figure` draws the curves of CURVES.  An .npz is
+as for compare_heads.py; prompts and BayesAdapter need its CLIP as `--model`, in open_clip's words.
 """
 
 import argparse
@@ -35,6 +35,7 @@ CURVES = {
 }
 MANY = ["random", "auto", "margin", "entropy", "class-balanced-entropy", "correctness", "badge", "typiclust"]
 FEW = ["random", "negative-prompt"]
+POOL = {"pseudo_labels": "transductive", "n_per_class": None}
 SCORES = ["accuracy", "auroc_correct", "ece_correct", "pool_accuracy", "estimated_accuracy", "train_seconds"]
 
 
@@ -52,22 +53,23 @@ def data_of(name, model):
 
 
 def learners_of(text, clip):
-    """Return by name: an unfitted classifier, its strategies, kind of loop, and whether it starts without labels."""
+    """Return by name: an unfitted classifier, strategies, kind of loop, whether it starts without labels, options."""
     linear = DualLinearClassifier(**text)
     learners = {
-        "dual-linear": (linear, MANY, "full", True),
+        "dual-linear": (linear, MANY, "full", True, {}),
         # Embeddings have length 1, so there is little regularization, as usual for linear probes.
         "logistic-regression": (
             LogisticRegression(C=100, max_iter=2000),
-            ["random", "margin", "entropy", "badge", "typiclust"], "selection", False,
+            ["random", "margin", "entropy", "badge", "typiclust"], "selection", False, {},
         ),
     }  # fmt: skip
     if clip:
         paper = DualPromptClassifier(**clip, **PAPER_SETTINGS)
         learners |= {
-            "bayes-adapter": (BayesAdapterClassifier(**clip), ["random", "margin", "bald"], "selection", False),
-            "prompts": (DualPromptClassifier(**clip), FEW, "selection", True),
-            "paper-loop": (paper, FEW, "full", False),
+            "bayes-adapter": (BayesAdapterClassifier(**clip), ["random", "margin", "bald"], "selection", False, {}),
+            "prompts": (DualPromptClassifier(**clip), FEW, "selection", True, {}),
+            "prompts-pool": (DualPromptClassifier(**clip), ["random", "auto"], "full", True, POOL),
+            "paper-loop": (paper, FEW, "full", False, {}),
         }
     return learners
 
@@ -105,13 +107,13 @@ def main() -> None:
         parser.error(f"--learners {' '.join(sorted(unknown))}: expected some of {' '.join(learners)}")
     frames = {}
     for name in args.learners or learners:
-        clf, strategies, loop, from_zero = learners[name]
+        clf, strategies, loop, from_zero, options = learners[name]
         if args.strategies:
             strategies = available_strategies(clf) if args.strategies == ["all"] else args.strategies
         frames[name] = compare_strategies(
             {name: clf}, strategies, X, y, protocol=Protocol(args.rounds, per_class=args.per_class), loop=loop,
             from_zero=from_zero, first_query="strategy" if from_zero else "random", seeds=args.seeds,
-            n_jobs=args.n_jobs, path=args.out, verbose=0,
+            n_jobs=args.n_jobs, path=args.out, verbose=0, **options,
         )  # fmt: skip
         print(f"\n**{name}**\n\n{label_table(frames[name])}", flush=True)
         if "random" in set(frames[name].strategy) and frames[name].strategy.nunique() > 1:

@@ -1,12 +1,13 @@
 """Compare pseudo-labels on the digits: who gives them, whether they are right, and what they gain.
 
     python examples/compare_pseudo_labels.py --parts sources --seeds 10
+    python examples/compare_pseudo_labels.py --parts sources --seeds 10 --settings default
     python examples/compare_pseudo_labels.py --parts second-opinion without-labels --seeds 5
 
-`sources`: text prompts with PAPER_SETTINGS (without augmentation) in the paper's loop, random labels for 1% of the
-pool a round, the same for all.  Each way of getting pseudo-labels has its rows: how many there are, how many of them
-are right, and the accuracy on 599 digits to test on.  Every run is stored in `--out`; the same command goes on where
-it was stopped.
+`sources`: text prompts with PAPER_SETTINGS (without augmentation) or the default settings in the paper's loop, random
+labels for 1% of the pool a round, the same for all.  Each way of getting pseudo-labels has its rows: how many there
+are, how many of them are right, and the accuracy on 599 digits to test on.  Every run is stored in `--out`; the same
+command goes on where it was stopped.
 
 `second-opinion`: two prompt learners are trained on the same 60 random labels, from different random starts.  For
 the other digits the table has, by threshold, how many labels of the first one are kept and how many of them are
@@ -45,6 +46,7 @@ SOURCES = {
     "transductive, 16 per class": {"pseudo_labels": "transductive"},
     "transductive, the whole pool": {"pseudo_labels": "transductive", "n_per_class": None},
 }
+SETTINGS = {"paper": PAPER_SETTINGS | {"augment": None}, "default": {}}
 KINDS = ("second model accepts", "itself accepts", "largest probability, as many as the second accepts")
 
 
@@ -61,11 +63,11 @@ def kept(one, two, X, y, threshold):
     return shares
 
 
-def of_source(name, seed, X, y, clip):
+def of_source(name, seed, X, y, clip, settings):
     """Return the rounds of one run of the paper's loop."""
     order = np.random.default_rng(seed).permutation(len(y))
     test, pool = order[:599], order[599:]
-    clf = DualPromptClassifier(**clip, **PAPER_SETTINGS | {"augment": None})
+    clf = DualPromptClassifier(**clip, **SETTINGS[settings])
     learner = DualPromptLearner(
         clf, X[pool], query_strategy=random_sampling, y_pool=y[pool], random_state=seed, **SOURCES[name]
     )
@@ -75,24 +77,26 @@ def of_source(name, seed, X, y, clip):
         kept = {column: record[column] for column in ("n_labels", "n_pseudo", "pseudo_accuracy")}
         fitted = hasattr(learner.estimator, "classes_")
         proba = getattr(learner.estimator, "predict_proba" if fitted else "zero_shot_proba")(X[test])
-        rounds.append({"strategy": name, "seed": seed, **kept, "accuracy": (proba.argmax(axis=1) == y[test]).mean()})
+        accuracy = (proba.argmax(axis=1) == y[test]).mean()
+        rounds.append({"settings": settings, "strategy": name, "seed": seed, **kept, "accuracy": accuracy})
 
     on_round(learner.start().log_[-1])  # without a label
     learner.run(y[pool], on_round=on_round)
     return pd.DataFrame(rounds)
 
 
-def compare_sources(X, y, clip, seeds, path):
+def compare_sources(X, y, clip, seeds, path, settings):
     """Run what is not stored, and print accuracy, pseudo-labels and tests."""
     done = set()
     if path.exists():
-        done = set(pd.read_csv(path)[["strategy", "seed"]].itertuples(index=False, name=None))
+        done = set(pd.read_csv(path)[["settings", "strategy", "seed"]].itertuples(index=False, name=None))
     for seed in range(seeds):
         for name in SOURCES:
-            if (name, seed) not in done:
-                of_source(name, seed, X, y, clip).to_csv(path, mode="a", header=not path.exists(), index=False)
+            if (settings, name, seed) not in done:
+                rounds = of_source(name, seed, X, y, clip, settings)
+                rounds.to_csv(path, mode="a", header=not path.exists(), index=False)
     frame = pd.read_csv(path)
-    frame = frame[frame.seed < seeds]
+    frame = frame[(frame.seed < seeds) & (frame.settings == settings)]
     print("| pseudo-labels | | " + " | ".join(map(str, sorted(frame.n_labels.unique()))) + " |")
     print("|---" * (frame.n_labels.nunique() + 2) + "|")
     for name, rows in frame.groupby("strategy", sort=False):
@@ -153,13 +157,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--settings", choices=SETTINGS, default="paper", help="of the prompts of sources")
     parser.add_argument("--out", type=Path, default=Path("pseudo-labels.csv"), help="file of the runs of sources")
     args = parser.parse_args()
     digits = load_digits_images()
     X, y = CLIPImageEncoder("demo", "bundled", verbose=0).transform(digits.images), digits.target
     clip = {"class_names": digits.class_names, "model_name": "demo", "pretrained": "bundled", "verbose": 0}
     if "sources" in args.parts:
-        compare_sources(X, y, clip, args.seeds, args.out)
+        compare_sources(X, y, clip, args.seeds, args.out, args.settings)
     if "second-opinion" in args.parts:
         second_opinion(X, y, clip, args.seeds)
     if "without-labels" in args.parts:

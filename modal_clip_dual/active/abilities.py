@@ -10,6 +10,9 @@ from sklearn.base import clone
 
 from ..base import CLIPClassifier
 from ..utils.pool import pool_argument
+from ..utils.validation import check_option
+
+PSEUDO_LABELS = ("own", "transductive", "collaborative")
 
 
 def check_abilities(estimator: Any, path: Any = None) -> None:
@@ -36,18 +39,27 @@ def check_abilities(estimator: Any, path: Any = None) -> None:
         )
 
 
-def check_transductive(estimator: Any) -> None:
-    """Refuse an estimator that takes no pseudo-labels, or has no frozen CLIP for another one to give them.
+def check_pseudo_labels(estimator: Any, pseudo_labels: Any) -> None:
+    """Refuse a way to get pseudo-labels that does not exist, or that an estimator is not made for.
 
     Raises
     ------
-    TypeError
+    TypeError, ValueError
         Says what is expected.
     """
-    if not isinstance(estimator, CLIPClassifier) or not takes_pseudo_labels(estimator):
+    check_option("pseudo_labels", pseudo_labels, PSEUDO_LABELS)
+    takes = takes_pseudo_labels(estimator)
+    if pseudo_labels == "transductive" and not (isinstance(estimator, CLIPClassifier) and takes):
         raise TypeError(
             f"pseudo_labels='transductive' with a {type(estimator).__name__}; expected a classifier on a CLIP that "
             "takes pseudo-labels, such as DualPromptClassifier"
+        )
+    # Two copies must not be the same, and one has to judge the other's labels.
+    draws = "random_state" in estimator.get_params(deep=False)
+    if pseudo_labels == "collaborative" and not (draws and takes and hasattr(estimator, "clean_logits")):
+        raise TypeError(
+            f"pseudo_labels='collaborative' with a {type(estimator).__name__}; expected a classifier with "
+            "random_state, clean_logits and pseudo-labels in fit, such as DualPromptClassifier"
         )
 
 
@@ -67,22 +79,6 @@ def check_calibration(estimator: Any, calibration: str | None) -> None:
         raise TypeError(
             f"calibration='transductive' with a {type(estimator).__name__}; expected a classifier on a CLIP, such as "
             "DualPromptClassifier, or calibration='own'"
-        )
-
-
-def check_collaborative(estimator: Any) -> None:
-    """Refuse an estimator of which two copies would be the same, that takes no pseudo-labels, or cannot judge any.
-
-    Raises
-    ------
-    TypeError
-        Says what is expected.
-    """
-    draws = "random_state" in estimator.get_params(deep=False)
-    if not (draws and takes_pseudo_labels(estimator) and hasattr(estimator, "clean_logits")):
-        raise TypeError(
-            f"pseudo_labels='collaborative' with a {type(estimator).__name__}; expected a classifier with "
-            "random_state, clean_logits and pseudo-labels in fit, such as DualPromptClassifier"
         )
 
 

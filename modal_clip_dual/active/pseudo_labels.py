@@ -19,7 +19,6 @@ from ..utils.labels import encode_labels
 from ..utils.selection import select_highest_per_class
 from ..utils.validation import validated
 
-PSEUDO_LABELS = ("own", "transductive", "collaborative")
 # Clean logits from which on a judge accepts a label, by name and number of classes.
 THRESHOLDS = {"clean": lambda n_classes: 0.0, "correct": lambda n_classes: math.log(max(n_classes - 1, 1))}
 

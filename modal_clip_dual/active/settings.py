@@ -6,11 +6,10 @@ from typing import Any
 
 from ..utils.persistence import check_path
 from ..utils.validation import check_integer, check_option
-from .abilities import check_abilities, check_calibration, check_collaborative, check_transductive
+from .abilities import check_abilities, check_calibration, check_pseudo_labels
 from .annotations import DISAGREEMENTS
 from .calibration import CALIBRATIONS
 from .protocols import FIRST_QUERIES
-from .pseudo_labels import PSEUDO_LABELS
 
 
 def check_settings(learner: Any) -> None:
@@ -30,11 +29,7 @@ def check_settings(learner: Any) -> None:
         raise TypeError(f"query_strategy={strategy!r} cannot be called as a strategy; expected a function{hint}")
     if learner.n_per_class is not None:
         check_integer("n_per_class", learner.n_per_class, least=0)
-    check_option("pseudo_labels", learner.pseudo_labels, PSEUDO_LABELS)
-    if learner.pseudo_labels == "transductive":
-        check_transductive(learner.estimator)
-    if learner.pseudo_labels == "collaborative":
-        check_collaborative(learner.estimator)
+    check_pseudo_labels(learner.estimator, learner.pseudo_labels)
     check_option("calibration", learner.calibration, CALIBRATIONS)
     check_calibration(learner.estimator, learner.calibration)
     check_option("first_query", learner.first_query, FIRST_QUERIES)

@@ -210,7 +210,7 @@ def _as_published(run: Run, plan: Plan, score: str) -> Run:
     params: dict[str, Any] = {"score": score} if name == "negative-prompt" else {}
     if "random_state" in signature(run.strategy).parameters:
         params["random_state"] = np.random.default_rng(run.names["seed"])
-    first_query = run.first_query if run.n_per_class else np.arange(plan.n_instances)
+    first_query = np.arange(plan.n_instances) if run.n_per_class == 0 else run.first_query
     return replace(run, strategy=get_strategy(name, **params), first_query=first_query)
 
 

@@ -89,7 +89,7 @@ def _steps(plan: Plan, run: Run, clf: Any) -> int:
     """Count the training steps of a run; a step with pseudo-labels counts as many as it has batches' worth."""
     from ..nn.training import number_of_epochs, steps_per_epoch
 
-    pseudo = run.n_per_class * plan.n_classes
+    pseudo = plan.n_pool if run.n_per_class is None else run.n_per_class * plan.n_classes
     pseudo_batch = (clf.net_params or {}).get(*MOVED["pseudo_batch_size"])
     steps = 0
     for round_ in range(0 if pseudo else 1, plan.n_rounds + 1):

@@ -34,7 +34,8 @@ def compare_strategies(
     download: bool = False,
     protocol: str | Protocol = "paper",
     loop: str | Sequence[str] = "selection",
-    n_per_class: int = 16,
+    n_per_class: int | None = 16,
+    pseudo_labels: str = "own",
     seeds: int | Sequence[int] | np.ndarray = 3,
     first_query: str = "random",
     test_size: float = 1 / 3,
@@ -73,8 +74,10 @@ def compare_strategies(
         (and the pool, if ``fit`` takes ``X_pool``).
         ``"full"`` is `DualPromptLearner`, with pseudo-labels.  With both, their names are added
         to those of the estimators.
-    n_per_class : int, default=16
-        Number of pseudo-labels per class in ``"full"``.
+    n_per_class : int or None, default=16
+        Number of pseudo-labels per class in ``"full"``; None for the whole pool.
+    pseudo_labels : {"own", "transductive", "collaborative"}, default="own"
+        Who gives the pseudo-labels in ``"full"``; see `DualPromptLearner`.
     seeds : int or list of int, default=3
         Number of repetitions, or their seeds; each has its own first round, prompts and draws.
     first_query : {"random", "strategy"}, default="random"
@@ -133,7 +136,7 @@ def compare_strategies(
     samples = find_samples(X, y, X_test, y_test, data, root, download)
     plan = make_plan(
         samples, estimators, strategies, protocol, loop, n_per_class, seeds, first_query, test_size,
-        from_zero,
+        from_zero, pseudo_labels,
     )  # fmt: skip
     return run_plan(plan, path, n_jobs, verbose)
 
@@ -252,6 +255,7 @@ def _execute(
             n_rounds=plan.n_rounds,
             first_query=run.first_query,
             n_per_class=run.n_per_class,
+            pseudo_labels=run.pseudo_labels,
             random_state=seed,
             on_round=on_round,
             from_zero=plan.from_zero,

@@ -17,6 +17,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils import Bunch, get_tags
 
 from ..active import PROTOCOLS, Protocol
+from ..active.abilities import PSEUDO_LABELS, check_pseudo_labels
 from ..active.protocols import FIRST_QUERIES
 from ..base import CLIPClassifier
 from ..data import load_benchmark
@@ -42,9 +43,10 @@ class Run:
     names: dict[str, Any]  # columns data, estimator, loop, strategy, seed
     estimator: BaseEstimator
     strategy: Callable[..., Any]
-    n_per_class: int
+    n_per_class: int | None
     first_query: Any  # as `run_active_learning` takes them
     key: str
+    pseudo_labels: str = "own"
 
     @property
     def file_name(self) -> str:
@@ -131,11 +133,12 @@ def make_plan(
     strategies: Strategies,
     protocol: str | Protocol = "paper",
     loop: str | Sequence[str] = "selection",
-    n_per_class: int = 16,
+    n_per_class: int | None = 16,
     seeds: int | Sequence[int] | np.ndarray = 3,
     first_query: str = "random",
     test_size: float = 1 / 3,
     from_zero: bool = False,
+    pseudo_labels: str = "own",
 ) -> Plan:
     """Check the arguments of `compare_strategies` and list the runs, without running any.
 
@@ -144,7 +147,9 @@ def make_plan(
     protocol = _resolve_protocol(protocol)
     check_option("first_query", first_query, FIRST_QUERIES)
     check_number("test_size", test_size, 0, 1)
-    check_integer("n_per_class", n_per_class, least=1)
+    if n_per_class is not None:
+        check_integer("n_per_class", n_per_class, least=1)
+    check_option("pseudo_labels", pseudo_labels, PSEUDO_LABELS)
     plan = Plan(
         [], samples.name, samples.X, samples.y, samples.X_test, samples.y_test, protocol, float(test_size),
         len(np.unique(samples.y) if samples.class_names is None else samples.class_names), bool(from_zero),
@@ -158,6 +163,8 @@ def make_plan(
         )
     loops = _resolve_loops(loop)
     named, asked = _resolve_estimators(estimators, samples, loops, plan.from_zero), _resolve_strategies(strategies)
+    for estimator in named.values() if "full" in loops else ():
+        check_pseudo_labels(estimator, pseudo_labels)
     for (name, estimator), (strategy_name, strategy) in product(named.items(), asked.items()):
         check_can_ask(estimator, strategy, f"strategies: {strategy_name!r}", f"{name!r} of estimators")
     every = product(named.items(), loops, asked.items(), _resolve_seeds(seeds))
@@ -170,14 +177,17 @@ def make_plan(
             "strategy": strategy_name,
             "seed": seed,
         }
-        k = int(n_per_class) if kind == "full" else 0
+        k, source = (n_per_class, pseudo_labels) if kind == "full" else (0, "own")
+        k = None if k is None else int(k)
         settings = [
             FORMAT, digest, _stored(names), description_of(estimator), description_of(strategy), k,
             first_query, _stored_protocol(protocol), None if plan.y_test is not None else test_size,
         ]  # fmt: skip
-        settings += ["from zero"] if plan.from_zero else []  # runs that were stored before are found again
+        # Runs that were stored before are found again.
+        settings += ["from zero"] if plan.from_zero else []
+        settings += [f"pseudo-labels: {source}"] if source != "own" else []
         key = blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=8)
-        plan.runs.append(Run(names, estimator, strategy, k, first_query, key.hexdigest()))
+        plan.runs.append(Run(names, estimator, strategy, k, first_query, key.hexdigest(), source))
     return plan
 
 

@@ -32,7 +32,8 @@ def run_active_learning(
     n_instances: int,
     n_rounds: int,
     first_query: Any = None,
-    n_per_class: int = 0,
+    n_per_class: int | None = 0,
+    pseudo_labels: str = "own",
     random_state: Any = 0,
     on_round: Callable[[dict[str, Any]], Any] | None = None,
     from_zero: bool = False,
@@ -64,8 +65,10 @@ def run_active_learning(
         Rows of the pool that round 1 labels: given rows; drawn by ``random_state``; or chosen by the
         strategy, which must then work without labels.  None is ``"random"`` for selection only
         and ``"strategy"`` with ``n_per_class``.
-    n_per_class : int, default=0
-        Number of pseudo-labels per class.
+    n_per_class : int or None, default=0
+        Number of pseudo-labels per class; None for the whole pool.
+    pseudo_labels : {"own", "transductive", "collaborative"}, default="own"
+        Who gives them; see `DualPromptLearner`.
     random_state : int, default=0
         Seed of all random draws.
     on_round : callable, default=None
@@ -127,7 +130,9 @@ def run_active_learning(
     estimator = clone(estimator)
     if "random_state" in estimator.get_params():
         estimator.set_params(random_state=random_state)
-    make_loop = partial(_FullLoop, n_per_class=n_per_class) if n_per_class else _SelectionLoop
+    make_loop: Any = _SelectionLoop
+    if n_per_class != 0:
+        make_loop = partial(_FullLoop, n_per_class=n_per_class, pseudo_labels=pseudo_labels)
     arguments = (estimator, query_strategy, X_pool, y_pool, n_instances, random_state)
     rounds = _rounds(partial(make_loop, *arguments), n_rounds, first_query, from_zero)
     records: list[dict[str, Any]] = []
@@ -156,11 +161,11 @@ def check_from_zero(estimator: Any, name: str) -> None:
 
 
 def _resolve_first_query(
-    first_query: Any, n_pool: int, n_instances: int, n_per_class: int, random_state: Any
+    first_query: Any, n_pool: int, n_instances: int, n_per_class: int | None, random_state: Any
 ) -> np.ndarray | None:
     """Return the rows of the first round, or None if the strategy chooses."""
     if first_query is None:
-        first_query = "strategy" if n_per_class else "random"
+        first_query = "random" if n_per_class == 0 else "strategy"
     if isinstance(first_query, str):
         if first_query not in FIRST_QUERIES:
             raise ValueError(f"first_query={first_query!r}; expected rows of the pool or one of {FIRST_QUERIES}")
@@ -256,12 +261,14 @@ class _FullLoop:
         y: np.ndarray,
         n_instances: int,
         random_state: Any,
-        n_per_class: int,
+        n_per_class: int | None,
+        pseudo_labels: str,
     ):
         self.estimator, self.y, self.n_instances = estimator, y, n_instances
         self.learner = DualPromptLearner(
-            estimator, X, query_strategy=strategy, n_per_class=n_per_class, y_pool=y, random_state=random_state
-        ).start()
+            estimator, X, query_strategy=strategy, n_per_class=n_per_class, pseudo_labels=pseudo_labels, y_pool=y,
+            random_state=random_state,
+        ).start()  # fmt: skip
 
     @property
     def rows(self) -> np.ndarray:

@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from joblib import Parallel, delayed
+from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
 from sklearn.utils import Bunch
 
-from modal_clip_dual import negative_prompt_sampling, random_sampling
+from modal_clip_dual import DualLinearClassifier, DualPromptLearner, negative_prompt_sampling, random_sampling
 from modal_clip_dual.active import Protocol
 from modal_clip_dual.evaluation import (
     area_under_learning_curve,
@@ -95,6 +96,32 @@ def test_curves_from_zero_labels(clf, data, tmp_path):
     assert summarize(frame)["n_labels"].tolist() == [0, 10, 20] * 2
     with pytest.raises(TypeError, match="estimators: 'GaussianNB' is a GaussianNB; from_zero=True expects"):
         compare(GaussianNB(), ["random"], **data, from_zero=True)
+
+
+def test_pseudo_labels_of_another_model(clf, data, tmp_path):
+    """The full loop with the labels that a `DualLinearClassifier` gives to the whole pool, driven by hand."""
+    settings = {"loop": "full", "path": tmp_path, "seeds": [3], "from_zero": True}
+    own = compare(clf, ["random"], **data, **settings)
+    frame = compare(clf, ["random"], **data, **settings, pseudo_labels="transductive", n_per_class=None)
+    assert frame["n_pseudo"].tolist() == [160, 150, 140]
+    assert own["n_pseudo"].max() < 160
+    order = np.random.default_rng(3).permutation(240)
+    test, pool = order[:80], order[80:]
+    X, y = data["X"], data["y"]
+    learner = DualPromptLearner(
+        clone(clf).set_params(random_state=3), X[pool], query_strategy=random_sampling, pseudo_labels="transductive",
+        n_per_class=None, random_state=3,
+    ).start()  # fmt: skip
+    rows = np.random.default_rng(3).permutation(160)[:10]
+    accuracies = [learner.estimator.score(X[test], y[test])]
+    learner.teach(rows=rows, y=y[pool][rows])
+    accuracies.append(learner.estimator.score(X[test], y[test]))
+    assert frame["accuracy"].tolist()[:2] == pytest.approx(accuracies)
+    files = sorted(tmp_path.glob("runs/*"))
+    assert len(files) == 2  # neither is taken for the other, and both are found again
+    again = compare(clf, ["random"], **data, **settings, pseudo_labels="transductive", n_per_class=None)
+    pd.testing.assert_frame_equal(again, frame)
+    assert sorted(tmp_path.glob("runs/*")) == files
 
 
 def test_runs_equal_single_ones(clf, data):
@@ -436,6 +463,11 @@ def test_names_of_any_kind(data, tmp_path):
         ({"protocol": Protocol(20, per_class=1)}, ValueError, "20 rounds of 10 labels are more than the pool of 160"),
         ({"loop": "all"}, ValueError, "loop="),
         ({"n_per_class": 0}, ValueError, "n_per_class=0"),
+        ({"pseudo_labels": "mine", "loop": "full"}, ValueError, "pseudo_labels='mine'; expected one of"),
+        (
+            {"pseudo_labels": "collaborative", "loop": "full", "estimators": DualLinearClassifier()}, TypeError,
+            "pseudo_labels='collaborative' with a DualLinearClassifier",
+        ),
         ({"seeds": 0}, ValueError, "seeds=0"),
         ({"seeds": [1, 1]}, ValueError, "seeds=.*different"),
         ({"seeds": []}, ValueError, r"seeds=\[\]; expected a number of repetitions"),
