@@ -71,14 +71,14 @@ def check_calibration(estimator: Any, calibration: str | None) -> None:
     TypeError
         Says what is expected.
     """
-    if calibration is not None and not hasattr(estimator, "predict_proba"):
+    if calibration not in ("auto", None) and not hasattr(estimator, "predict_proba"):
         raise TypeError(
             f"calibration={calibration!r} with a {type(estimator).__name__}; expected a classifier with predict_proba"
         )
-    if calibration == "transductive" and not isinstance(estimator, CLIPClassifier):
+    if calibration in ("judge", "transductive") and not isinstance(estimator, CLIPClassifier):
         raise TypeError(
-            f"calibration='transductive' with a {type(estimator).__name__}; expected a classifier on a CLIP, such as "
-            "DualPromptClassifier, or calibration='own'"
+            f"calibration={calibration!r} with a {type(estimator).__name__}; expected a classifier on a CLIP, such "
+            "as DualPromptClassifier, or calibration='own'"
         )
 
 

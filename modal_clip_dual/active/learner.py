@@ -64,10 +64,13 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
         same frozen CLIP, whose mixtures are fitted to the pool; or the model that made the query, but only those
         that a second one accepts, trained on the same samples from another random start ([2]_,
         `collaborative_pseudo_labels`), which doubles the time of training.
-    calibration : {"own", "transductive"} or None, default=None
-        How P(correct) and the estimated accuracy are calibrated, see `CalibratedCorrectness`: on labeled samples
-        out of fold, which trains the estimator up to ten times more; with ``"transductive"`` a
-        `DualLinearClassifier` judges the labels as well, which knows the pool and works without labels.
+    calibration : {"auto", "judge", "own", "transductive"} or None, default="auto"
+        Who says how likely the predicted labels are right, in the log and in `predict_correct_proba`.  With
+        ``"judge"`` it is a `DualLinearClassifier` on the same frozen CLIP, which knows the pool and is trained once a
+        round.  ``"own"`` calibrates what the estimator says on labeled samples out of fold, which trains it up to
+        ten times more, and ``"transductive"`` does so for both; see `CalibratedCorrectness`.  None leaves it to the
+        estimator's own ``predict_correct_proba``.  ``"auto"`` is the judge for a classifier on a CLIP that does not
+        learn from the pool itself, such as `DualPromptClassifier`, and None for others.
     first_query : {"strategy", "random"}, default="strategy"
         How the first samples are chosen; methods that need labels to start take them at random.
     stopping : sequence of callable, default=()
@@ -93,7 +96,7 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
     log_ : list of dict
         One record per round: ``round``, ``n_labels``, ``n_pseudo``, ``pseudo_accuracy``,
         ``accuracy`` of the predictions for the unlabeled pool, ``estimated_accuracy`` of the
-        same from P(correct), with ``calibration`` its 90% ``accuracy_interval`` [low, high],
+        same from P(correct), its 90% ``accuracy_interval`` [low, high] where it is calibrated or judged,
         ``kappa`` between this round's predictions for the pool and the last's, the ``rows`` that
         were labeled, their ``scores``: P(correct) by the model that chose them, ``changes``
         since the round before (`relabel`, `forget`, `skip`, `drop`, `extend`, `add_class`),
@@ -139,7 +142,7 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
         query_strategy: Callable[..., Any] = negative_prompt_sampling,
         n_per_class: int | None = 16,
         pseudo_labels: str = "own",
-        calibration: str | None = None,
+        calibration: str | None = "auto",
         first_query: str = "strategy",
         stopping: Sequence[Callable[[list[dict[str, Any]]], str | None]] = (),
         budget: int | None = None,

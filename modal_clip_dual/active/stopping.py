@@ -62,8 +62,8 @@ class StablePredictions:
 class EstimatedAccuracy:
     """Stop when the accuracy estimated from P(correct) reaches a target.
 
-    On the digits the estimate of a `DualPromptLearner` without ``calibration`` was 7 to 30 points too low
-    (docs/literal-prompts.md), so it stops late; docs/correctness.md has figures with calibration.
+    With ``DualPromptLearner(calibration=None)`` the estimate by prompts themselves was 7 to 30 points too low on the
+    digits (docs/literal-prompts.md), so it stops late; docs/correctness.md has figures with a judge.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ class EstimatedAccuracy:
         Accuracy, 0 to 1.
     bound : {"estimate", "low"}, default="estimate"
         What has to reach the target: the estimate, or the lower end of its 90% interval, which stops later
-        and needs ``DualPromptLearner(calibration=...)``.
+        and needs a learner that gives one: see ``calibration`` of `DualPromptLearner`.
 
     Examples
     --------
@@ -118,7 +118,7 @@ class EstimatedAccuracy:
             if interval is None:
                 raise ValueError(
                     "bound='low', but the log has no accuracy_interval; expected DualPromptLearner("
-                    "calibration='own' or 'transductive'), or a CalibratedCorrectness"
+                    "calibration='judge', 'own' or 'transductive'), or a CalibratedCorrectness"
                 )
             reached = interval[0]
             least = f", at least {reached:.1%},"

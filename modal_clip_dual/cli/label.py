@@ -72,9 +72,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add("--learner", type=learner, metavar="NAME",
         help=f"what learns: {', '.join(LEARNERS)} (default: dual-linear, a linear head that learns in seconds; the "
              "prompts of the paper take longer, on a CPU minutes)")  # fmt: skip
-    add("--calibration", choices=("own", "transductive"),
-        help="calibrate the estimated accuracy on the labels, which trains up to ten times more (default: the "
-             "learner's own estimate)")  # fmt: skip
+    add("--calibration", choices=("judge", "own", "transductive"),
+        help="who estimates the accuracy: a second model, or the labels, which trains up to ten times more (default: "
+             "the learner itself if it is dual-linear, else judge)")  # fmt: skip
     add("--strategy", type=strategy, default="auto",
         help=f"what chooses the images: {', '.join(available_strategies())}, or your own function as "
              "package.module:function (default: auto)")  # fmt: skip
@@ -230,7 +230,7 @@ def _begun(args: argparse.Namespace, state: Path, paths: Sequence[str], names: l
     )  # fmt: skip
     return DualPromptLearner(
         estimator, paths, query_strategy=query_strategy, path=str(state), budget=args.budget,
-        stopping=[StablePredictions()], calibration=args.calibration,
+        stopping=[StablePredictions()], calibration=args.calibration or "auto",
     )  # fmt: skip
 
 

@@ -267,7 +267,7 @@ class _FullLoop:
         self.estimator, self.y, self.n_instances = estimator, y, n_instances
         self.learner = DualPromptLearner(
             estimator, X, query_strategy=strategy, n_per_class=n_per_class, pseudo_labels=pseudo_labels, y_pool=y,
-            random_state=random_state,
+            random_state=random_state, calibration=None,  # what each says of itself is measured
         ).start()  # fmt: skip
 
     @property

@@ -3,9 +3,16 @@
 import numpy as np
 import pytest
 from sklearn.base import clone
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Perceptron
 
-from modal_clip_dual import CalibratedCorrectness, DualLinearClassifier, DualPromptLearner, random_sampling
+from modal_clip_dual import (
+    BayesAdapterClassifier,
+    CalibratedCorrectness,
+    DualLinearClassifier,
+    DualPromptClassifier,
+    DualPromptLearner,
+    random_sampling,
+)
 from modal_clip_dual.active import EstimatedAccuracy, Protocol
 from modal_clip_dual.correctness.calibrated import Odds, answers_out_of_fold, calibrate
 
@@ -22,7 +29,7 @@ def make(classifier, X, calibration="transductive", **params):
     return DualPromptLearner(classifier(max_epochs=2), X, calibration=calibration, **{"n_per_class": 4} | params)
 
 
-@pytest.mark.parametrize("calibration", ["own", "transductive"])
+@pytest.mark.parametrize("calibration", ["own", "transductive", "judge", "auto"])
 def test_a_round_by_hand(classifier, pool, digits, calibration):
     X, y = pool
     learner = make(classifier, X, calibration).start()
@@ -41,7 +48,9 @@ def test_a_round_by_hand(classifier, pool, digits, calibration):
         copy.fit(X[train], y[train], X_pseudo=pseudo[0], y_pseudo=pseudo[1])
         return Odds(copy, judge_of(train), "proba")
 
-    answers = list(answers_out_of_fold(fit, X[:20], y[:20], 5, np.random.default_rng([0, 1, 2])))
+    answers = []
+    if calibration in ("own", "transductive"):
+        answers = list(answers_out_of_fold(fit, X[:20], y[:20], 5, np.random.default_rng([0, 1, 2])))
     odds = Odds(estimator, judge_of(rows), "proba")
     expected, _, _ = calibrate(answers, odds, X, "domain")
     estimate, low, high = expected.accuracy(odds.of(X[20:])[1])
@@ -62,14 +71,46 @@ def test_estimates_hold_on_digits(classifier, digits, embeddings):
     order = np.random.default_rng(0).permutation(1797)[:900]
     X, y = embeddings[order], digits.target[order]
     off = {}
-    for calibration in (None, "transductive"):
+    for calibration in (None, "auto", "transductive"):
         learner = make(classifier, X, calibration, y_pool=y, query_strategy=random_sampling, n_per_class=16)
         log = learner.run(y, protocol=Protocol(1, fraction=0.015)).log_
         off[calibration] = [abs(record["estimated_accuracy"] - record["accuracy"]) for record in log]
         for record in log if calibration else ():
             low, high = record["accuracy_interval"]
             assert low < record["accuracy"] < high
-    assert max(off["transductive"]) < 0.05 < max(off[None])
+    assert max(off["transductive"] + off["auto"]) < 0.05 < max(off[None])
+
+
+@pytest.mark.parametrize(
+    ["estimator", "judged"],
+    [
+        (DualPromptClassifier(**DEMO), True),
+        (BayesAdapterClassifier(**DEMO), True),
+        (DualLinearClassifier(**DEMO), False),  # which learns from the pool itself
+        (LogisticRegression(), False),  # on no CLIP
+        (Perceptron(), False),  # without probabilities
+    ],
+)
+def test_who_is_judged_by_default(estimator, judged, digits, pool):
+    X, y = pool
+    if "class_names" in estimator.get_params():
+        estimator.set_params(class_names=digits.class_names)
+    if "max_epochs" in estimator.get_params():
+        estimator.set_params(max_epochs=2)
+    learner = DualPromptLearner(estimator, X, n_per_class=0, query_strategy=random_sampling)
+    learner.teach(rows=np.arange(30), y=y[:30])
+    assert learner.calibration == "auto"
+    record = learner.log_[-1]
+    assert (record["accuracy_interval"] is not None) == judged
+    assert hasattr(learner, "predict_correct_proba") == judged
+    if judged:
+        own = learner.estimator.predict_correct_proba(X[30:]).mean()
+        assert abs(record["estimated_accuracy"] - own) > 0.01
+        return
+    with pytest.raises(AttributeError) as error:
+        learner.predict_correct_proba(X)
+    message = f"calibration='auto', which leaves P(correct) to the {type(estimator).__name__}"
+    assert message in str(error.value.__cause__)
 
 
 def test_round_without_labels_and_without_calibration(classifier, pool):
@@ -100,6 +141,22 @@ def test_resumed(classifier, pool, tmp_path):
     np.testing.assert_array_equal(again.predict_correct_proba(X), expected.predict_correct_proba(X))
     assert again.accuracy_interval() == expected.accuracy_interval()
     again.close()
+
+
+def test_judge_is_that_of_the_last_training_after_resume(classifier, pool, tmp_path):
+    """It is fitted anew, to the pool as it was then: rows were dropped and added since."""
+    X, y = pool
+    path = tmp_path / "state.npz"
+    learner = make(classifier, X[:200], "judge", path=path, n_per_class=0, query_strategy=random_sampling)
+    learner.teach(rows=np.arange(20), y=y[:20])
+    expected = learner.predict_correct_proba(X)
+    learner.drop(np.arange(100, 160))
+    learner.extend(X[200:])
+    np.testing.assert_array_equal(learner.predict_correct_proba(X), expected)
+    learner.close()
+    resumed = DualPromptLearner.resume(path, X)
+    np.testing.assert_array_equal(resumed.predict_correct_proba(X), expected)
+    resumed.close()
 
 
 def test_files_of_versions_before_it(classifier, pool, tmp_path, monkeypatch):

@@ -53,7 +53,7 @@ def without_seconds(log):
 def test_loop_is_the_papers_step_by_step(make, classifier, pool, demo):
     """The same loop by hand with the estimator, the strategy and the miner alone."""
     X, y = pool
-    learner = make(y_pool=y)
+    learner = make(y_pool=y, calibration=None)
 
     def seeded(round_):
         seed = int(np.random.SeedSequence([0, round_]).generate_state(1)[0] >> 1)
