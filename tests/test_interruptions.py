@@ -270,7 +270,7 @@ def test_ctrl_c_anywhere_in_a_round_of_the_loop(classifier, embeddings, digits, 
             patch.setattr(DualPromptLoss, "forward", raising(KeyboardInterrupt()))
         elif where == "_record":
             interrupt = raising(KeyboardInterrupt())
-            patch.setattr(type(learner.estimator), "predict_with_confidence", interrupt)
+            patch.setattr(type(learner), "_predictions_of", interrupt)
         else:
             record = type(learner)._record
 
