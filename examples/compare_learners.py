@@ -30,6 +30,7 @@ from modal_clip_dual.strategies import available_strategies
 
 CURVES = {
     "DualLinearClassifier, auto": "dual-linear, auto",
+    "DualPromptClassifier with the pool, auto": "prompts-pool, auto",
     "the paper's loop, negative-prompt": "paper-loop, negative-prompt",
     "logistic regression, random": "logistic-regression, random",
 }
