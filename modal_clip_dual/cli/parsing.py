@@ -25,6 +25,14 @@ def positive_int(text: str) -> int:
     return value
 
 
+def jobs(text: str) -> int:
+    """Parse a number of workers, as joblib counts them."""
+    value = int(text)
+    if value == 0:
+        raise argparse.ArgumentTypeError("0 workers do nothing; expected 1 or more, or -1 for one per core")
+    return value
+
+
 def fraction(text: str) -> float:
     """Parse a number between 0 and 1."""
     value = float(text)
@@ -147,6 +155,52 @@ def find_own_strategies(names: Iterable[str]) -> None:
     """Let strategies of the user's own be imported from the current folder."""
     if any(":" in name for name in names):
         sys.path.insert(0, str(Path.cwd()))
+
+
+def check_output(path: Path, argument: str) -> None:
+    """Refuse a file that cannot be written, before anything is computed for it.
+
+    Raises
+    ------
+    ValueError
+        Names the argument and the place.
+    """
+    if not path.absolute().parent.is_dir():
+        raise ValueError(f"{argument} {path}: there is no folder {path.absolute().parent} to write to")
+    if path.is_dir():
+        raise ValueError(f"{argument} {path} is a folder; expected the name of a file")
+    check_file(path, f"; {argument} FILE writes elsewhere")
+
+
+def check_file(path: Path, hint: str) -> None:
+    """Refuse a file that cannot be written to, or whose folder cannot.
+
+    Raises
+    ------
+    ValueError
+        Names the place; ``hint`` is the end of the sentence.
+    """
+    from ..utils.persistence import check_writable
+
+    check_writable(path.absolute().parent, hint)
+    if path.exists():
+        check_writable(path, hint)
+
+
+def check_output_folder(path: Path, argument: str) -> None:
+    """Refuse a folder that cannot be made or written to, before anything is computed for it.
+
+    Raises
+    ------
+    ValueError
+        Names the argument and the place.
+    """
+    from ..utils.persistence import check_writable
+
+    there = next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise ValueError(f"{argument} {path} is no folder, {there} is a file")
+    check_writable(there, f"; {argument} DIR writes elsewhere")
 
 
 def refuse(error: object) -> int:
