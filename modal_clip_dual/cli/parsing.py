@@ -10,6 +10,7 @@ from typing import Any
 
 from ..scores import SCORES
 from ..strategies.registry import available_strategies
+from ..utils.text_files import read_text
 
 LINEAR, PROMPTS = "DualLinear", "DualPrompt"  # what the output calls the learners
 LEARNERS = {"dual-linear": LINEAR, "prompts": PROMPTS}
@@ -112,7 +113,8 @@ def names_in(names: list[str]) -> list[str]:
     Raises
     ------
     ValueError
-        If the only one is the name of a text file that does not exist, or the file is no text in UTF-8.
+        If the only one is the name of a text file that does not exist, or is in another encoding than UTF-8 without
+        a mark.
     """
     if len(names) != 1:
         return names
@@ -122,9 +124,9 @@ def names_in(names: list[str]) -> list[str]:
             raise ValueError(f"class names: there is no file {name!r}; expected names, or a file with one per line")
         return names
     try:
-        lines = Path(name).read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"class names: {name!r} is no text in UTF-8 ({error})") from error
+        lines = read_text(name).splitlines()
+    except ValueError as error:
+        raise ValueError(f"class names: {error}") from error
     return [line.strip() for line in lines if line.strip()]
 
 

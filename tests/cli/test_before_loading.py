@@ -53,6 +53,8 @@ TEN = ["c", "d", "e", "f", "g", "h", "i", "j"]
         ([*LABEL, "--classes", "a,b", "--cache", "nosuch"], "cache='nosuch'"),
         ([*LABEL, "--classes", "a,b", "--cache", "file"], "cache='file' is a file"),
         ([*LABEL, "--classes", "a,b", "--host", "192.0.2.1"], "cannot listen on 192.0.2.1"),
+        ([*LABEL, "--classes", "a,b", "--strategy", "os:getcwd"], "--strategy='os:getcwd' takes the arguments ()"),
+        (["demo", "--strategies", "os:getcwd"], "strategies='os:getcwd' takes the arguments ()"),
         (["demo", "--figure", "EMPTY.png"], "--figure EMPTY.png is a folder"),
         (["demo", "--csv", "FLAT"], "--csv FLAT is a folder"),
         (["demo", "--csv", "nowhere/a.csv"], "--csv nowhere/a.csv: there is no folder"),
