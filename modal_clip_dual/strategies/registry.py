@@ -58,7 +58,7 @@ def available_strategies(classifier: Any = None) -> list[str]:
     Examples
     --------
     >>> from sklearn.linear_model import LogisticRegression
-    >>> from modal_clip_dual.strategies import available_strategies
+    >>> from modal_clip_dual import available_strategies
     >>> available_strategies()[:3]
     ['alfa-mix', 'auto', 'badge']
     >>> available_strategies(LogisticRegression())[:3]
