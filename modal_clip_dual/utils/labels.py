@@ -190,8 +190,9 @@ def _from_mapping(class_names: Mapping[Any, Any]) -> tuple[np.ndarray, list[Any]
 def _check_names(class_names: Any, names: list[Any]) -> None:
     for name in names:
         if not isinstance(name, str) or not name.replace("_", " ").strip():
+            hint = ": class_names.to_pylist()" if hasattr(name, "as_py") else ""  # of pyarrow
             raise ValueError(
-                f"class_names contains {name!r}; expected a non-empty string for every class"
+                f"class_names contains {name!r}; expected a non-empty string for every class{hint}"
             )
     if len(names) < 2:
         raise ValueError(
