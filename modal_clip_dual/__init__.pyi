@@ -19,6 +19,7 @@ from .nn.averaging import WeightAverage as WeightAverage
 from .strategies import (
     alfa_mix_sampling as alfa_mix_sampling,
     auto_sampling as auto_sampling,
+    available_strategies as available_strategies,
     badge_sampling as badge_sampling,
     bald_sampling as bald_sampling,
     cec_sampling as cec_sampling,

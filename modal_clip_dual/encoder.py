@@ -16,6 +16,7 @@ from .clip.inputs import (
     check_cache,
     check_input,
     check_width,
+    named_columns,
 )
 from .data.files import looking_once
 from .data.images import kind_of
@@ -135,7 +136,7 @@ class CLIPImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         for name in ("n_features_in_", "feature_names_in_"):
             self.__dict__.pop(name, None)
         if kind_of(array) == "embeddings":
-            validate_data(self, X, reset=True, skip_check_array=True)
+            validate_data(self, named_columns(X), reset=True, skip_check_array=True)
         return self
 
     @looking_once()
@@ -165,7 +166,7 @@ class CLIPImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         array, backbone = self._prepare(X)
         if kind_of(array) == "embeddings":
             if hasattr(self, "n_features_in_"):  # column names, if fit was given some
-                validate_data(self, X, reset=False, skip_check_array=True)
+                validate_data(self, named_columns(X), reset=False, skip_check_array=True)
             return unit_rows(array)
         return encode(
             backbone,

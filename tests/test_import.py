@@ -44,6 +44,17 @@ def test_public_names():
         modal_clip_dual.DualPrompt  # the access is the test
 
 
+def test_the_registry_of_strategies_is_whole_and_light():
+    """What lists, gives and takes strategies by name is imported from one place, without anything heavy."""
+    code = (
+        "from modal_clip_dual import available_strategies, get_strategy, register_strategy; available_strategies()\n"
+        f"import sys; print([m for m in {HEAVY!r} if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300)
+    assert done.stdout.strip() == "[]"
+    assert modal_clip_dual.available_strategies is import_module("modal_clip_dual.strategies").available_strategies
+
+
 def test_type_checkers_see_what_is_imported():
     """Stubs name everything once, each where it is; the marker of PEP 561 is installed with them."""
     root = files("modal_clip_dual")

@@ -62,6 +62,22 @@ def claim(path: str, owner: object) -> weakref.finalize[[str, _Held, int], objec
     return weakref.finalize(owner, _release, path, held, id(owner))
 
 
+def check_free(path: str) -> None:
+    """Refuse a state file that another process has, without taking it.
+
+    Raises
+    ------
+    RuntimeError, OSError
+        As `claim`.
+    """
+
+    class Asker:
+        pass
+
+    asker = Asker()
+    claim(os.path.realpath(path), asker)()
+
+
 def _lock(path: str) -> FileLock:
     lock = FileLock(f"{path}.lock", thread_local=False)
     try:

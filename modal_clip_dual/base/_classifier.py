@@ -17,6 +17,7 @@ from ..clip.inputs import (
     check_input,
     check_template,
     check_width,
+    named_columns,
     texts_of,
 )
 from ..data.files import looking_once
@@ -240,7 +241,7 @@ class CLIPClassifier(Predicting, PixelAccess, Saving):
             for name in self._fit_only:
                 self.__dict__.pop(name, None)
             if table is not None:
-                validate_data(self, table, reset=True, skip_check_array=True)
+                validate_data(self, named_columns(table), reset=True, skip_check_array=True)
             self.classes_ = classes
             self._names = names
             self._numbered = None
@@ -349,7 +350,7 @@ class CLIPClassifier(Predicting, PixelAccess, Saving):
         if kind_of(array) == "embeddings":
             check_width(array, backbone, self, name)
             if hasattr(self, "n_features_in_") and not refit:  # column names, if fit was given some
-                validate_data(self, X, reset=False, skip_check_array=True)
+                validate_data(self, named_columns(X), reset=False, skip_check_array=True)
         return array, backbone
 
     def _embed(self, array: Any, backbone: Backbone) -> Any:

@@ -14,7 +14,9 @@ from .parsing import (
     PROMPTS,
     add_model_arguments,
     add_prompt_arguments,
+    check_output_folder,
     find_own_strategies,
+    jobs,
     learner,
     listed,
     positive_int,
@@ -26,7 +28,7 @@ from .parsing import (
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ..evaluation.plan import Plan
+    from ..evaluation.plan import Plan, Run
 
 BENCHMARK = """\
 Compare query strategies on a data set: every strategy with every seed and kind of learner, on
@@ -82,7 +84,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add("--lr", type=float, default=0.01, help="learning rate (default: 0.01)")
     add("--precision", default="auto", help="precision of the towers (default: auto)")
     add("--cache", choices=("memory", "disk", "none"), default="memory", help="where embeddings are kept")
-    add("--n-jobs", type=int, default=None, help="runs at a time (default: 1)")
+    add("--n-jobs", type=jobs, default=None, help="runs at a time (default: 1)")
     add("--scheduler", metavar="HOST:PORT",
         help="let the workers of this Dask scheduler do the runs; they have to see the folder of --out")  # fmt: skip
     add("--out", type=Path, metavar="DIR", help="folder of the results (default: results/NAME)")
@@ -98,6 +100,7 @@ def _loop(name: str) -> str:
 
 def run_benchmark(args: argparse.Namespace) -> int:
     """Run the benchmark; return the exit status."""
+    from ..clip.templates import check_class_names
     from ..data import load_benchmark
     from ..evaluation import write_report
     from ..evaluation.compare import run_plan
@@ -109,8 +112,9 @@ def run_benchmark(args: argparse.Namespace) -> int:
         reword(data, args)
         plan = make_plan(find_samples(data=data), **_arguments(args))
         out = args.out or Path("results") / data.name
-        if out.exists() and not out.is_dir():
-            raise ValueError(f"--out {out} is no folder")
+        check_output_folder(out, "--out")
+        if _left(plan, out):
+            check_class_names(data.class_names, data.template, args.model)
         workers = nullcontext() if args.dry_run or not args.scheduler else _workers(args.scheduler)
     except (TypeError, ValueError, OSError) as error:
         return refuse(error)
@@ -198,18 +202,22 @@ def _arguments(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def _left(plan: Plan, out: Path) -> list[Run]:
+    """Return the runs that are not done already."""
+    return [run for run in plan.runs if not (out / "runs" / run.file_name).exists()]
+
+
 def _dry_run(plan: Plan, out: Path) -> None:
     from .estimates import crowded, duration, estimate_seconds
 
-    done = sum((out / "runs" / run.file_name).exists() for run in plan.runs)
+    left = _left(plan, out)
     counted: dict[tuple[str, str], int] = {}
     for run in plan.runs:
         key = (run.names["estimator"], run.names["strategy"])
         counted[key] = counted.get(key, 0) + 1
     for (estimator, name), n in counted.items():
         print(f"  {estimator}: {name}, {n} seeds")
-    print(f"{done} of {len(plan.runs)} runs are done already")
-    left = [run for run in plan.runs if not (out / "runs" / run.file_name).exists()]
+    print(f"{len(plan.runs) - len(left)} of {len(plan.runs)} runs are done already")
     if left:
         seconds = estimate_seconds(plan, left)
         print(

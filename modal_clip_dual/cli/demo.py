@@ -14,6 +14,7 @@ from .parsing import (
     LINEAR,
     PROMPTS,
     add_model_arguments,
+    check_output,
     find_own_strategies,
     fraction,
     learner,
@@ -130,9 +131,9 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _check_files(args: argparse.Namespace) -> None:
-    for path in filter(None, (args.figure, args.csv)):
-        if not path.absolute().parent.is_dir():
-            raise ValueError(f"there is no folder {path.absolute().parent} to write to")
+    check_output(args.figure, "--figure")
+    if args.csv is not None:
+        check_output(args.csv, "--csv")
     if args.figure.suffix.lower() not in (".png", ".pdf", ".svg"):
         raise ValueError(f"--figure {args.figure}: expected .png, .pdf or .svg")
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 import socket
 import sys
 import threading
 import warnings
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from .parsing import (
     LEARNERS,
     LINEAR,
     PROMPTS,
+    check_file,
     find_own_strategies,
     learner,
     listed,
@@ -28,6 +29,7 @@ from .parsing import (
 )
 
 DEFAULT_LEARNER = "dual-linear"
+SAVE_ELSEWHERE = "; --state FILE saves elsewhere"
 
 LABEL = """\
 Label a folder of images in the browser.  A CLIP and what learns on it (--learner; a linear head if
@@ -101,8 +103,10 @@ def run_label(args: argparse.Namespace) -> int:
 
     try:
         check_installed()
-        session = make_session(args)
-        listener = listen(args.host, args.port)
+        check_numbers(args)
+        listener = listen(args.host, args.port)  # before a CLIP is loaded, so that a port in use is told at once
+        with closed_on_error(listener):
+            session = make_session(args)
     except (OSError, TypeError, ValueError, ImportError, RuntimeError) as error:
         if args.traceback:
             raise
@@ -125,6 +129,30 @@ def run_label(args: argparse.Namespace) -> int:
     return 0
 
 
+@contextmanager
+def closed_on_error(listener: socket.socket) -> Iterator[None]:
+    """Close a socket if the block raises."""
+    try:
+        yield
+    except BaseException:
+        listener.close()
+        raise
+
+
+def check_numbers(args: argparse.Namespace) -> None:
+    """Refuse numbers that do not fit.
+
+    Raises
+    ------
+    ValueError
+        Names the argument.
+    """
+    if not 0 <= args.port <= 65535:
+        raise ValueError(f"--port {args.port}; expected 0 to 65535")
+    if not 0 <= args.random <= args.batch:
+        raise ValueError(f"--random {args.random}; expected 0 to the {args.batch} images of --batch")
+
+
 def shown_host(host: str) -> str:
     """Return how the page is called from here: addresses that mean all of this machine are no names for it."""
     if host in ("0.0.0.0", "::"):
@@ -145,18 +173,18 @@ def make_session(args: argparse.Namespace) -> Any:
     Raises
     ------
     OSError, RuntimeError, TypeError, ValueError
-        If something does not fit, before any image is read.
+        If something does not fit, before a CLIP is loaded and any image is read.
     """
+    from ..clip.inputs import check_cache
+    from ..clip.names import resolve_device
     from ..data import list_images
     from ..label import LabelSession
 
     folder = args.folder.absolute()
     if not folder.is_dir():
         raise NotADirectoryError(f"FOLDER {str(args.folder)!r} is not a folder")
-    if not 0 <= args.port <= 65535:
-        raise ValueError(f"--port {args.port}; expected 0 to 65535")
-    if not 0 <= args.random <= args.batch:
-        raise ValueError(f"--random {args.random}; expected 0 to the {args.batch} images of --batch")
+    check_cache(args.cache, None)
+    resolve_device(args.device)
     state = (args.state or folder / "labels.npz").absolute()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of other files in the folder, the state file among them
@@ -211,17 +239,21 @@ def class_names_of(args: argparse.Namespace, folder: Path) -> list[str]:
 def _begun(args: argparse.Namespace, state: Path, paths: Sequence[str], names: list[str]) -> Any:
     from .. import DualPromptLearner, get_strategy
     from ..active import StablePredictions
+    from ..active.locking import check_free
     from ..clip.backbone import load_backbone
-    from ..clip.inputs import check_template
+    from ..clip.names import check_model_name
+    from ..clip.templates import check_class_names
     from ..strategies.asking import check_can_ask
 
-    check_writable(state)
+    check_file(state, SAVE_ELSEWHERE)
+    check_free(str(state))
     model, tag = model_of(args)
     template = args.template or "a photo of a {}."
-    check_template(template)
     query_strategy = get_strategy(args.strategy, name="--strategy")
     classifier = classifiers()[LEARNERS[args.learner or DEFAULT_LEARNER]]
     check_can_ask(classifier(), query_strategy, f"--strategy {args.strategy}", "the classifier of the page")
+    check_model_name(model, tag)
+    check_class_names(names, template, model)
     print(f"{len(paths):,} images, {len(names)} classes.  Loading {model} ...", flush=True)
     load_backbone(model, tag, args.device)
     estimator = classifier(
@@ -241,19 +273,6 @@ def classifiers() -> dict[str, Any]:
     return {LINEAR: DualLinearClassifier, PROMPTS: DualPromptClassifier}
 
 
-def check_writable(state: Path) -> None:
-    """Refuse a place where nothing can be saved.
-
-    Raises
-    ------
-    ValueError
-        If the folder of the state file, or the file itself, cannot be written to.
-    """
-    for place in (state.parent, *([state] if state.exists() else [])):
-        if not os.access(place, os.W_OK):
-            raise ValueError(f"{str(place)!r} cannot be written to; --state FILE saves elsewhere")
-
-
 def model_of(args: argparse.Namespace) -> tuple[str, str]:
     """Return name and tag of the CLIP."""
     model = args.model or "ViT-B-16"
@@ -263,28 +282,13 @@ def model_of(args: argparse.Namespace) -> tuple[str, str]:
 def _resumed(args: argparse.Namespace, state: Path) -> Any:
     from .. import DualPromptLearner, get_strategy
     from ..active import StablePredictions
-    from ..strategies.asking import check_can_ask
 
     print(f"Going on with {state} ...", flush=True)
-    check_writable(state)
-    loop = DualPromptLearner.resume(
-        state, query_strategy=get_strategy(args.strategy, name="--strategy"), stopping=[StablePredictions()]
-    )
+    check_file(state, SAVE_ELSEWHERE)
+    query_strategy = get_strategy(args.strategy, name="--strategy")
+    _check_resumed(args, state, query_strategy)
+    loop = DualPromptLearner.resume(state, query_strategy=query_strategy, stopping=[StablePredictions()])
     estimator = loop.estimator
-    if args.learner is not None and type(estimator) is not classifiers()[LEARNERS[args.learner]]:
-        loop.close()
-        raise ValueError(
-            f"{state} was begun with a {type(estimator).__name__} and goes on with it, --learner {args.learner} is "
-            "another; leave --learner out, or begin anew with another --state"
-        )
-    check_can_ask(estimator, loop.query_strategy, f"--strategy {args.strategy}")
-    saved = estimator.model_name, estimator.pretrained
-    asked = model_of(args) if args.model else (saved[0], args.pretrained or saved[1])
-    if asked != saved:
-        raise ValueError(
-            f"{state} was begun with --model {saved[0]} --pretrained {saved[1]}, and its labels go on with that; "
-            "leave these out, or begin anew with another --state"
-        )
     if args.template and args.template != estimator.template:
         estimator.set_params(template=args.template)
     estimator.set_params(cache=args.cache, device=args.device)
@@ -297,3 +301,29 @@ def _resumed(args: argparse.Namespace, state: Path) -> Any:
         if name not in names.values():
             loop.add_class(name, label=name, train=False)
     return loop
+
+
+def _check_resumed(args: argparse.Namespace, state: Path, query_strategy: Any) -> None:
+    """Refuse what does not fit a saved state, before a training that is due loads its CLIP."""
+    from ..active.saving import estimator_of, read_learner
+    from ..clip.templates import check_class_names
+    from ..strategies.asking import check_can_ask
+
+    estimator = estimator_of(read_learner(state)[0])
+    if args.learner is not None and type(estimator) is not classifiers()[LEARNERS[args.learner]]:
+        raise ValueError(
+            f"{state} was begun with a {type(estimator).__name__} and goes on with it, --learner {args.learner} is "
+            "another; leave --learner out, or begin anew with another --state"
+        )
+    check_can_ask(estimator, query_strategy, f"--strategy {args.strategy}")
+    saved = estimator.model_name, estimator.pretrained
+    asked = model_of(args) if args.model else (saved[0], args.pretrained or saved[1])
+    if asked != saved:
+        raise ValueError(
+            f"{state} was begun with --model {saved[0]} --pretrained {saved[1]}, and its labels go on with that; "
+            "leave these out, or begin anew with another --state"
+        )
+    names = list(estimator.class_names.values())
+    new = [name for name in names_in(args.classes or []) if name not in names]
+    if new or args.template:
+        check_class_names([*names, *new], args.template or estimator.template, estimator.model_name)

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..scores import SCORES
 from ..strategies.registry import available_strategies
+from ..utils.text_files import read_text
 
 LINEAR, PROMPTS = "DualLinear", "DualPrompt"  # what the output calls the learners
 LEARNERS = {"dual-linear": LINEAR, "prompts": PROMPTS}
@@ -22,6 +23,14 @@ def positive_int(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1")
+    return value
+
+
+def jobs(text: str) -> int:
+    """Parse a number of workers, as joblib counts them."""
+    value = int(text)
+    if value == 0:
+        raise argparse.ArgumentTypeError("0 workers do nothing; expected 1 or more, or -1 for one per core")
     return value
 
 
@@ -104,7 +113,8 @@ def names_in(names: list[str]) -> list[str]:
     Raises
     ------
     ValueError
-        If the only one is the name of a text file that does not exist, or the file is no text in UTF-8.
+        If the only one is the name of a text file that does not exist, or is in another encoding than UTF-8 without
+        a mark.
     """
     if len(names) != 1:
         return names
@@ -114,9 +124,9 @@ def names_in(names: list[str]) -> list[str]:
             raise ValueError(f"class names: there is no file {name!r}; expected names, or a file with one per line")
         return names
     try:
-        lines = Path(name).read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"class names: {name!r} is no text in UTF-8 ({error})") from error
+        lines = read_text(name).splitlines()
+    except ValueError as error:
+        raise ValueError(f"class names: {error}") from error
     return [line.strip() for line in lines if line.strip()]
 
 
@@ -147,6 +157,52 @@ def find_own_strategies(names: Iterable[str]) -> None:
     """Let strategies of the user's own be imported from the current folder."""
     if any(":" in name for name in names):
         sys.path.insert(0, str(Path.cwd()))
+
+
+def check_output(path: Path, argument: str) -> None:
+    """Refuse a file that cannot be written, before anything is computed for it.
+
+    Raises
+    ------
+    ValueError
+        Names the argument and the place.
+    """
+    if not path.absolute().parent.is_dir():
+        raise ValueError(f"{argument} {path}: there is no folder {path.absolute().parent} to write to")
+    if path.is_dir():
+        raise ValueError(f"{argument} {path} is a folder; expected the name of a file")
+    check_file(path, f"; {argument} FILE writes elsewhere")
+
+
+def check_file(path: Path, hint: str) -> None:
+    """Refuse a file that cannot be written to, or whose folder cannot.
+
+    Raises
+    ------
+    ValueError
+        Names the place; ``hint`` is the end of the sentence.
+    """
+    from ..utils.persistence import check_writable
+
+    check_writable(path.absolute().parent, hint)
+    if path.exists():
+        check_writable(path, hint)
+
+
+def check_output_folder(path: Path, argument: str) -> None:
+    """Refuse a folder that cannot be made or written to, before anything is computed for it.
+
+    Raises
+    ------
+    ValueError
+        Names the argument and the place.
+    """
+    from ..utils.persistence import check_writable
+
+    there = next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise ValueError(f"{argument} {path} is no folder, {there} is a file")
+    check_writable(there, f"; {argument} DIR writes elsewhere")
 
 
 def refuse(error: object) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .parsing import refuse
+from .parsing import check_output, refuse
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -26,9 +26,12 @@ def run_report(args: argparse.Namespace) -> int:
 
     from ..evaluation import read_results, write_report
 
+    out = args.out or args.results[0] / "report.html"
     try:
+        if args.out is not None:
+            check_output(out, "--out")
         frame = pd.concat([read_results(path) for path in args.results], ignore_index=True)
-        file = write_report(frame, args.out or args.results[0] / "report.html")
+        file = write_report(frame, out)
     except (OSError, ValueError) as error:
         return refuse(error)
     print(f"written: {file}")

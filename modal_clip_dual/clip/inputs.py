@@ -75,6 +75,15 @@ def _check_lengths(part: np.ndarray, given: np.ndarray, first: int, name: str) -
             )
 
 
+def named_columns(X: Any) -> Any:
+    """Return embeddings as the table that they came in, whose columns may have names.
+
+    A single column, which holds a list or an array in every row, has no names for what is in it.
+    """
+    shape: Any = getattr(X, "shape", ())
+    return as_array(X) if len(shape) == 1 or (len(shape) == 2 and shape[1] == 1) else X
+
+
 def join(X: np.ndarray, X_pseudo: np.ndarray) -> np.ndarray:
     """Labeled and pseudo-labeled samples in one array.
 

@@ -47,7 +47,7 @@ def _own_random_state() -> Iterator[None]:
 def _load_demo(device: torch.device, precision: str) -> Parts:
     from safetensors.torch import load_file
 
-    config = json.loads((DEMO_FOLDER / "open_clip_config.json").read_text(encoding="utf-8"))
+    config = _demo_config()
     state = load_file(DEMO_FOLDER / "open_clip_model.safetensors")
     rows = state.pop("token_embedding.rows").long()
     values = state["token_embedding.weight"].float()
@@ -68,8 +68,28 @@ def _load_demo(device: torch.device, precision: str) -> Parts:
         model = model.to(open_clip.get_input_dtype(precision))
     size = config["model_cfg"]["vision_cfg"]["image_size"]
     preprocess = image_transform_v2(PreprocessCfg(size=size, **config["preprocess_cfg"]), is_train=False)
-    tokenizer = open_clip.SimpleTokenizer(context_length=model.context_length)
-    return model, preprocess, tokenizer, config["model_cfg"]["embed_dim"]
+    return model, preprocess, load_tokenizer(DEMO_MODEL), config["model_cfg"]["embed_dim"]
+
+
+def _demo_config() -> dict[str, Any]:
+    config: dict[str, Any] = json.loads((DEMO_FOLDER / "open_clip_config.json").read_text(encoding="utf-8"))
+    return config
+
+
+def load_tokenizer(model_name: str) -> Any:
+    """Load what a CLIP of known name reads texts with, without its weights.
+
+    Raises
+    ------
+    ImportError
+        If a package that it needs is not installed.
+    ValueError
+        If it would run code that comes with the model.
+    """
+    if model_name == DEMO_MODEL:
+        return open_clip.SimpleTokenizer(context_length=_demo_config()["model_cfg"]["text_cfg"]["context_length"])
+    _refuse_remote_code(model_name)
+    return _tokenizer(model_name)
 
 
 def _load_from_open_clip(
@@ -84,8 +104,7 @@ def _load_from_open_clip(
             stacklevel=5,
         )
         logging.getLogger().addFilter(_drop_random_weight_notice)
-    _refuse_remote_code(model_name)
-    tokenizer = _tokenizer(model_name)  # first: if it cannot be made, no weights are read
+    tokenizer = load_tokenizer(model_name)  # first: if it cannot be made, no weights are read
     try:
         model, _, preprocess = _create(model_name, pretrained, precision=precision, device=device)
     finally:

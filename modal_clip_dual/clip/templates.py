@@ -3,16 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 
+from ..utils.labels import resolve_classes
 from .backbone import Backbone
-from .inputs import clean_name as clean_name, texts_of
+from .inputs import Template, check_template, clean_name as clean_name, texts_of
+from .loaders import load_tokenizer
 
 
-def tokenize(backbone: Backbone, texts: list[str], what: list[str]) -> torch.Tensor:
+class Reader(NamedTuple):
+    """What of a CLIP reads texts; loaded without its weights."""
+
+    name: str
+    tokenizer: Any
+
+
+def check_class_names(names: Sequence[str], template: Template, model_name: str) -> None:
+    """Refuse class names that a CLIP cannot read or tell apart, without its weights.
+
+    Raises
+    ------
+    ImportError
+        If a package that reads texts for this model is not installed.
+    ValueError
+        Names a class without a name, whose prompt is too long, or two that are the same to the CLIP.
+    """
+    resolve_classes(list(names), None)
+    templates = check_template(template)
+    _check_prompts(Reader(f"model_name={model_name!r}", load_tokenizer(model_name)), names, templates)
+
+
+def tokenize(backbone: Backbone | Reader, texts: list[str], what: list[str]) -> torch.Tensor:
     """Tokenize texts; refuse texts that open_clip's tokenizers would silently cut off."""
     limit = backbone.tokenizer.context_length
     # Twice the length plus a margin: the last token of the shortest text is padding.
@@ -31,7 +55,7 @@ def tokenize(backbone: Backbone, texts: list[str], what: list[str]) -> torch.Ten
     return tokens
 
 
-def check_distinct(names: Sequence[str], tokens: Sequence[Any], backbone: Backbone) -> None:
+def check_distinct(names: Sequence[str], tokens: Sequence[Any], backbone: Backbone | Reader) -> None:
     """Refuse class names that are one to the CLIP; ``tokens`` has those of every class.
 
     Raises
@@ -57,24 +81,33 @@ def template_embeddings(
     key = (tuple(names), tuple(map(tuple, texts)))
     if key in backbone.text_cache:
         return backbone.text_cache[key]
-    said: list[list[list[int]]] = []  # by template, and class
+    _check_prompts(backbone, names, templates)
     embeddings = torch.zeros(len(names), backbone.embed_dim, device=backbone.device)
     for k in range(max(map(len, texts))):
         rows = [row for row, own in enumerate(texts) if len(own) > k]
-        part = [texts[row][k] for row in rows]
-        tokens = tokenize(backbone, part, [_described(names[row], templates, k, texts[row][k]) for row in rows])
-        said.append(tokens.tolist())
-        encoded = backbone.encode_texts(part)
+        encoded = backbone.encode_texts([texts[row][k] for row in rows])
         if len(rows) == len(names):
             embeddings += encoded
         else:
             embeddings[rows] += encoded
-    if not isinstance(templates, dict):
-        check_distinct(names, list(zip(*said)), backbone)
     if len(backbone.text_cache) >= 32:  # bounded: a process uses few lists of classes
         backbone.text_cache.clear()
     backbone.text_cache[key] = F.normalize(embeddings, dim=-1)
     return backbone.text_cache[key]
+
+
+def _check_prompts(
+    backbone: Backbone | Reader, names: Sequence[str], templates: list[Any] | dict[str, list[str]]
+) -> None:
+    """Refuse texts that are cut off, and templates that give two classes the same text."""
+    texts = texts_of(names, templates)
+    said: list[list[list[int]]] = []  # by template, and class
+    for k in range(max(map(len, texts))):
+        rows = [row for row, own in enumerate(texts) if len(own) > k]
+        what = [_described(names[row], templates, k, texts[row][k]) for row in rows]
+        said.append(tokenize(backbone, [texts[row][k] for row in rows], what).tolist())
+    if not isinstance(templates, dict):
+        check_distinct(names, list(zip(*said)), backbone)
 
 
 def _described(name: str, templates: list[Any] | dict[str, list[str]], k: int, text: str) -> str:

@@ -128,7 +128,8 @@ def _listed(rows: list[int], most: int = 20) -> str:
 def as_array(X: Any, name: str = "X") -> Any:
     """Return X as an array whose kind `kind_of` tells, without copying what is one already.
 
-    A DataFrame or a 2-d array with a single column of strings is a column of paths.
+    A DataFrame or a 2-d array with a single column of strings is a column of paths; a column of lists or arrays, as
+    tables hold embeddings, is one of its rows each.
 
     Raises
     ------
@@ -144,6 +145,8 @@ def as_array(X: Any, name: str = "X") -> Any:
     if isinstance(X, Image.Image):
         raise TypeError(f"{name} is one PIL image; {EXPECTED}. A single image goes in as a list of one")
     given = X = as_sequence(X, name, EXPECTED)
+    X = _only_column(X)
+    one_column = X is not given
     if type(X).__module__.partition(".")[0] == "torch":
         X = X.detach().cpu()
         if X.ndim == 3 and X.shape[0] == 3 and not X.is_floating_point():
@@ -162,6 +165,10 @@ def as_array(X: Any, name: str = "X") -> Any:
             f"{name} holds things of different shapes; {EXPECTED}. Images of several sizes go in as paths or "
             "as PIL images"
         ) from error
+    if array.dtype == object:
+        array = _stacked(array, name)
+    if one_column and array.ndim == 1:  # of numbers
+        array = array[:, None]
     # modAL turns lists of images into nested lists of integers when it adds to them.
     nested = isinstance(X, (list, tuple)) and array.ndim in (3, 4) and array.dtype.kind in "iu"
     if nested and array.size and 0 <= array.min() and array.max() <= 255:
@@ -192,6 +199,27 @@ def kind_of(array: np.ndarray) -> str:
     if array.ndim == 1:
         return "images" if len(array) and isinstance(array[0], Image.Image) else "paths"
     return {2: "embeddings", 3: "images", 4: "images"}[array.ndim]
+
+
+def _only_column(X: Any) -> Any:
+    """Return the column of a table that has one, which may hold lists or arrays; anything else as it is."""
+    shape: Any = getattr(X, "shape", ())
+    if not hasattr(X, "columns") or len(shape) != 2 or shape[1] != 1:
+        return X
+    return X.column(0) if hasattr(X, "column") else X[X.columns[0]]  # of pyarrow; of pandas and polars
+
+
+def _stacked(array: np.ndarray, name: str) -> np.ndarray:
+    """Return a column of lists or arrays as one array; anything else as it is."""
+    column = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
+    if column.ndim != 1 or not len(column) or not isinstance(column[0], (list, tuple, np.ndarray)):
+        return array
+    rows = [np.asarray(entry) for entry in column]
+    for row, part in enumerate(rows):
+        if part.shape != rows[0].shape:
+            shown = "is None" if column[row] is None else f"has the shape {part.shape}"
+            raise ValueError(f"{name}[{row}] {shown}, {name}[0] the shape {rows[0].shape}; {EXPECTED}")
+    return np.stack(rows)
 
 
 def _column_of_objects(X: Any, name: str) -> np.ndarray | None:

@@ -14,7 +14,7 @@ import numpy as np
 from ..active.class_names import meanings
 from ..active.saved import SavedLoop, read_loop
 from ..data.images import as_array
-from ..utils.persistence import check_target, replacing
+from ..utils.persistence import check_target, check_writable, replacing
 from .registry import format_of
 from .table import DROP, LABEL, Entry, Format, Table
 
@@ -125,6 +125,8 @@ def export_labels(
 
 
 def _check_free(target: Path, chosen: Format, overwrite: bool) -> None:
+    if target.absolute().parent.is_dir():
+        check_writable(target.absolute().parent)
     if not os.path.lexists(target):
         if not target.absolute().parent.is_dir():
             raise ValueError(f"path={str(target)!r}: there is no such folder to write to")

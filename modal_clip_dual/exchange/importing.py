@@ -15,6 +15,7 @@ import numpy as np
 from ..active import DualPromptLearner
 from ..active.class_names import meanings
 from ..data.files import digests_of
+from ..utils.text_files import EXPECTED, foreign_byte
 from ..utils.validation import check_option
 from .registry import format_of
 from .table import DROP, LABEL, SKIP, Said
@@ -156,7 +157,10 @@ def _take_in(
         found = {row: several for row, several in found.items() if row not in gone}
     if not found:
         shown = f", such as {unmatched[0]!r}" if unmatched else ""
-        raise ValueError(f"path={path!r} has no label for a sample of the pool ({len(unmatched)} for others{shown})")
+        raise ValueError(
+            f"path={path!r} has no label for a sample of the pool ({len(unmatched)} for others{shown})"
+            f"{_encoding_advice(unmatched)}"
+        )
     new = _new_classes(found, learner.estimator)
     if new and not add_classes:
         raise ValueError(
@@ -171,12 +175,19 @@ def _take_in(
     if unmatched:
         warnings.warn(
             f"{path!r}: {len(unmatched)} of {len(said)} samples are not, or not for certain, in the pool: "
-            f"{', '.join(map(repr, unmatched[:SHOWN]))}{', ...' if len(unmatched) > SHOWN else ''}",
+            f"{', '.join(map(repr, unmatched[:SHOWN]))}{', ...' if len(unmatched) > SHOWN else ''}"
+            f"{_encoding_advice(unmatched)}",
             UserWarning,
             stacklevel=3,
         )
     n_left_out = changed["skip"] + changed["drop"]
     return ImportReport(changed["teach"], changed["relabel"], kept, n_left_out, unmatched)
+
+
+def _encoding_advice(unmatched: Sequence[str]) -> str:
+    """What is said of paths with bytes that are no UTF-8, if they are in no pool: a file of Windows has such."""
+    foreign = any(foreign_byte(path) is not None for path in unmatched)
+    return f".  Some are no text in UTF-8; {EXPECTED}" if foreign else ""
 
 
 def _new_classes(found: Mapping[int, Sequence[Said]], estimator: Any) -> list[str]:

@@ -82,6 +82,20 @@ def disagreements(learner: Any, names: Names) -> list[dict[str, Any]]:
     return [{"row": row, "name": None, "correct": None, "others": ", ".join(said)} for row, said in found.items()]
 
 
+def agreements(learner: Any) -> list[dict[str, Any]]:
+    """Return how far every two people agree on the images that both labeled, those with most images first.
+
+    ``kappa`` is None where `DualPromptLearner.annotator_agreement` has NaN: one and the same label everywhere.
+    """
+    table = learner.annotator_agreement
+    table = table[table["n_both"] > 0].sort_values("n_both", ascending=False, kind="stable")
+    columns = (table[name].tolist() for name in ("annotator_1", "annotator_2", "n_both", "n_agree", "kappa"))
+    return [
+        {"people": [first, second], "both": both, "alike": alike, "kappa": None if np.isnan(kappa) else kappa}
+        for first, second, both, alike, kappa in zip(*columns)
+    ]
+
+
 def bring(learner: Any, names: Names, have: Mapping[int, Said], want: Mapping[int, Said | None]) -> None:
     """Say to a learner what it lacks of the answers that are wanted; it saves them, and trains on nothing yet.
 

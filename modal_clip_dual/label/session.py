@@ -96,6 +96,7 @@ class LabelSession(Working):
         self.log: list[dict[str, Any]] = []
         self.stop_reason: str | None = None
         self.n_disagreements = 0
+        self.agreements: list[dict[str, Any]] = []  # of every two people
         self.version = 0
         self._new_paths, self._first_labels = list(new_paths), dict(labels or {})
         self._ready: list[Grid] = []  # prepared, not shown yet

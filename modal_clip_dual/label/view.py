@@ -41,6 +41,7 @@ def state_of(session: LabelSession) -> dict[str, Any]:
             "all": agreement(session.checks),
             "stop_reason": session.stop_reason,
             "disagreements": session.n_disagreements,
+            "agreements": session.agreements,
             "unreadable": {
                 "n": len(session.unreadable),
                 "files": [[os.path.basename(path), reason] for path, reason in session.unreadable[:SHOWN]],

@@ -13,7 +13,7 @@ import numpy as np
 from ..data.files import look_at
 from ..data.images import UnreadableImagesError
 from . import model
-from .answers import DROP, FORGET, LABEL, Names, Said, bring, now, said_of
+from .answers import DROP, FORGET, LABEL, Names, Said, agreements, bring, now, said_of
 from .grids import Check, Grid, choose_rows, draw
 from .journal import Journal
 
@@ -34,6 +34,7 @@ class Working:
     log: list[dict[str, Any]]
     stop_reason: str | None
     n_disagreements: int
+    agreements: list[dict[str, Any]]
     n_instances: int
     n_random: int
     annotator: str | None
@@ -198,9 +199,9 @@ class Working:
                     raise
                 self._folded = said_of(self.learner, self.names)  # a part may have been taken in
                 return self._fold()
-        n_disagreements = len(self.learner.disagreements)
+        n_disagreements, pairs = len(self.learner.disagreements), agreements(self.learner)
         with self._changed:
-            self.n_disagreements = n_disagreements
+            self.n_disagreements, self.agreements = n_disagreements, pairs
             for row, said in want.items():
                 self._folded.pop(row, None)
                 if said is not None:

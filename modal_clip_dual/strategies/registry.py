@@ -58,7 +58,7 @@ def available_strategies(classifier: Any = None) -> list[str]:
     Examples
     --------
     >>> from sklearn.linear_model import LogisticRegression
-    >>> from modal_clip_dual.strategies import available_strategies
+    >>> from modal_clip_dual import available_strategies
     >>> available_strategies()[:3]
     ['alfa-mix', 'auto', 'badge']
     >>> available_strategies(LogisticRegression())[:3]
@@ -100,7 +100,8 @@ def get_strategy(
     ValueError
         If the name, module or function does not exist, or the strategy lacks a parameter in ``params``.
     TypeError
-        If ``strategy`` is neither a name nor a function.
+        If ``strategy`` is neither a name nor a function, or names a function that takes other arguments than a
+        query strategy.
 
     See Also
     --------
@@ -189,4 +190,21 @@ def _resolve(strategy: str, name: str) -> Callable[..., Any]:
         raise ValueError(f"{name}={strategy!r} cannot be imported: {error}") from error
     if not callable(function):
         raise TypeError(f"{name}={strategy!r} is a {type(function).__name__}; expected a function")
+    if entry is None:
+        _check_call(function, f"{name}={strategy!r}")
     return partial(function, **params) if params else function
+
+
+def _check_call(function: Callable[..., Any], shown: str) -> None:
+    """Refuse a function that cannot be called as a query strategy is; of builtins Python does not know it."""
+    try:
+        takes = signature(function)
+    except ValueError:
+        return
+    try:
+        takes.bind("classifier", "X_pool", n_instances=1)
+    except TypeError as error:
+        raise TypeError(
+            f"{shown} takes the arguments {takes} ({error}); expected a query strategy, "
+            "(classifier, X_pool, n_instances=1)"
+        ) from error

@@ -141,6 +141,8 @@ def as_sequence(X: Any, name: str, expected: str) -> Any:
             raise TypeError(f"{name} is a {type(X).__name__}, which is read item by item; {expected}")
         return X  # a number, say: NumPy makes a single thing of it
     kind = type(X).__name__
+    if hasattr(X, "collect"):
+        raise TypeError(f"{name} is a {kind}, which computes its rows when it is asked: {name}.collect(); {expected}")
     torch_set = any(base.__module__.startswith("torch.utils.data") for base in type(X).__mro__)
     what = f"a torch Dataset ({kind})" if torch_set else f"a {kind}, which can only be asked for items"
     raise TypeError(

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import re
+import reprlib
 import warnings
 from collections.abc import Mapping
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-from sklearn.utils import check_array, column_or_1d
+from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
 from .arrays import as_sequence
 from .numbering import Numbering, names_of_numbers
 
 LABELS = "expected a 1-d array of class labels"
+WHOLE_NUMBERS = "expected class labels, which are whole numbers or text"
+TOO_LARGE = 2.0**63  # for an int64
 DIGITS = re.compile(r"\d+")
 WHOLE = re.compile(r"\s*([+-]?\d+)(\.0*)?\s*")  # texts that say a whole number
 
@@ -38,16 +41,22 @@ def check_labels(y: Any, name: str = "y") -> np.ndarray:
         y = column_or_1d(y, warn=True)
     except ValueError as error:
         if "inhomogeneous" in str(error):
-            raise ValueError(f"{name} holds sequences among its labels; expected one label each") from error
+            row, label = next((k, one) for k, one in enumerate(y) if np.iterable(one) and not isinstance(one, str))
+            shown = f"{name}[{row}] is {reprlib.repr(label)}, a sequence among labels"
+            raise ValueError(f"{shown}; expected one label each") from error
         if "Complex" in str(error):
             raise ValueError(f"{name}: Complex data not supported; expected class labels") from error
         raise ValueError(f"{name} is no array of labels: {error}") from error
     if y.dtype == object and any(isinstance(label, complex) for label in y):
         raise ValueError(f"{name}: Complex data not supported; expected class labels")
-    if y.dtype.kind == "f":
-        check_array(y, ensure_2d=False, dtype=None, input_name=name)
     if y.dtype == object and all(isinstance(label, (Integral, np.bool_)) for label in y):
         y = np.array(y.tolist())  # whole numbers, as a column of a table may hold them
+    elif y.dtype == object and all(isinstance(label, (Real, np.bool_)) for label in y):
+        y = y.astype(float)
+    elif y.dtype == object:
+        _refuse_other_types(y, name)
+    if y.dtype.kind == "f":
+        _refuse_fractions(y, name)
     try:
         check_classification_targets(y)
     except TypeError as error:
@@ -56,6 +65,33 @@ def check_labels(y: Any, name: str = "y") -> np.ndarray:
         ) from error
     labels: np.ndarray = y
     return labels
+
+
+def _refuse_other_types(y: np.ndarray, name: str) -> None:
+    """Refuse objects that are neither all text nor all numbers."""
+    kinds = ["text" if isinstance(label, str) else "number" if isinstance(label, Real) else None for label in y]
+    row = next((row for row, kind in enumerate(kinds) if kind is None or kind != kinds[0]), None)
+    if row is not None:
+        beside = f", beside {y[0]!r}" if kinds[row] is not None else ""
+        raise ValueError(
+            f"{name}[{row}] is {reprlib.repr(y[row])}, a {type(y[row]).__name__}{beside}. Unknown label type: "
+            f"unknown; {WHOLE_NUMBERS}, all of one type"
+        )
+
+
+def _refuse_fractions(y: np.ndarray, name: str) -> None:
+    """Refuse floats that are no whole numbers; the message has scikit-learn's words and the row."""
+    numbers = y.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        wrong = ~((numbers == np.trunc(numbers)) & (np.abs(numbers) < TOO_LARGE))
+    if not wrong.any():
+        return
+    row = int(wrong.argmax())
+    label = float(numbers[row])
+    if np.isinf(label):
+        raise ValueError(f"{name}[{row}] is {label}: Input {name} contains infinity; {WHOLE_NUMBERS}")
+    what = "too large for a whole number" if label.is_integer() else "no whole number"
+    raise ValueError(f"{name}[{row}] is {label}, {what}. Unknown label type: continuous; {WHOLE_NUMBERS}")
 
 
 def check_missing(y: Any, name: str = "y") -> None:
@@ -154,8 +190,9 @@ def _from_mapping(class_names: Mapping[Any, Any]) -> tuple[np.ndarray, list[Any]
 def _check_names(class_names: Any, names: list[Any]) -> None:
     for name in names:
         if not isinstance(name, str) or not name.replace("_", " ").strip():
+            hint = ": class_names.to_pylist()" if hasattr(name, "as_py") else ""  # of pyarrow
             raise ValueError(
-                f"class_names contains {name!r}; expected a non-empty string for every class"
+                f"class_names contains {name!r}; expected a non-empty string for every class{hint}"
             )
     if len(names) < 2:
         raise ValueError(

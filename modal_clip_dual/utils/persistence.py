@@ -113,6 +113,18 @@ def check_target(path: str | os.PathLike[str]) -> Path:
     return target
 
 
+def check_writable(place: str | os.PathLike[str], hint: str = "") -> None:
+    """Refuse a folder or a file that cannot be written to.
+
+    Raises
+    ------
+    ValueError
+        Names the place; ``hint`` is the end of the sentence.
+    """
+    if not os.access(place, os.W_OK):
+        raise ValueError(f"{str(place)!r} cannot be written to{hint}")
+
+
 def write_state(
     path: str | os.PathLike[str], kind: str, settings: dict[str, Any], arrays: dict[str, np.ndarray]
 ) -> None:

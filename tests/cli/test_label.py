@@ -71,7 +71,9 @@ def test_class_names(folder, tmp_path):
     (tmp_path / "names.txt").write_text("one\ntwo", encoding="utf-8-sig")
     assert class_names_of(parse(folder, "--classes", str(tmp_path / "names.txt")), folder) == ["one", "two"]
     (tmp_path / "names.txt").write_text("grün\nrot", encoding="utf-16")
-    with pytest.raises(ValueError, match=r"names.txt' is no text in UTF-8"):
+    assert class_names_of(parse(folder, "--classes", str(tmp_path / "names.txt")), folder) == ["grün", "rot"]
+    (tmp_path / "names.txt").write_text("rot\ngrün", encoding="latin-1")
+    with pytest.raises(ValueError, match=r"names.txt' is no text in UTF-8: line 2 .*expected UTF-8"):
         class_names_of(parse(folder, "--classes", str(tmp_path / "names.txt")), folder)
     with pytest.raises(ValueError, match=r"there is no file 'gone.txt'; expected names, or a file"):
         class_names_of(parse(folder, "--classes", "gone.txt"), folder)

@@ -31,6 +31,12 @@ from modal_clip_dual.data.images import as_array, check_files, image_key, kind_o
         (np.array([["a.png"], ["b.png"]]), "paths", (2,)),
         (pd.DataFrame({"path": ["a.png", "b.png"]}), "paths", (2,)),
         (pd.Series(["a.png", "b.png"]), "paths", (2,)),
+        (pd.Series([[0.5, 1.5], [2.5, 3.5], [4.5, 5.5]], index=[7, 8, 9]), "embeddings", (3, 2)),
+        (pd.Series(list(np.zeros((3, 2), dtype=np.float32))), "embeddings", (3, 2)),
+        (pd.DataFrame({"embedding": [(0.5, 1.5), (2.5, 3.5)]}), "embeddings", (2, 2)),
+        (pd.Series(list(np.zeros((3, 6, 5), dtype=np.uint8))), "images", (3, 6, 5)),
+        (pd.DataFrame({"number": [0.5, 1.5]}), "embeddings", (2, 1)),
+        (pd.DataFrame({"number": np.array([0.5, 1.5], dtype=object)}), "embeddings", (2, 1)),
         (pd.Series(["a.png", "b.png"], dtype="string"), "paths", (2,)),
     ],
 )
@@ -63,6 +69,9 @@ def test_nothing_is_copied():
         (np.zeros((2, 0, 8), dtype=np.uint8), ValueError, r"no pixels"),
         (["a.png", 3], TypeError, r"X\[1\] is 3 \(int\); expected a file path"),
         (np.array([None, None]), ValueError, r"shape \(2,\) and dtype object"),
+        (pd.Series([[0.5, 1.5], [2.5]]), ValueError, r"X\[1\] has the shape \(1,\), X\[0\] the shape \(2,\)"),
+        (pd.DataFrame({"e": [[0.5, 1.5], None]}), ValueError, r"X\[1\] is None, X\[0\] the shape \(2,\); expected"),
+        (torch.zeros(5), ValueError, r"shape \(5,\).*expected image embeddings"),
         (np.zeros((2, 2), dtype=complex), ValueError, r"Complex data not supported"),
     ],
 )

@@ -438,6 +438,58 @@ def test_files_of_strangers(pool, tmp_path, format, content, message):
     assert not len(learner.rows_)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_tables_of_spreadsheets(pool, tmp_path, encoding, separator):
+    lines = [("path", "label"), ("a/two.png", "ünï 犬"), ("with space & ünï.png", '"dog/../../wolf"')]
+    text = "".join(f"{separator.join(cells)}\r\n" for cells in lines)
+    (tmp_path / "in.csv").write_bytes(text.encode(encoding))
+    learner = make(pool)
+    assert import_labels(learner, tmp_path / "in.csv", train=False).n_labels == 2
+    assert dict(zip(learner.rows_.tolist(), learner.labels_.tolist())) == {2: NAMES.index("ünï 犬"), 4: 2}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("format", sorted(PATHS))
+def test_exports_that_were_saved_anew_in_another_encoding(learner, pool, tmp_path, format, encoding):
+    export_labels(learner, tmp_path / PATHS[format], format=format)
+    file = tmp_path / PATHS[format] / ("classes.json" if format == "folders" else "")
+    text = file.read_text(encoding="utf-8")
+    text = text if format == "csv" else json.dumps(json.loads(text), ensure_ascii=False)
+    file.write_text(text, encoding=encoding)
+    other = make(pool)
+    import_labels(other, tmp_path / PATHS[format], format=format, train=False)
+    assert dict(zip(other.rows_.tolist(), other.labels_)) == dict(zip(learner.rows_.tolist(), learner.labels_))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path,label,größe\na/two.png,cat,1\n", "line 1 has the byte 0xf6"),
+        ("pfad,größe\na/two.png,cat\n", "line 1 has the byte 0xf6"),
+        ("path,label\na/two.png,cat\na/six.png,ünï\n", "line 3 has the byte 0xfc"),
+        ("path,label\nünï.png,cat\n", "for a sample of the pool .1 for others.*Some are no text in UTF-8"),
+    ],
+)
+def test_tables_in_an_encoding_that_nothing_tells(pool, tmp_path, text, message):
+    (tmp_path / "in.csv").write_bytes(text.encode("latin-1"))
+    learner = make(pool).start()
+    with pytest.raises(ValueError, match=rf"in.csv' .*{message}.*; expected UTF-8.*iconv"):
+        import_labels(learner, tmp_path / "in.csv")
+    assert not len(learner.rows_)
+    if "sample of the pool" in message:
+        (tmp_path / "in.csv").write_bytes(f"{text}a/two.png,cat\n".encode("latin-1"))
+        with pytest.warns(UserWarning, match="1 of 2 samples are not.*Some are no text in UTF-8"):
+            assert import_labels(learner, tmp_path / "in.csv", train=False).n_labels == 1
+
+
+@pytest.mark.parametrize("format", ["coco", "label-studio"])
+def test_json_in_an_encoding_that_nothing_tells(pool, tmp_path, format):
+    (tmp_path / PATHS[format]).write_bytes('["grün"]'.encode("latin-1"))
+    with pytest.raises(ValueError, match="is no text in UTF-8: line 1 has the byte 0xfc; expected UTF-8"):
+        import_labels(make(pool), tmp_path / PATHS[format], format=format)
+
+
 def test_a_learner_without_names_takes_labels_as_they_are(tmp_path):
     X = np.random.default_rng(0).normal(size=(5, 128)).astype(np.float32)
     (tmp_path / "in.csv").write_text("row,label\n0,7\n1,8\n9,7\n")

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from digits_folder import write_digits
 from label_sessions import folder, make, truth  # noqa: F401 - fixtures
+from sklearn.metrics import cohen_kappa_score
 
 pytest.importorskip("uvicorn")
 api = pytest.importorskip("playwright.sync_api")
@@ -344,3 +345,28 @@ def test_jumps_to_doubtful_images(page, tmp_path, digits, truth):
         table = exported(page)
         assert {file: row["label"] for file, row in table.items()} == said
         assert page.errors == []
+
+
+def test_agreement_of_two_people_is_told_in_review(page, make, folder):
+    learner = make(start=False).learner.start()
+    for annotator, labels in (("ann", ["zero", "one", "two"]), ("<b>bob", ["zero", "one", "one"])):
+        learner.teach(rows=[0, 1, 2], y=labels, annotator=annotator, train=False)
+    learner.close()
+    kappa = cohen_kappa_score(["zero", "one", "two"], ["zero", "one", "one"])
+    told = f"3 images labeled by both <b>bob and ann, 2 alike; Cohen's kappa is {kappa:.2f}."
+    cache = Path(os.environ["XDG_CACHE_HOME"]) / "modal_clip_dual"
+    cache.mkdir(parents=True, exist_ok=True)
+    with served(folder, cache, "--annotator", "cy") as (_, url):
+        page.goto(url)
+        ready(page, 1)
+        assert told not in page.locator("#status").text_content()
+        page.locator("nav button[data-view=labels]").click()
+        page.locator("#status", has_text=told).wait_for()
+        page.locator("button", has_text="Disagreements (1)").click()
+        page.locator("h1", has_text="Review").wait_for()
+        page.locator("#status", has_text="what each one said").wait_for()
+        assert told in page.locator("#status").text_content()
+        page.locator("button", has_text="Predictions").click()
+        page.locator("#status", has_text="What the model says").wait_for()
+        assert "kappa" not in page.locator("#status").text_content()
+    assert not page.errors

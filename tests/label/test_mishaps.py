@@ -4,6 +4,7 @@ import os
 import shutil
 
 import pytest
+from sklearn.metrics import cohen_kappa_score
 
 pytest.importorskip("starlette")
 testclient = pytest.importorskip("starlette.testclient", reason="needs httpx")
@@ -12,6 +13,7 @@ from label_sessions import folder, make, truth  # noqa: E402, F401
 
 from modal_clip_dual import DualLinearClassifier, DualPromptLearner  # noqa: E402
 from modal_clip_dual.exchange import import_labels  # noqa: E402
+from modal_clip_dual.label.answers import agreements  # noqa: E402
 from modal_clip_dual.label.server import create_app  # noqa: E402
 
 NAMES = ['say "hi"', "<script>x</script>", "🐱 cat", "a,b; c", "../up", "=1+1", "it's", "naïve café", "x" * 200]
@@ -150,15 +152,35 @@ def test_two_annotators(make, folder):
     assert answers(bob.learner) == sorted([*both, (rows[2], "one", "ann"), (rows[3], "one", "ann")])
     assert bob.learner.disagreements.index.tolist() == [rows[1]]
     client = client_of(bob)
+    kappa = cohen_kappa_score(["one", "one"], ["one", "two"])
+    agreed = {"people": ["ann", "bob"], "both": 2, "alike": 1, "kappa": kappa}
+    assert client.get("api/state").json()["agreements"] == [agreed]
     assert client.get("api/state").json()["disagreements"] == 1
     (tile,) = client.get("api/tiles?kind=disagreements").json()["tiles"]
     assert (tile["row"], tile["others"], tile["said"]["name"]) == (rows[1], "ann: one, bob: two", "two")
     assert dict(zip(bob.learner.rows_.tolist(), bob.learner.labels_.tolist()))[rows[1]] == "two"
     bob.close()
     nobody = make()
+    assert nobody.agreements == [agreed]
     nobody.say([(rows[1], "label", "two")])  # nothing new, and nobody's name is taken away
     nobody.close()
     assert answers(nobody.learner) == answers(bob.learner)
+
+
+def test_agreement_of_people(make):
+    """Pairs with images in common, most images first; where there is one label only, kappa is not defined."""
+    session = make(start=False)
+    learner = session.learner.start()
+    said = {"ann": "zero one two zero", "bob": "zero one one", "cy": "zero"}
+    for annotator, labels in said.items():
+        rows = list(range(len(labels.split())))
+        learner.teach(rows=rows, y=labels.split(), annotator=annotator, train=False)
+    learner.teach(rows=[9], y=["two"], annotator="dee", train=False)
+    kappa = cohen_kappa_score(["zero", "one", "two"], ["zero", "one", "one"])
+    pairs = agreements(learner)
+    assert pairs[0] == {"people": ["ann", "bob"], "both": 3, "alike": 2, "kappa": kappa} and 0 < kappa < 1
+    alone = {"both": 1, "alike": 1, "kappa": None}
+    assert pairs[1:] == [{"people": ["ann", "cy"], **alone}, {"people": ["bob", "cy"], **alone}]
 
 
 def test_what_one_said_before_a_kill_stays_hers(make, folder):

@@ -74,6 +74,8 @@ def test_names_functions_and_arguments():
         ("numpy:no_such", ValueError, "cannot be imported: .*no_such"),
         ("numpy:pi", TypeError, "is a float; expected a function"),
         (":f", ValueError, "cannot be imported"),
+        ("os:getcwd", TypeError, r"strategy='os:getcwd' takes the arguments \(\) .*expected a query strategy, \("),
+        ("glob:escape", TypeError, r"takes the arguments \(pathname\) "),
         (7, TypeError, "strategy=7; expected a query strategy"),
     ],
 )

@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from joblib import parallel_config
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
@@ -63,6 +64,37 @@ def test_nan_never_becomes_a_class():
     assert resolve_labels(["nan", "bread"], np.array(["nan", "bread"]))[2].tolist() == [1, 0]
 
 
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        ([0, 1, 1.5], "1.5, no whole number. Unknown label type: continuous"),
+        (np.array([0, 1, 1.5, 2.5], dtype=np.float16), "1.5, no whole number"),
+        (np.array([0, 1, 0.5], dtype=object), "0.5, no whole number"),
+        (np.array([True, 1, 0.5], dtype=object), "0.5, no whole number"),
+        (pd.Series([0, 1, -0.5], index=[7, 8, 9]), "-0.5, no whole number"),
+        (torch.tensor([0, 1, 1.5]), "1.5, no whole number"),
+        ([0, 1, 1 + 2**-52], "1.0000000000000002, no whole number"),
+        ([0, 1, np.inf], "inf: Input labels contains infinity"),
+        ([0, 1, -1e300], r"-1e\+300, too large for a whole number"),
+        (np.array([0, 1, "a"], dtype=object), "'a', a str, beside 0. Unknown label type: unknown; .* of one type"),
+        (np.array(["a", "b", 1.5], dtype=object), "1.5, a float, beside 'a'"),
+        (np.array(["a", "b", {"a": 1}], dtype=object), "{'a': 1}, a dict. Unknown label type: unknown"),
+        (np.array(["a", "b", b"c"], dtype=object), "b'c', a bytes"),
+        (["a", "b", ("c", "d")], r"\('c', 'd'\), a sequence among labels; expected one label each"),
+    ],
+    ids=repr,
+)
+def test_labels_that_are_none_are_named_by_row(y, message):
+    with pytest.raises(ValueError, match=rf"^labels\[2\] is {message}"):
+        check_labels(y, "labels")
+
+
+def test_whole_numbers_in_columns_of_objects():
+    for y in ([0, 1, 2.0], [0, 1, np.int8(2)], [False, 1, 2.0]):
+        assert check_labels(np.array(y, dtype=object)).tolist() == [0, 1, 2]
+    assert check_labels([2.0**53, -(2.0**62)]).tolist() == [2**53, -(2**62)]
+
+
 def test_labels_that_numpy_would_ask_for_items_are_refused():
     class Endless:
         def __getitem__(self, k):
@@ -76,6 +108,12 @@ def test_row_in_the_message_is_that_of_the_call(fitted_learner):
     learner, names = fitted_learner
     with pytest.raises(ValueError, match=r"^y\[1\] is 'oen', which is not a label"):
         learner.teach(rows=[5, 6], y=[names[0], "oen"])
+    for call in (learner.teach, learner.relabel):
+        with pytest.raises(ValueError, match=r"^y\[1\] is 1.5, no whole number"):
+            call(rows=[1, 2], y=[1, 1.5])
+    with pytest.raises(ValueError, match=r"^y\[1\] is 1.5, no whole number"):
+        classifier(None).fit(learner.X_pool[:2], [1, 1.5])
+    assert learner.rows_.tolist() == [0, 1, 2]
 
 
 @pytest.fixture

@@ -6,11 +6,13 @@ import json
 import os
 import reprlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ...utils.text_files import read_text
 from ..folders import load_image_folder
 from ._dataset import PARTS, Contents
 
@@ -77,17 +79,15 @@ def array_of(paths: Iterable[str]) -> np.ndarray:
 
 def lines_of(path: Path) -> Iterator[tuple[str, str]]:
     """Yield the lines of a text file that hold something, each with what messages call it."""
-    with open(path, encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                yield line.strip(), f"{str(path)!r}, line {number},"
+    for number, line in enumerate(StringIO(read_text(path), newline=None), 1):
+        if line.strip():
+            yield line.strip(), f"{str(path)!r}, line {number},"
 
 
 def read_json(path: Path, expected: str) -> Any:
     """Read a JSON file."""
     try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
+        return json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{str(path)!r} is no JSON file ({error}); expected {expected}") from error
 

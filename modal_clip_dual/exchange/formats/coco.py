@@ -8,6 +8,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from ...utils.text_files import read_text
 from ..table import LABEL, Format, Said, Table, text_or_none
 
 
@@ -37,7 +38,7 @@ def write(table: Table, path: Path) -> None:
 
 def read(path: Path) -> list[Said]:
     """Read labels of images; boxes and outlines are not looked at, but all of an image's must be of one category."""
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = json.loads(read_text(path))
     if not isinstance(content, dict) or not all(
         isinstance(content.get(part), list) for part in ("images", "categories", "annotations")
     ):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+from io import StringIO
 from pathlib import Path
 
 from ...utils.spreadsheet import as_text, from_text
+from ...utils.text_files import check_read, read_text
 from ..table import DROP, LABEL, SKIP, Format, Said, Table
 
+SEPARATORS = (",", ";", "\t")
 COLUMNS = ("row", "path", "what", "label", "annotator", "time", "predicted", "sure")
 
 
@@ -23,19 +26,35 @@ def write(table: Table, path: Path) -> None:
 
 
 def read(path: Path) -> list[Said]:
-    """Read a table with the columns "path" or "row", and "label"; "what" and "annotator" are optional."""
-    with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-        reader = csv.DictReader(file)
-        columns = reader.fieldnames or []
-        if "label" not in columns or not {"path", "row"} & set(columns):
-            raise ValueError(f"it has the columns {list(columns)}; expected 'label', and 'path' or 'row'")
-        return [said for number, line in enumerate(reader, start=2) if (said := _said(line, number)) is not None]
+    """Read a table with the columns "path" or "row", and "label"; "what" and "annotator" are optional.
+
+    Between cells are commas, semicolons or tabs: spreadsheets write one or the other.
+    """
+    text = read_text(path, foreign_bytes=True)  # which paths may hold
+    check_read(text.partition("\n")[0], path, "line 1")
+    reader = csv.DictReader(StringIO(text, newline=""), delimiter=_separator(text))
+    said = []
+    for number, line in enumerate(reader, start=2):
+        if None in line or None in line.values():
+            raise ValueError(f"line {number} is longer or shorter than the first")
+        for name, cell in line.items():
+            if name != "path":
+                check_read(cell or "", path, f"line {number}")
+        one = _said({name: from_text(cell or "") for name, cell in line.items()}, number)
+        said += [] if one is None else [one]
+    return said
 
 
-def _said(line: dict[str, str | None], number: int) -> Said | None:
-    if None in line or None in line.values():
-        raise ValueError(f"line {number} is longer or shorter than the first")
-    cells = {name: from_text(cell or "") for name, cell in line.items()}
+def _separator(text: str) -> str:
+    for separator in SEPARATORS:
+        columns = next(csv.reader(StringIO(text, newline=""), delimiter=separator), [])
+        if "label" in columns and {"path", "row"} & set(columns):
+            return separator
+    columns = next(csv.reader(StringIO(text, newline="")), [])
+    raise ValueError(f"it has the columns {columns}; expected 'label', and 'path' or 'row'")
+
+
+def _said(cells: dict[str, str], number: int) -> Said | None:
     what = cells.get("what") or (LABEL if cells["label"] else "")
     if not what:
         return None

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ...data import load_image_folder
 from ...data.folders import SYSTEM_FOLDERS, part_of
+from ...utils.text_files import read_text
 from ..table import Format, Said, Table
 
 CLASSES = "classes.json"  # beside the class folders: which class each one is
@@ -65,7 +66,7 @@ def read(path: Path) -> list[Said]:
     paths, target, folders = load_image_folder(path).values()
     names = {}
     if (path / CLASSES).is_file():
-        names = json.loads((path / CLASSES).read_text(encoding="utf-8"))
+        names = json.loads(read_text(path / CLASSES))
         if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
             raise ValueError(f"{CLASSES} is no object of names by folder")
     labels = [names.get(folder, folder) for folder in folders]

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 from xml.sax.saxutils import quoteattr
 
+from ...utils.text_files import read_text
 from ..table import LABEL, SKIP, Entry, Format, Said, Table, text_or_none
 
 NAME, IMAGE = "label", "image"  # of the two tags in `labeling_config`, and the key of the image in a task
@@ -80,7 +81,7 @@ def _choice(name: str) -> dict[str, Any]:
 
 def read(path: Path) -> list[Said]:
     """Read an export of Label Studio in its format JSON; of an annotator's answers for a task the last one counts."""
-    tasks = json.loads(path.read_text(encoding="utf-8"))
+    tasks = json.loads(read_text(path))
     if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
         raise ValueError("expected a list of tasks, Label Studio's export format JSON")
     return [said for task in tasks for said in _answers(task)]

@@ -167,6 +167,19 @@ const EXPLAINED = {
   history: "All answers, the latest first. Select some to change them or to take them back.",
 };
 
+const MOST_PAIRS = 3; // of people, whose agreement is told
+
+function agreement() {
+  if (!["labels", "disagreements"].includes(view)) return "";
+  const told = state.agreements.slice(0, MOST_PAIRS).map(({ people: [first, second], both, alike, kappa }) => {
+    const images = both === 1 ? "1 image" : `${both.toLocaleString("en")} images`;
+    const chance = kappa === null ? "Cohen's kappa is not defined for one and the same label" : `Cohen's kappa is ${kappa.toFixed(2)}`;
+    return `${images} labeled by both ${first} and ${second}, ${alike.toLocaleString("en")} alike; ${chance}.`;
+  });
+  const more = state.agreements.length - told.length;
+  return [...told, ...(more > 0 ? [`${more} more pairs of people.`] : [])].join(" ");
+}
+
 function group(name, some) {
   const k = state.classes.indexOf(name);
   const dot = h("i", { class: "dot" });
@@ -289,7 +302,7 @@ function renderStatus() {
   bar.classList.toggle("unknown", working && !expected);
   bar.firstElementChild.style.width = working && expected ? `${Math.min(97, (100 * elapsed) / expected)}%` : "";
   let text = "";
-  if (view !== "label") text = EXPLAINED[view];
+  if (view !== "label") text = [EXPLAINED[view], agreement()].filter(Boolean).join(" ");
   else if (working && state.grid) text = `${PHASES[phase]} in the background. ${remaining()}`;
   else if (phase === "error" && state.grid) text = `${PHASES.error}: ${message} Your answers are saved.`;
   else if (state.grid && state.grid.tiles.every((tile) => tile.name === null)) text = "There is no model yet: give each image a class.";
