@@ -25,7 +25,10 @@ from .strategies import (
     cec_sampling as cec_sampling,
     class_balanced_entropy_sampling as class_balanced_entropy_sampling,
     class_balanced_margin_sampling as class_balanced_margin_sampling,
+    code_distance_sampling as code_distance_sampling,
     coreset_sampling as coreset_sampling,
+    correctness_sampling as correctness_sampling,
+    dirichlet_uncertainty_sampling as dirichlet_uncertainty_sampling,
     dropquery_sampling as dropquery_sampling,
     gcnal_sampling as gcnal_sampling,
     get_strategy as get_strategy,
@@ -35,6 +38,7 @@ from .strategies import (
     probcover_sampling as probcover_sampling,
     random_sampling as random_sampling,
     register_strategy as register_strategy,
+    smoothing_sampling as smoothing_sampling,
     typiclust_sampling as typiclust_sampling,
 )
 from .test_time import (

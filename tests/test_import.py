@@ -53,6 +53,8 @@ def test_the_registry_of_strategies_is_whole_and_light():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300)
     assert done.stdout.strip() == "[]"
     assert modal_clip_dual.available_strategies is import_module("modal_clip_dual.strategies").available_strategies
+    every = import_module("modal_clip_dual.strategies").__all__
+    assert {name for name in every if name.endswith("_sampling")} <= set(modal_clip_dual.__all__)
 
 
 def test_type_checkers_see_what_is_imported():

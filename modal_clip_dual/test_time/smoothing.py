@@ -69,7 +69,7 @@ class SmoothedClassifier(Wrapper):
 
     See Also
     --------
-    modal_clip_dual.strategies.smoothing_sampling : Query the samples whose vote is least clear.
+    smoothing_sampling : Query the samples whose vote is least clear.
     modal_clip_dual.evaluation.certified_accuracy : Count right labels that are certified at a radius.
 
     References
