@@ -7,8 +7,9 @@
 Digits and the bundled CLIP: 599 scans to test on, labels drawn at random from the rest, the same for all.  Or an .npz
 of embeddings as for compare_heads.py, with its CLIP as `--model` in open_clip's words: text prompts only, its own
 training and test rows.  The settings "paper" are PAPER_SETTINGS without augmentation (a mirrored digit is none),
-"default" what the classifier does by itself, "own" the default with contexts of its own for each class, and "free"
-the default without the pull to the hand-written text.  Seed k draws by NumPy's permutation of seed k.  It prints
+"default" what the classifier does by itself, "no-offsets" the default without offsets to the class names, "own" the
+default with contexts of its own for each class in their place, and "free" the default without the pull to the
+hand-written text, and so without offsets.  Seed k draws by NumPy's permutation of seed k.  It prints
 Markdown: mean accuracy, standard deviation and worst difference to zero-shot CLIP, and processor seconds per fit.
 Every fit is stored in `--out`; the same command continues where it was stopped.
 """
