@@ -18,9 +18,12 @@ from modal_clip_dual.utils.arrays import Rows, blocks
 def small_blocks(monkeypatch):
     """Make every part of the code that goes block by block take many blocks."""
     from modal_clip_dual.clip import inputs
+    from modal_clip_dual.heads import _dual_linear, dual_linear
     from modal_clip_dual.nn import inference
     from modal_clip_dual.utils import arrays
 
+    for module in (_dual_linear, dual_linear):  # it reads so many rows of a pool at once, but 20 per class at least
+        monkeypatch.setattr(module, "POOL", 100)
     for module in (arrays, inputs):
         monkeypatch.setattr(module, "ROWS", 70)
     monkeypatch.setattr(arrays, "CACHED", 40)
@@ -114,19 +117,22 @@ def test_a_plain_learner(classifier, mapped, digits, monkeypatch):
 @pytest.mark.parametrize(
     "strategy", [negative_prompt_sampling, partial(negative_prompt_sampling, score="margin")]
 )
-def test_the_whole_loop(classifier, mapped, digits, strategy, monkeypatch, tmp_path):
+@pytest.mark.parametrize("calibration", [None, "judge"])
+def test_the_whole_loop(classifier, mapped, digits, strategy, calibration, monkeypatch, tmp_path):
     logs = []
     for X in (in_memory(mapped), mapped):
         if X is mapped:
             small_blocks(monkeypatch)
             Watched.most = 0
         learner = DualPromptLearner(
-            classifier(max_epochs=2), X, query_strategy=strategy, path=tmp_path / f"{len(logs)}.npz"
-        )
+            classifier(max_epochs=2), X, query_strategy=strategy, calibration=calibration,
+            path=tmp_path / f"{len(logs)}.npz",
+        )  # fmt: skip
         learner.run(digits.target, protocol=Protocol(2, fraction=0.01))
         logs.append([learner.rows_.tolist(), learner.pseudo_rows_.tolist()])
     assert logs[0] == logs[1]
-    assert Watched.most <= 180  # 36 labelled and pseudo-labelled ones are taken out to train on
+    # 36 labelled and pseudo-labelled ones are taken out to train on; a judge takes 20 per class.
+    assert Watched.most <= (180 if calibration is None else 200)
 
 
 def test_strategies_of_others_get_an_array(classifier, embeddings, digits, tmp_path):
