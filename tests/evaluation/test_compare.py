@@ -117,8 +117,10 @@ def test_pseudo_labels_of_another_model(clf, data, tmp_path):
     learner.teach(rows=rows, y=y[pool][rows])
     accuracies.append(learner.estimator.score(X[test], y[test]))
     assert frame["accuracy"].tolist()[:2] == pytest.approx(accuracies)
+    few = compare(clf, ["random"], **data, **settings, pseudo_labels="transductive")
+    assert few["pseudo_accuracy"].tolist() != own["pseudo_accuracy"].tolist()
     files = sorted(tmp_path.glob("runs/*"))
-    assert len(files) == 2  # neither is taken for the other, and both are found again
+    assert len(files) == 3  # none is taken for another, and all are found again
     again = compare(clf, ["random"], **data, **settings, pseudo_labels="transductive", n_per_class=None)
     pd.testing.assert_frame_equal(again, frame)
     assert sorted(tmp_path.glob("runs/*")) == files
