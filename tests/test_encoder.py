@@ -297,7 +297,7 @@ def test_pipeline_equals_the_classifier_on_images(classifier, digits, tmp_path):
 # -------------------------------------------------------------------- engines
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def dask_client():
     from dask.distributed import Client, LocalCluster
 
@@ -310,7 +310,7 @@ def dask_client():
 
 
 def test_dask_workers_encode(make, backbone, images, paths, encoded, dask_client, tmp_path):
-    """Chunks of paths are encoded in the engine's processes, by a CLIP of their own."""
+    """Chunks of paths are encoded in the engine's processes, by a CLIP of their own; a broken file has its row."""
     expected = encode(backbone, images)
     encoded.clear()
     disk = {"cache": tmp_path / "cache"}
@@ -324,9 +324,6 @@ def test_dask_workers_encode(make, backbone, images, paths, encoded, dask_client
     backbone.embedding_cache.clear()
     make(**disk).transform(paths)
     assert encoded == []
-
-
-def test_dask_names_the_broken_file_by_its_row(make, paths, dask_client, tmp_path):
     (tmp_path / "bad.png").touch()
     with parallel_config(backend="dask"):
         with pytest.raises(ValueError, match=r"X\[5\]: cannot read .*bad\.png"):
