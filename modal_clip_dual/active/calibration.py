@@ -57,16 +57,18 @@ class Calibrating:
     _calibration: Calibration | None = None
     _judge: Any = None  # after `resume` it is fitted anew, at first use
 
-    def _calibrate(self, rows: np.ndarray, labels: np.ndarray, pool: Any, round_: int) -> None:
+    def _calibrate(self, rows: np.ndarray, labels: np.ndarray, pool: Any, round_: int, transducer: Any) -> None:
         """Learn from labeled rows, out of fold, how often the estimator that was just trained is right.
 
-        A judge alone learns nothing from them but to judge: the prior says how far to trust it.
+        A judge alone learns nothing from them but to judge: the prior says how far to trust it.  If a
+        ``transducer`` gave pseudo-labels, it is the judge.
         """
         self._calibration, self._judge = None, None
         if self._kind is None or not hasattr(self.estimator, "classes_"):
             return
         X = self._pool[rows] if len(rows) else None
-        self._judge = self._judge_of(X, labels, pool)
+        ready = transducer is not None and self._kind in JUDGED
+        self._judge = transducer if ready else self._judge_of(X, labels, pool)
         answers = []
         if len(rows) and self._kind != "judge":
             rng = np.random.default_rng([self.random_state, round_, SECOND])

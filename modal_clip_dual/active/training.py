@@ -115,12 +115,13 @@ class Training(Calibrating):
     def _recorded(self, log: list[dict[str, Any]]) -> list[dict[str, Any]]:
         began = time.perf_counter()
         material = self._material()
+        labeler = None
         if len(material.rows):
-            self._mine_and_fit(material, len(log))
+            labeler = self._mine_and_fit(material, len(log))
         else:
             self._fit_without_labels(material, len(log))
         rows = material.rows
-        self._calibrate(rows, material.labels, material.present_pool, len(log))
+        self._calibrate(rows, material.labels, material.present_pool, len(log), labeler)
         self._trained_rows = rows
         self.X_training, self.y_training = (self._pool[rows], material.labels) if len(rows) else (None, None)
         self._fitted = self._fitted_state()
@@ -157,7 +158,9 @@ class Training(Calibrating):
             like = self.pseudo_labels_ if material.truth is None else material.truth
             self.pseudo_labels_ = self._as_labels(self.estimator.pseudo_labels_, like)
 
-    def _mine_and_fit(self, material: Material, round_: int) -> None:
+    def _mine_and_fit(self, material: Material, round_: int) -> Any:
+        """Train; return the `DualLinearClassifier` that gave the pseudo-labels, if one did."""
+        transducer = None
         rows, labels, pool = material.rows, material.labels, material.present_pool
         pseudo_rows, pseudo = rows[:0], labels[:0]
         own = self.pseudo_labels != "transductive"
@@ -166,7 +169,7 @@ class Training(Calibrating):
             exclude = np.flatnonzero(~np.isin(material.present, material.left))
             labeler: Any = self.estimator
             if self.pseudo_labels == "transductive":
-                labeler = transductive(self.estimator, material.pool[rows], labels, pool)
+                labeler = transducer = transductive(self.estimator, material.pool[rows], labels, pool)
             score = self._score() if own else "correct"
             judge = self._second_member(material, round_ - 1) if self.pseudo_labels == "collaborative" else None
             found, pseudo = mine_confident(labeler, pool, self.n_per_class, exclude=exclude, score=score, judge=judge)
@@ -175,6 +178,7 @@ class Training(Calibrating):
         pseudo_labeled = (material.pool[pseudo_rows], pseudo) if len(pseudo_rows) else None
         fit_labeled(self.estimator, material.pool[rows], labels, pool, pseudo_labeled)
         self.pseudo_rows_, self.pseudo_labels_ = pseudo_rows, pseudo
+        return transducer
 
     def _second_member(self, material: Material, round_: int) -> Any:
         """Train what the estimator was trained on in the last round, from another random start.

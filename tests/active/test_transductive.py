@@ -34,6 +34,24 @@ def test_they_are_what_the_other_classifier_says(classifier, pool, digits):
     np.testing.assert_array_equal(learner.pseudo_labels_, labels)
 
 
+def test_who_labels_is_the_judge_too(classifier, pool, monkeypatch, tmp_path):
+    """One fit serves both; after `resume` it is made again, with the same answers."""
+    X, y = pool
+    fits = []
+    fit = DualLinearClassifier.fit
+    monkeypatch.setattr(DualLinearClassifier, "fit", lambda *args, **kwargs: fits.append(1) or fit(*args, **kwargs))
+    path = tmp_path / "state.npz"
+    learner = make(classifier, X, path=path)
+    learner.teach(rows=np.arange(20), y=y[:20])
+    learner.teach(rows=np.arange(20, 30), y=y[20:30])
+    assert len(fits) == 2
+    correct = learner.predict_correct_proba(X)
+    learner.close()
+    resumed = DualPromptLearner.resume(path, X)
+    np.testing.assert_array_equal(resumed.predict_correct_proba(X), correct)
+    resumed.close()
+
+
 def test_they_are_right_more_often(classifier, pool):
     X, y = pool
     own, other = (
