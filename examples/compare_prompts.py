@@ -8,11 +8,10 @@ Digits and the bundled CLIP: 599 scans to test on, labels drawn at random from t
 of embeddings as for compare_heads.py, with its CLIP as `--model` in open_clip's words: text prompts only, its own
 training and test rows.  The settings "paper" are PAPER_SETTINGS without augmentation (a mirrored digit is none),
 "default" what the classifier does by itself, "no-offsets" the default without offsets to the class names, "own" the
-default with contexts of its own for each class in their place, "firm" the default with four times the pull to the
-hand-written text, and "free" the default without that pull, and so without offsets.  Seed k draws by NumPy's
-permutation of seed k.  It prints Markdown: mean accuracy, standard deviation and worst difference to zero-shot CLIP,
-and processor seconds per fit.
-Every fit is stored in `--out`; the same command continues where it was stopped.
+default with contexts of its own for each class in their place, and "free" the default without the pull to the
+hand-written text, and so without offsets.  Seed k draws by NumPy's permutation of seed k.  It prints Markdown: mean
+accuracy, standard deviation and worst difference to zero-shot CLIP, and processor seconds per fit.  Every fit is
+stored in `--out`; the same command continues where it was stopped.
 """
 
 import argparse
@@ -34,7 +33,6 @@ SETTINGS = {
     "free": {"criterion": "dual"},
     "no-offsets": {"net_params": {"module__name_offsets": False}},
     "own": {"net_params": {"module__class_specific_context": True}},
-    "firm": {"net_params": {"criterion__text_weight": 100.0}},
     "words": {"context_init": "a photo of a"},
     "warm-up": {"net_params": {"callbacks__cosine_decay__warmup": True}},
 }

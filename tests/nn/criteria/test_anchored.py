@@ -11,6 +11,7 @@ from modal_clip_dual.nn.module import DualPromptModule, Outputs
 
 TARGET = torch.tensor([0, 1, 2, 3, 1, 1])
 COUNTS = [3, 0, 1, 20]
+FEW_COUNTS = [1, 0, 0, 1]
 
 
 def outputs(n=6, n_classes=4, width=5, seed=0):
@@ -25,13 +26,15 @@ def outputs(n=6, n_classes=4, width=5, seed=0):
     return Outputs(20 * image @ text.T, clean, text, image, frozen_text, frozen_image, 20.0)
 
 
-@pytest.mark.parametrize("counts", [COUNTS, None])
+@pytest.mark.parametrize("counts", [COUNTS, FEW_COUNTS, [0, 0.5, 0, 0], None])
 def test_terms_are_the_formula(counts):
     given = outputs()
     base = DualPromptLoss(0.7, "all")(given, TARGET).item()
     share = np.array([1 / (1 + n) for n in counts or [0] * 4])
     text, frozen_text = given.text.double().numpy(), given.frozen_text.double().numpy()
+    per_class = max(sum(counts or [0]) / 4, 0.2)
     of_text = sum(share[k] * np.abs(text[k] - frozen_text[k]).sum() / 5 for k in range(4)) / 4
+    of_text *= 1 + 1 / per_class**2
     of_image = share.mean() * np.abs(given.image.double().numpy() - given.frozen_image.double().numpy()).mean()
     actual = AnchoredLoss(0.7, "all", counts=counts, text_weight=3.0, image_weight=2.0)(given, TARGET).item()
     assert actual == pytest.approx(base + 3 * of_text + 2 * of_image, rel=1e-5)
