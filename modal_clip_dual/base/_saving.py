@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from importlib import import_module
 from typing import Any, TypeVar
 
@@ -324,7 +324,9 @@ def _head_state(head: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 def _head_from_state(kind: type, settings: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
     if hasattr(kind, "from_state"):
         return kind.from_state(settings, arrays)
-    if not is_dataclass(kind) or {field.name for field in fields(kind)} != {*settings, *arrays}:
+    known = fields(kind) if is_dataclass(kind) else ()
+    needed = {field.name for field in known if field.default is MISSING}  # older files lack what has a default
+    if not known or not needed <= {*settings, *arrays} <= {field.name for field in known}:
         raise ValueError(f"it does not hold what a {kind.__name__} has")
     return kind(**settings, **arrays)
 

@@ -1,4 +1,4 @@
-"""The model of P(correct): log-odds of a class against the rest, and of its neighbors, calibrated on labels."""
+"""The model of P(correct): log-odds of a class by the blend, neighbors and a second opinion, calibrated on labels."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import numpy as np
 from scipy.special import expit
 
 CLIP = 0.005  # the neighbors' share of a class is clipped to this distance from 0 and 1
-# Prior of the factors of own log-odds, neighbors' log-odds and the constant.
-PRIOR_MEAN, PRIOR_DEVIATION = (0.6, 0.4, 0.0), (0.2, 0.2, 0.5)
-ALONE_MEAN, ALONE_DEVIATION = (1.0, 0.0), (0.2, 0.5)  # without neighbors
+# Priors, means and deviations, of the factors of own log-odds, the neighbors', a constant, and the second opinion's.
+PRIOR = (0.25, 0.4, 0.0, 0.2), (0.1, 0.2, 0.5, 0.1)
+PRIOR_NO_SECOND = (0.6, 0.4, 0.0), (0.2, 0.2, 0.5)
+PRIOR_ALONE = (1.0, 0.0), (0.2, 0.5)  # of own log-odds and a constant, without neighbors
 
 
 def log_odds(shares: np.ndarray) -> np.ndarray:

@@ -18,14 +18,7 @@ from ..utils.arrays import blocks, unit_rows
 from ..utils.logistic import fit_logistic
 from ..utils.odds import against_rest
 from ..utils.whitening import fit_whitening
-from ._correctness import (
-    ALONE_DEVIATION,
-    ALONE_MEAN,
-    PRIOR_DEVIATION,
-    PRIOR_MEAN,
-    log_odds,
-    lowered,
-)
+from ._correctness import PRIOR, PRIOR_ALONE, PRIOR_NO_SECOND, log_odds, lowered
 from ._fitted import ROWS, DualLinearFit
 from ._heads import LogisticHead, Material, MixtureHead, TextHead, agreement, beside, explained, some_rows, spread
 from ._mixture import LABEL_WEIGHT, softmax
@@ -38,6 +31,7 @@ Linear = tuple[np.ndarray, np.ndarray]
 POWER = 0.5  # power of the whitening in which neighbors are searched
 TOTAL = 0.6  # sum of the prior weights: blends of overconfident heads
 MIXTURES = ((0.5, 1.0, 0.08), (0.5, 0.2, 0.32), (1.0, 1.0, 0.12), (1.0, 0.2, 0.48))  # power, beta, share
+SECOND = 3  # of the mixtures, the one that trusts the text least: the second opinion on whether the blend is right
 LOGISTICS = ((0.0, 0.03), (0.5, 1.0))  # power, penalty
 FREE_MIXTURES = (0.5, 1.0)  # powers
 ALONE = (0.3, 0.3, 0.0)  # prior weights of text and logistic heads without a pool
@@ -73,6 +67,10 @@ class World:
     def blends(self) -> list[Linear]:
         """The blend of the heads fitted to all labels, then those of each fold."""
         return [_sum(self.weights, heads) for heads in (self.heads, *self.folds)]
+
+    def second(self) -> list[Linear]:
+        """The second opinion fitted to all labels, then those of each fold."""
+        return [heads[1 + SECOND] for heads in (self.heads, *self.folds)]
 
 
 def fit_dual_linear(
@@ -151,11 +149,13 @@ def fit_dual_linear(
     share, evidence = _belief(worlds, material, target, held_out)
     shares = [1.0] if len(worlds) == 1 else [share, 1 - share]
     (A, c), *by_fold = [_sum(shares, blends) for blends in zip(*(world.blends() for world in worlds))]
+    second = worlds[0].second() if text is not None and len(rows) else []
+    prior = np.array(PRIOR if second else PRIOR_NO_SECOND)
     fitted = DualLinearFit(
         coef=np.ascontiguousarray(A.T),
         intercept=c,
-        calibration=np.array(PRIOR_MEAN),
-        calibration_alone=np.array(ALONE_MEAN),
+        calibration=prior[0, :3],
+        calibration_alone=np.array(PRIOR_ALONE[0]),
         head_names=np.array([name for world in worlds for name in world.names]),
         head_weights=np.concatenate([part * world.weights for part, world in zip(shares, worlds)]),
         text_share=share,
@@ -163,9 +163,11 @@ def fit_dual_linear(
         gain=gain,
         agreement=agreed,
         n_neighbors=neighbors,
+        second=np.vstack(second[0]) if second else None,
+        second_factor=float(prior[0, 3:].sum()),
         **_neighborhood(material, A, c, target, neighbors),
     )
-    return _calibrated(fitted, material, target, held_out, by_fold)
+    return _calibrated(fitted, material, target, held_out, by_fold, second[1:], prior)
 
 
 def _check(
@@ -394,50 +396,68 @@ def _probabilities(
 
 
 def _calibrated(
-    fitted: DualLinearFit, material: Material, target: np.ndarray, held_out: list[np.ndarray], by_fold: list[Linear]
+    fitted: DualLinearFit,
+    material: Material,
+    target: np.ndarray,
+    held_out: list[np.ndarray],
+    by_fold: list[Linear],
+    second: list[Linear],
+    prior: np.ndarray,
 ) -> DualLinearFit:
-    """Calibrate log-odds and neighbors on the held-out predictions that are right.
+    """Calibrate log-odds, neighbors and the second opinion on the held-out predictions that are right.
 
     While labels are few, an upper bound says how often predictions are right: with text, the agreement of the
     mixtures on the pool; without, the share of the classes that have a label.
     """
     sample, _ = some_rows(material)
     logits = fitted.logits(sample)
-    means = [np.array(PRIOR_MEAN), np.array(ALONE_MEAN)]
-    for mean, odds in zip(means, (fitted.correctness_logits(sample), against_rest(logits))):
+    factors, alone = prior[0].copy(), np.array(PRIOR_ALONE[0])
+    for mean, constant, odds in ((factors, 2, fitted.correctness_logits(sample)), (alone, 1, against_rest(logits))):
         chosen = _of_predicted(odds, logits)
         seen = len(np.unique(target)) / material.n_classes * float(expit(chosen).mean())
-        mean[-1] = fitted.text_share * lowered(chosen, fitted.agreement)
-        mean[-1] += (1 - fitted.text_share) * lowered(chosen, seen)
+        mean[constant] = fitted.text_share * lowered(chosen, fitted.agreement)
+        mean[constant] += (1 - fitted.text_share) * lowered(chosen, seen)
     if held_out:
-        table, right, counts = _held_out_table(fitted, material, target, held_out, by_fold)
-        means[0], _ = fit_logistic(table, right, means[0], np.array(PRIOR_DEVIATION), counts)
-        means[1], _ = fit_logistic(table[:, [0, 2]], right, means[1], np.array(ALONE_DEVIATION), counts)
-    return replace(fitted, calibration=means[0], calibration_alone=means[1])
+        table, right, counts = _held_out_table(fitted, material, target, held_out, by_fold, second)
+        factors, _ = fit_logistic(table, right, factors, prior[1], counts)
+        alone, _ = fit_logistic(table[:, [0, 2]], right, alone, np.array(PRIOR_ALONE[1]), counts)
+    return replace(
+        fitted, calibration=factors[:3], calibration_alone=alone, second_factor=float(factors[3:].sum())
+    )
 
 
 def _held_out_table(
-    fitted: DualLinearFit, material: Material, target: np.ndarray, held_out: list[np.ndarray], by_fold: list[Linear]
+    fitted: DualLinearFit,
+    material: Material,
+    target: np.ndarray,
+    held_out: list[np.ndarray],
+    by_fold: list[Linear],
+    second: list[Linear],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Return own log-odds, neighbors' log-odds and 1 of held-out predictions, (n, 3), which are right, their weights.
+    """Return features of held-out predictions, which of them are right, and their weights.
 
-    Heads without text cannot know a class that has no label in the other folds, but the fit to all labels does.
-    So unless the text has a share, rows of such a class are not used.
+    The features are own log-odds, the neighbors', 1, and the second opinion's if there is one.  Heads without text
+    cannot know a class that has no label in the other folds, but the fit to all labels does.  So unless the text has
+    a share, rows of such a class are not used.
     """
     features, right, counted = [], [], []
-    for out, (A, c) in zip(held_out, by_fold):
+    for fold, (out, (A, c)) in enumerate(zip(held_out, by_fold)):
         known = np.setdiff1d(np.arange(len(target)), out)
         if fitted.text_share < 0.5:
             out = out[np.isin(target[out], target[known])]
-        logits = material.labeled[out] @ A + c
-        own = against_rest(logits)
-        around = np.zeros_like(own)
+        rows = material.labeled[out]
+        logits = rows @ A + c
+        odds = [against_rest(logits)]
+        around = np.zeros_like(logits)
         if len(fitted.store) and len(out):
-            found = nearest(fitted.project(material.labeled[out]), fitted.store, fitted.n_neighbors)
+            found = nearest(fitted.project(rows), fitted.store, fitted.n_neighbors)
             shares = neighbor_shares(found, _probabilities(material, A, c, target, known), softmax(logits.copy()))
             around = log_odds(shares)
-        predicted = [_of_predicted(values, logits) for values in (own, around)]
-        features.append(np.column_stack([*predicted, np.ones(len(out))]))
+        odds += [around, np.ones_like(logits)]
+        if second:
+            B, d = second[fold]
+            odds.append(against_rest(rows @ B + d))
+        features.append(np.column_stack([_of_predicted(values, logits) for values in odds]))
         right.append(logits.argmax(1) == target[out])
         counted.append(out)
     return np.concatenate(features), np.concatenate(right), material.weight_of(np.concatenate(counted))

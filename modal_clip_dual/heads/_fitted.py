@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import expit
@@ -20,7 +18,7 @@ ROWS = 4096  # rows that are scored at a time
 
 @dataclass(frozen=True)
 class DualLinearFit:
-    """The result of a fit, as plain arrays.
+    """The result of a fit, as plain arrays and numbers.
 
     Attributes
     ----------
@@ -50,6 +48,11 @@ class DualLinearFit:
         Projected rows of the pool and of the labeled samples, of length 1; M is 0 without neighbors.
     store_probabilities : ndarray of shape (M, C), float16
         Their class probabilities.
+    second : ndarray of shape (D + 1, C), float32, or None
+        Weights, and beneath them biases, of the second opinion: one mixture of the blend that enters the log-odds of
+        being right by itself, too.  None without text or pool, and in files that were saved before there was one.
+    second_factor : float
+        Factor of its log-odds.
     """
 
     coef: np.ndarray
@@ -67,6 +70,8 @@ class DualLinearFit:
     projection_offset: np.ndarray
     store: np.ndarray
     store_probabilities: np.ndarray
+    second: np.ndarray | None = None
+    second_factor: float = 0.0
 
     def logits(self, X: np.ndarray) -> np.ndarray:
         """Return logits (n, C) of embeddings of length 1."""
@@ -84,6 +89,9 @@ class DualLinearFit:
                 shares = neighbor_shares(found, self.store_probabilities, softmax(logits))
                 factors = self.calibration
                 odds[rows] = factors[0] * own + factors[1] * log_odds(shares) + factors[2]
+                if self.second is not None:
+                    other = against_rest(X[rows] @ self.second[:-1] + self.second[-1])
+                    odds[rows] += np.float32(self.second_factor) * other
             else:
                 odds[rows] = self.calibration_alone[0] * own + self.calibration_alone[1]
         return odds
@@ -97,20 +105,3 @@ class DualLinearFit:
     def project(self, X: np.ndarray) -> np.ndarray:
         """Project embeddings to rows of length 1 in the space in which neighbors are searched."""
         return unit_rows(X @ self.projection + self.projection_offset)
-
-    def to_arrays(self, neighbors: bool = True) -> dict[str, np.ndarray]:
-        """Return every field as an array; without ``neighbors``, P(correct) uses the logits alone."""
-        arrays = {field.name: np.asarray(getattr(self, field.name)) for field in fields(self)}
-        if not neighbors:
-            for name in ("store", "store_probabilities"):
-                arrays[name] = arrays[name][:0]
-        return arrays
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> DualLinearFit:
-        """Return the fit whose arrays `to_arrays` returned."""
-        values: dict[str, Any] = {field.name: np.asarray(arrays[field.name]) for field in fields(cls)}
-        for name in ("text_share", "evidence", "gain", "agreement"):
-            values[name] = float(values[name])
-        values["n_neighbors"] = int(values["n_neighbors"])
-        return cls(**values)

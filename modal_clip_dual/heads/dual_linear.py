@@ -42,7 +42,8 @@ class DualLinearClassifier(CLIPClassifier):
     A positive part classifies.  It blends the logits of the text, of four Gaussian mixtures with a text prior, of two
     logistic regressions that are penalized toward the text, and of the same models without text; the weights are
     learned from predictions for held-out labeled samples.  A negative part measures the evidence against the
-    label, from the other classes and the nearest samples of the pool.
+    label: from the other classes, from the nearest samples of the pool, and from the one mixture that trusts the text
+    least.
 
     Parameters
     ----------
@@ -446,6 +447,6 @@ class DualLinearClassifier(CLIPClassifier):
         if not neighbors and "_head" in self.__dict__:
             head = self._head
             without._head = replace(
-                head, store=head.store[:0], store_probabilities=head.store_probabilities[:0]
+                head, store=head.store[:0], store_probabilities=head.store_probabilities[:0], second=None
             )
         super(DualLinearClassifier, without).save(path)

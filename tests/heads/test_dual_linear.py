@@ -5,7 +5,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from modal_clip_dual.heads import _dual_linear
+from modal_clip_dual.heads import _dual_linear, _fitted
 from modal_clip_dual.heads._dual_linear import DualLinearFit, fit_dual_linear, names_evidence
 from modal_clip_dual.heads._heads import LogisticHead, Material, MixtureHead, TextHead, agreement, explained
 from modal_clip_dual.utils.arrays import unit_rows
@@ -211,27 +211,45 @@ def test_pools_of_copies_and_of_one_picture():
     assert np.isfinite(single.correctness_logits(X)).all()
 
 
-def test_to_arrays_and_back_with_and_without_neighbors(tmp_path):
+def test_log_odds_of_being_right_are_the_formula():
     X, target, text = clusters()
     fitted = fit_dual_linear(X[:20], target[:20], 4, pool=X, text=text)
-    np.savez(tmp_path / "fit.npz", **fitted.to_arrays())
-    with np.load(tmp_path / "fit.npz") as arrays:  # no pickled objects
-        again = DualLinearFit.from_arrays(arrays)
-    same(fitted, again)
-    assert np.array_equal(again.correct_proba(X), fitted.correct_proba(X))
-    lean = DualLinearFit.from_arrays(fitted.to_arrays(neighbors=False))
-    assert len(lean.store) == 0 and lean.store_probabilities.shape == (0, 4)
-    assert np.array_equal(lean.logits(X), fitted.logits(X))
-    never = fit_dual_linear(X[:20], target[:20], 4, pool=X, text=text, neighbors=0)
-    np.testing.assert_allclose(lean.correct_proba(X), never.correct_proba(X), atol=0.05)
-    assert not np.allclose(lean.correct_proba(X), fitted.correct_proba(X), atol=0.01)
+    Y = clusters(9, seed=1)[0].astype(np.float64)
+    logits, other = Y @ fitted.coef.T + fitted.intercept, Y @ fitted.second[:-1] + fitted.second[-1]
+    places = unit_rows(Y @ fitted.projection + fitted.projection_offset)
+    (own, around, constant), factor = fitted.calibration, fitted.second_factor
+    for i in range(9):
+        closest = np.argsort(-(fitted.store @ places[i]))[:5]
+        for k in range(4):
+            rest = [j for j in range(4) if j != k]
+            share = np.clip(fitted.store_probabilities[closest, k].astype(np.float64).mean(), 0.005, 0.995)
+            against = logits[i, k] - np.log(np.exp(logits[i, rest]).sum())
+            second = other[i, k] - np.log(np.exp(other[i, rest]).sum())
+            wanted = own * against + around * np.log(share / (1 - share)) + constant + factor * second
+            assert fitted.correctness_logits(Y[i : i + 1].astype(np.float32))[0, k] == pytest.approx(wanted, abs=2e-3)
+
+
+def test_second_opinion_is_the_mixture_that_trusts_the_text_least():
+    X, target, text = clusters()
+    fitted = fit_dual_linear(X[:20], target[:20], 4, pool=X[20:], text=text, rank=16)
+    material = material_of(X, text, 20)
+    weight = _dual_linear._label_weight(_dual_linear.LABEL_WEIGHT, 220, 20, 4)
+    A, c = MixtureHead(material, 1.0, 0.2, label_weight=weight).fit(target[:20], np.arange(20))
+    wanted, logits = X @ A + c, X @ fitted.second[:-1] + fitted.second[-1]
+    scale = logits.std() / wanted.std()  # all heads have logits of the same spread
+    np.testing.assert_allclose(logits, scale * wanted, rtol=1e-3, atol=1e-3)
+    assert 0 < fitted.second_factor < 0.6
+    for without in ({"pool": None, "text": text}, {"pool": X, "text": None}):
+        plain = fit_dual_linear(X[:20], target[:20], 4, **without)
+        assert plain.second is None and plain.second_factor == 0
+        assert np.isfinite(plain.correctness_logits(X)).all()
 
 
 def test_rows_are_scored_in_blocks(monkeypatch):
     X, target, text = clusters()
     fitted = fit_dual_linear(X[:20], target[:20], 4, pool=X, text=text)
     whole = fitted.correctness_logits(X)
-    monkeypatch.setattr(_dual_linear, "ROWS", 7)
+    monkeypatch.setattr(_fitted, "ROWS", 7)
     np.testing.assert_allclose(fitted.correctness_logits(X), whole, atol=1e-4)
 
 

@@ -96,6 +96,21 @@ def test_save_without_neighbors(make, parts, tmp_path):
     assert not np.array_equal(small.predict_correct_proba(X), clf.predict_correct_proba(X))
 
 
+def test_fits_from_before_the_second_opinion_still_load(make, parts):
+    pool, y_pool, X, _ = parts
+    clf = make().fit(pool[:40], y_pool[:40], X_pool=pool)
+    settings, arrays = clf.fitted_state()
+    assert arrays.pop("head.second").shape == (pool.shape[1] + 1, len(clf.classes_))
+    del settings["head"]["second_factor"]
+    old = make().restore_state(settings, arrays)
+    np.testing.assert_array_equal(old.predict_proba(X), clf.predict_proba(X))
+    assert np.isfinite(old.predict_correct_proba(X)).all()
+    assert not np.array_equal(old.predict_correct_proba(X), clf.predict_correct_proba(X))
+    for broken in ({k: v for k, v in arrays.items() if k != "head.store"}, arrays | {"head.third": np.ones(3)}):
+        with pytest.raises(ValueError, match="does not hold what a DualLinearFit has"):
+            make().restore_state(settings, broken)
+
+
 def test_all_forms_of_the_pool(make, digits, embeddings, tmp_path):
     clf = make(max_pool=150).fit(digits.images[:20], digits.target[:20], X_pool=digits.images[:300])
     same = make(max_pool=150).fit(embeddings[:20], digits.target[:20], X_pool=embeddings[:300])
