@@ -7,7 +7,7 @@ from scipy.special import expit
 
 CLIP = 0.005  # the neighbors' share of a class is clipped to this distance from 0 and 1
 # Priors, means and deviations, of the factors of own log-odds, the neighbors', a constant, and the second opinion's.
-PRIOR = (0.25, 0.4, 0.0, 0.2), (0.1, 0.2, 0.5, 0.1)
+PRIOR = (0.4, 0.4, 0.0, 0.1), (0.1, 0.2, 0.5, 0.1)
 PRIOR_NO_SECOND = (0.6, 0.4, 0.0), (0.2, 0.2, 0.5)
 PRIOR_ALONE = (1.0, 0.0), (0.2, 0.5)  # of own log-odds and a constant, without neighbors
 
