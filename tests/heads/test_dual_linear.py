@@ -245,6 +245,36 @@ def test_second_opinion_is_the_mixture_that_trusts_the_text_least():
         assert np.isfinite(plain.correctness_logits(X)).all()
 
 
+def test_second_opinion_on_a_held_out_label_never_saw_it(monkeypatch):
+    """P(correct) is calibrated on what mixtures say of labels that they were not fitted to."""
+    X, target, text = clusters()
+    given = {}
+
+    def taken(fitted, material, target, held_out, by_fold, second):
+        table = whole(fitted, material, target, held_out, by_fold, second)
+        given.update(material=material, target=target, held_out=held_out, by_fold=by_fold, second=second)
+        given["table"] = table[0]
+        return table
+
+    whole = _dual_linear._held_out_table
+    monkeypatch.setattr(_dual_linear, "_held_out_table", taken)
+    fit_dual_linear(X[:20], target[:20], 4, pool=X[20:], text=text)
+    material, target = given["material"], given["target"]
+    assert len(given["second"]) == len(given["held_out"]) == 5
+    weight = _dual_linear._label_weight(_dual_linear.LABEL_WEIGHT, 220, 20, 4)
+    start = 0
+    for out, (A, c), (B, d) in zip(given["held_out"], given["by_fold"], given["second"]):
+        others = np.setdiff1d(np.arange(20), out)
+        E, e = MixtureHead(material, 1.0, 0.2, label_weight=weight).fit(target, others)
+        rows = material.labeled[out].astype(np.float64)
+        logits, wanted = rows @ B + d, rows @ E + e
+        np.testing.assert_allclose(logits, logits.std() / wanted.std() * wanted, rtol=1e-3, atol=1e-3)
+        for i, (predicted, row) in enumerate(zip((rows @ A + c).argmax(1), logits)):
+            odds = row[predicted] - np.log(np.exp(np.delete(row, predicted)).sum())
+            assert given["table"][start + i, 3] == pytest.approx(odds, abs=1e-3)
+        start += len(out)
+
+
 def test_rows_are_scored_in_blocks(monkeypatch):
     X, target, text = clusters()
     fitted = fit_dual_linear(X[:20], target[:20], 4, pool=X, text=text)
