@@ -164,10 +164,11 @@ def fit_dual_linear(
         agreement=agreed,
         n_neighbors=neighbors,
         second=np.vstack(second[0]) if second else None,
-        second_factor=float(prior[0, 3:].sum()),
+        second_factor=float(prior[0, 3:].sum()),  # 0 without a second opinion
         **_neighborhood(material, A, c, target, neighbors),
     )
-    return _calibrated(fitted, material, target, held_out, by_fold, second[1:], prior)
+    table = _held_out_table(fitted, material, target, held_out, by_fold, second[1:]) if held_out else None
+    return _calibrated(fitted, material, target, prior, table)
 
 
 def _check(
@@ -399,12 +400,10 @@ def _calibrated(
     fitted: DualLinearFit,
     material: Material,
     target: np.ndarray,
-    held_out: list[np.ndarray],
-    by_fold: list[Linear],
-    second: list[Linear],
     prior: np.ndarray,
+    held_out: tuple[np.ndarray, np.ndarray, np.ndarray | None] | None,
 ) -> DualLinearFit:
-    """Calibrate log-odds, neighbors and the second opinion on the held-out predictions that are right.
+    """Calibrate log-odds, neighbors and the second opinion on held-out predictions; see `_held_out_table`.
 
     While labels are few, an upper bound says how often predictions are right: with text, the agreement of the
     mixtures on the pool; without, the share of the classes that have a label.
@@ -417,8 +416,8 @@ def _calibrated(
         seen = len(np.unique(target)) / material.n_classes * float(expit(chosen).mean())
         mean[constant] = fitted.text_share * lowered(chosen, fitted.agreement)
         mean[constant] += (1 - fitted.text_share) * lowered(chosen, seen)
-    if held_out:
-        table, right, counts = _held_out_table(fitted, material, target, held_out, by_fold, second)
+    if held_out is not None:
+        table, right, counts = held_out
         factors, _ = fit_logistic(table, right, factors, prior[1], counts)
         alone, _ = fit_logistic(table[:, [0, 2]], right, alone, np.array(PRIOR_ALONE[1]), counts)
     return replace(
