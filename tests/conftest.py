@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import random
 import signal
 
 # Side by side, each of pytest-xdist's workers has a core, and torch would take all of them; before torch is imported.
@@ -25,6 +26,12 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("gpu"):
             item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU"))
+
+
+@pytest.fixture(autouse=True)
+def same_draws():
+    """Every test begins with the same state of the global generators, so that none passes by luck."""
+    random.seed(0), np.random.seed(0), torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session", autouse=True)
