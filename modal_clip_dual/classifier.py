@@ -554,11 +554,12 @@ class DualPromptClassifier(CLIPClassifier):
         module = module_of(net)
         if self.verbose >= 2:
             print(module.text_encoder)
+        looks = X is not None and net.criterion_.looks
         if module.visual is None:
             first = "X_pseudo" if X is None else "X"
             with rows_called("X_pseudo", arrays[-1]), rows_called(first, arrays[0]):
                 inputs = self._encode(array, backbone)
-            inputs = inputs if weight is None else inputs[rows]
+            frozen = inputs = inputs if weight is None else inputs[rows]
         else:
             inputs = self._source(array[rows], backbone)
             if weight is not None:
@@ -568,8 +569,15 @@ class DualPromptClassifier(CLIPClassifier):
                 next(inputs.read([np.arange(1)], seed=0))
             if self.augment is not None:
                 self._check_augmentation(array[rows], target, backbone, names)
-            if "frozen_image" in module.needs and inputs.augment is None:  # each image once
-                inputs = ImagesAndEmbeddings(inputs, unit_rows(self._encode(array[rows], backbone, inputs.store)))
+            pairs = "frozen_image" in module.needs and inputs.augment is None  # each image is embedded once
+            if pairs or looks:
+                frozen = unit_rows(self._encode(array[rows], backbone, inputs.store))
+            if pairs:
+                inputs = ImagesAndEmbeddings(inputs, frozen)
+        if looks:
+            images = unit_rows(frozen[:n_labeled])
+            text, mass = self._text(backbone, names), None if counted is None else counted[:n_labeled]
+            net.criterion_.look(images, target[:n_labeled], text, backbone.logit_scale, mass)
         if continued:
             module.load_state_dict(self._module().state_dict())
         train(net, inputs, target)

@@ -8,8 +8,8 @@ from functools import cached_property
 
 import numpy as np
 
+from ..utils.text_logistic import TEXT_MEAN, fit_logistic
 from ..utils.whitening import Whitening
-from ._logistic import TEXT_MEAN, fit_logistic
 from ._mixture import LABEL_WEIGHT, ROUNDS, fit_mixture
 
 DROP = 2.0  # spreads by which a class without examples is put below the mean of the others

@@ -1,22 +1,8 @@
-"""The rows that represent a large pool, and the rows of it that are not labeled."""
+"""The rows of a pool that are not labeled, and pool and labeled samples together."""
 
 from __future__ import annotations
 
 import numpy as np
-
-GOLDEN = (5**0.5 - 1) / 2
-
-
-def spread_rows(n: int, at_most: int) -> np.ndarray:
-    """Return all n rows, or ``at_most`` of them evenly spread, ascending.
-
-    Each of equally long stretches gives one row, at a position that differs from stretch to stretch, so that the
-    choice does not follow a periodic order of the rows (class after class, camera after camera).
-    """
-    if n <= at_most:
-        return np.arange(n)
-    stretch = np.arange(at_most)
-    return ((stretch + stretch * GOLDEN % 1) * n / at_most).astype(np.intp)
 
 
 def unmatched(pool: np.ndarray, labeled: np.ndarray) -> np.ndarray:

@@ -19,10 +19,10 @@ from ..data.files import looking_once
 from ..data.images import as_array, kind_of, rows_called
 from ..utils.arrays import unit_rows
 from ..utils.labels import check_labels, resolve_labels
+from ..utils.pool import spread_rows
 from ..utils.weights import weighted_rows
 from ._dual_linear import POOL, fit_dual_linear
 from ._fitted import DualLinearFit
-from ._pool import spread_rows
 
 if TYPE_CHECKING:
     from ..clip.backbone import Backbone

@@ -18,8 +18,8 @@ import numpy as np
 
 from modal_clip_dual.evaluation.costs import PeakMemory, resident_mib
 from modal_clip_dual.heads._dual_linear import fit_dual_linear
-from modal_clip_dual.heads._logistic import fit_logistic, objective
 from modal_clip_dual.utils.arrays import unit_rows
+from modal_clip_dual.utils.text_logistic import fit_logistic, objective
 
 
 def write_pool(path: Path, centers: np.ndarray, n_rows: int) -> tuple[np.memmap, np.ndarray]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import approx_fprime, minimize
 
-from modal_clip_dual.heads._stacking import deal_folds, stack_weights, stacking_loss
+from modal_clip_dual.heads._stacking import stack_weights, stacking_loss
 
 
 def example(seed, n=25, n_heads=4, n_classes=3):
@@ -46,17 +46,3 @@ def test_loss_and_gradient():
 def test_little_evidence_stays_with_the_prior():
     logits, target, prior = example(0, n=1)
     assert np.abs(stack_weights(logits, target, prior, 0.01) - prior).max() < 0.005
-
-
-def test_folds_are_balanced_and_do_not_depend_on_order():
-    rng = np.random.default_rng(0)
-    target = np.repeat([0, 1, 2], [11, 4, 8])
-    X = rng.normal(size=(23, 12)).astype(np.float32)
-    folds = deal_folds(X, target, 5)
-    for k in range(3):
-        counts = np.bincount(folds[target == k], minlength=5)
-        assert counts.max() - counts.min() <= 1
-    order = rng.permutation(23)
-    assert np.array_equal(deal_folds(X[order], target[order], 5), folds[order])
-    narrow = X[:, :2]
-    assert np.array_equal(deal_folds(narrow[order], target[order], 5), deal_folds(narrow, target, 5)[order])

@@ -1,9 +1,8 @@
-"""A pool's axes against plain NumPy; which rows stand for a pool."""
+"""A pool's axes against plain NumPy."""
 
 import numpy as np
 import pytest
 
-from modal_clip_dual.heads._pool import spread_rows, unmatched
 from modal_clip_dual.utils.whitening import FLOOR, fit_whitening
 
 
@@ -59,28 +58,3 @@ def test_order_of_rows_changes_rounding_only():
 def test_identical_rows_have_finite_spaces():
     whitening = fit_whitening(np.full((5, 4), 0.5, np.float32), 4)
     assert all(np.isfinite(scale).all() for scale in whitening.scales.values())
-
-
-@pytest.mark.parametrize("n, at_most", [(7, 10), (10, 10), (1000, 10), (1_000_003, 3000)])
-def test_rows_are_distinct_and_spread(n, at_most):
-    chosen = spread_rows(n, at_most)
-    assert len(chosen) == min(n, at_most)
-    assert np.all(np.diff(chosen) > 0) and 0 <= chosen[0] and chosen[-1] < n
-    if n > at_most:  # one in each stretch
-        assert np.array_equal((chosen * at_most // n), np.arange(at_most)) or np.abs(
-            chosen - np.arange(at_most) * n / at_most
-        ).max() <= n / at_most
-
-
-def test_rows_do_not_walk_in_step_with_classes():
-    classes = np.arange(30000) % 10  # class after class, and ten rows to a stretch
-    counts = np.bincount(classes[spread_rows(30000, 3000)], minlength=10)
-    assert counts.min() > 250 and counts.max() < 350
-
-
-def test_unmatched_takes_a_copy_per_labeled_row():
-    pool = np.array([[1, 0], [0, 1], [1, 0], [2, 2], [1, 0], [0, 1]], np.float32)
-    labeled = np.array([[1, 0], [1, 0], [0, 1], [5, 5]], np.float32)
-    assert unmatched(pool, labeled).tolist() == [3, 4, 5]
-    assert unmatched(pool, labeled[:0]).tolist() == [0, 1, 2, 3, 4, 5]
-    assert unmatched(pool[:0], labeled).tolist() == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -50,6 +51,31 @@ class PromptCriterion(nn.Module):
             Arguments of the criterion.
         """
         return []
+
+    @property
+    def looks(self) -> bool:
+        """Whether training is preceded by `look`; by default it is not."""
+        return False
+
+    def look(
+        self, embeddings: np.ndarray, target: np.ndarray, text: np.ndarray, logit_scale: float,
+        weight: np.ndarray | None = None,
+    ) -> None:  # fmt: skip
+        """Look at the labeled samples before training, and choose by them what is to be chosen.
+
+        Parameters
+        ----------
+        embeddings : ndarray of shape (n, D)
+            Unit embeddings of the labeled images by the frozen CLIP.
+        target : ndarray of int, shape (n,)
+            Positions of the labels.
+        text : ndarray of shape (C, D)
+            Unit embeddings of the hand-written texts.
+        logit_scale : float
+            1 / tau.
+        weight : ndarray of shape (n,), optional
+            Weights of the samples.
+        """
 
     def forward(self, outputs: Outputs, target: Any) -> torch.Tensor:
         """Return the loss, a scalar.

@@ -75,6 +75,7 @@ def fit_logistic(
     tolerance: float = 3e-4,
     iterations: int = 300,
     weight: np.ndarray | None = None,
+    fixed: bool = False,
 ) -> Logistic:
     """Minimize cross-entropy (a sum) + penalty / 2 |weights|^2 + |offset|^2 / 2 + (a - 0.7)^2 / (2 * 0.5^2), a >= 0.
 
@@ -89,6 +90,8 @@ def fit_logistic(
         Fitting ends when no derivative is larger than ``tolerance * sqrt(n)``.
     weight : ndarray of shape (n,), optional
         Weights of the samples' cross-entropies; n is their sum then.
+    fixed : bool, default=False
+        Whether only the weights are learned: a is 1 and the offsets are 0.
     """
     n = len(features)
     # In the principal axes of the features, of which n < r rows leave most empty, the problem is smaller; with each
@@ -107,10 +110,12 @@ def fit_logistic(
 
     n_weights = (len(values) + 1) * n_classes
     start = np.zeros(n_weights + (text is not None))
-    bounds = None
+    bounds: list[tuple[float | None, float | None]] = [(None, None)] * n_weights
+    if fixed:
+        bounds[-n_classes:] = [(0.0, 0.0)] * n_classes
     if text is not None:
-        start[-1] = TEXT_MEAN
-        bounds = [(None, None)] * n_weights + [(0, None)]
+        start[-1] = 1.0 if fixed else TEXT_MEAN
+        bounds.append((1.0, 1.0) if fixed else (0.0, None))
     precision = float(np.finfo(features.dtype).eps)
     found = minimize(
         objective,

@@ -5,7 +5,7 @@ import pytest
 from scipy.optimize import approx_fprime
 from sklearn.linear_model import LogisticRegression
 
-from modal_clip_dual.heads._logistic import TEXT_DEVIATION, TEXT_MEAN, fit_logistic, objective
+from modal_clip_dual.utils.text_logistic import TEXT_DEVIATION, TEXT_MEAN, fit_logistic, objective
 
 
 def example(n=30, width=8, n_classes=4, seed=0, helpful=1.0):
@@ -69,6 +69,17 @@ def test_equals_scikit_learn_without_text(penalty, n, width):
     coefficients = reference.fit(np.hstack([features, constant]), target).coef_
     np.testing.assert_allclose(fitted.weights.T, coefficients[:, :-1], atol=1e-4)
     np.testing.assert_allclose(fitted.offset, coefficients[:, -1] * np.sqrt(penalty), atol=1e-4)
+
+
+@pytest.mark.parametrize("n, width", [(40, 8), (6, 20)])
+def test_fixed_text_has_neither_factor_nor_offsets(n, width):
+    features, text, target, n_classes = example(n, width)
+    fitted = fit_logistic(
+        features, text, target, n_classes, 0.3, tolerance=1e-8, iterations=2000, fixed=True
+    )
+    assert fitted.text_factor == 1 and not fitted.offset.any()
+    _, gradient = objective(parameters_of(fitted, True), features, text, target, np.full(width, 0.3))
+    assert np.abs(gradient[: width * n_classes]).max() < 1e-5 * n
 
 
 def test_text_that_misleads_is_left_out_and_the_rest_equals_no_text():
