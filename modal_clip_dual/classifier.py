@@ -105,12 +105,12 @@ class DualPromptClassifier(CLIPClassifier):
         all of them; or all, weighted by how likely the positive prompt finds them.
     criterion : {"anchored", "background", "dual", "promptsrc"} or PromptCriterion class, default="anchored"
         Loss that training minimizes.  ``"dual"`` is the loss of [1]_.  ``"anchored"`` adds, for each class, a pull
-        of the positive prompt to the hand-written ``template`` that fades with the labels of this class; see
-        `modal_clip_dual.nn.criteria.anchored.AnchoredLoss`.  ``"promptsrc"`` adds the three terms of
+        of the positive prompt to the hand-written ``template`` that fades with the labels and is as strong as they
+        ask for; see `modal_clip_dual.nn.criteria.anchored.AnchoredLoss`.  ``"promptsrc"`` adds the three terms of
         [4]_ that keep the positive prompt near the frozen CLIP with its ``template``, with any number of labels, and
         ends with an average of the prompts over the epochs.  ``"background"`` adds a term that keeps the classes
         equally likely for embeddings of backgrounds, ``criterion__background`` of ``net_params``.  The weights of
-        terms are ``criterion__text_weight`` and so on in ``net_params``.  A class must derive from
+        terms are arguments ``criterion__...`` of ``net_params``.  A class must derive from
         `modal_clip_dual.nn.criteria.PromptCriterion`.
     visual_prompts : {"vpt-deep", "vpt-shallow", "maple", "ivlp"} or None, default=None
         Learnable tokens in the image tower, which must be open_clip's VisionTransformer.
@@ -181,7 +181,8 @@ class DualPromptClassifier(CLIPClassifier):
         - ``callbacks__cosine_decay__warmup=False``: train the first epoch with a learning rate of 1e-5, as CoOp does.
         - ``iterator_train__pseudo_batch_size=64``: pseudo-labeled samples per step, if there are any.
         - ``criterion__...``: arguments of the ``criterion``.  ``criterion__margin=0.0`` is the weight of a margin
-          that grows with the distance of the classes' names [5]_.  ``"promptsrc"`` also has
+          that grows with the distance of the classes' names [5]_.  ``"anchored"`` has
+          ``criterion__text_penalty="auto"`` and ``criterion__image_weight=1.6``.  ``"promptsrc"`` also has
           ``criterion__text_weight=25.0``, ``criterion__image_weight=10.0``, ``criterion__logits_weight=1.0`` and
           ``criterion__average="gaussian"``, with ``criterion__average_mean=0.75`` and
           ``criterion__average_scale=0.05``, fractions of the epochs.
