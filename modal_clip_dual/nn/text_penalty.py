@@ -13,7 +13,8 @@ PENALTIES = np.array([0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0])
 USUAL = 0.01  # with one label or none
 DEVIATION = 1.5  # of the logarithm
 N_FOLDS = 5
-AT_MOST = 300  # labeled samples that are asked
+AT_MOST = 200  # labeled samples that are asked
+MOST_CLASSES = 100  # that they are told apart from
 TOLERANCE = 3e-5  # of the fits; ten times more moves the answer by up to a fifth
 
 
@@ -31,11 +32,12 @@ def choose_text_penalty(
     Parameters
     ----------
     embeddings : ndarray of shape (n, D)
-        Unit embeddings x of labeled images by the frozen CLIP; of more than 300, 300 are used.
+        Unit embeddings x of labeled images by the frozen CLIP; of more than 200, 200 are used.
     target : ndarray of int, shape (n,)
         Positions of the labels.
     text : ndarray of shape (C, D)
-        Unit embeddings t_0k of the hand-written texts.
+        Unit embeddings t_0k of the hand-written texts; of more than 100 classes, 100 are used, those with labels
+        first.
     logit_scale : float
         s = 1 / tau.
     weight : ndarray of shape (n,), optional
@@ -49,11 +51,22 @@ def choose_text_penalty(
     if len(target) < 2:
         return USUAL
     score = -((np.log(PENALTIES / USUAL) / DEVIATION) ** 2) / 2
-    rows = spread_rows(len(target), AT_MOST)
-    x, y = embeddings[rows].astype(np.float64), target[rows]
-    logits = logit_scale * x @ text.T.astype(np.float64)
+    classes = _some_classes(target, len(text))
+    rows = np.flatnonzero(np.isin(target, classes))
+    rows = rows[spread_rows(len(rows), AT_MOST)]
+    x, y = embeddings[rows].astype(np.float64), np.searchsorted(classes, target[rows])
+    logits = logit_scale * x @ text[classes].T.astype(np.float64)
     score = score + _held_out(x, logits, y, None if weight is None else weight[rows])
     return float(np.exp(softmax(score) @ np.log(PENALTIES)))
+
+
+def _some_classes(target: np.ndarray, n_classes: int) -> np.ndarray:
+    """Return all classes, or some of many, ascending: those with labels, and others if there is room."""
+    seen = np.unique(target)
+    others = np.setdiff1d(np.arange(n_classes), seen)
+    seen = seen[spread_rows(len(seen), MOST_CLASSES)]
+    others = others[spread_rows(len(others), MOST_CLASSES - len(seen))]
+    return np.sort(np.concatenate([seen, others]))
 
 
 def _held_out(x: np.ndarray, logits: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> np.ndarray:

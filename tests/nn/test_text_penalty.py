@@ -5,6 +5,7 @@ import pytest
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
+from modal_clip_dual.nn import text_penalty
 from modal_clip_dual.nn.text_penalty import PENALTIES, choose_text_penalty
 
 SCALE = 20.0
@@ -83,5 +84,20 @@ def test_order_does_not_matter_and_samples_of_one_class_do():
 
 def test_many_samples_are_asked_in_part():
     x, y, text = example(0.5, n=5000)
-    few, many = (choose_text_penalty(x[:k], y[:k], text, SCALE) for k in (300, 5000))
+    few, many = (choose_text_penalty(x[:k], y[:k], text, SCALE) for k in (200, 5000))
     assert abs(np.log(few / many)) < 1.2  # a step of the grid: it does not depend on the number of samples
+
+
+def test_many_classes_are_told_apart_in_part(monkeypatch):
+    """Those with labels first; the samples of the others do not count."""
+    x, y, text = example(0.5, n=40, n_classes=150)
+    asked = []
+    monkeypatch.setattr(text_penalty, "_held_out", lambda *args: asked.append(args) or np.zeros(len(PENALTIES)))
+    choose_text_penalty(x, y, text, SCALE)
+    rows, logits, labels, _ = asked[0]
+    assert len(rows) == 40 and logits.shape == (40, 100)
+    reference = SCALE * np.einsum("nd,nd->n", x, text[y])
+    np.testing.assert_allclose(logits[np.arange(40), labels], reference, rtol=1e-10)
+    choose_text_penalty(*example(0.5, n=3000, n_classes=150), SCALE)  # every class has labels
+    rows, logits, labels, _ = asked[1]
+    assert logits.shape == (200, 100) and len(np.unique(labels)) > 80
