@@ -15,7 +15,7 @@ right: those that the second one accepts (`collaborative_pseudo_labels`), those 
 and as many of those with the largest probability as the second one accepts.
 
 `without-labels`: the accuracy on 599 digits of zero-shot CLIP, of the members of `CollaborativePromptClassifier` and
-of its final models.
+of its final models: logistic regressions on embeddings, or the whole image tower, trained on what is kept.
 """
 
 import argparse
@@ -31,6 +31,7 @@ from modal_clip_dual import (
     CollaborativePromptClassifier,
     DualPromptClassifier,
     DualPromptLearner,
+    FineTunedClassifier,
     collaborative_pseudo_labels,
     random_sampling,
 )
@@ -131,25 +132,29 @@ def second_opinion(X, y, clip, seeds):
             print(f"| {complement} | {threshold} | {kind} | {share} | {right} |")
 
 
-def without_labels(X, y, clip, seeds):
+def without_labels(images, y, clip, seeds):
     """Print what two models that label for each other know before the first label."""
     scores = {}
     for seed in range(seeds):
         order = np.random.default_rng(seed).permutation(len(y))
         test, pool = order[:599], order[599:]
-        clf = CollaborativePromptClassifier(DualPromptClassifier(**clip), random_state=seed).fit_unlabeled(X[pool])
-        members = [member.score(X[test], y[test]) for member in clf.members_]
-        zero_shot = DualPromptClassifier(**clip).zero_shot_proba(X[test]).argmax(axis=1) == y[test]
-        figures = {"zero-shot CLIP": zero_shot.mean(), "a member, mean of both": np.mean(members)}
-        for name, value in (figures | {"final probes": clf.score(X[test], y[test])}).items():
+        zero_shot = DualPromptClassifier(**clip).zero_shot_proba(images[test]).argmax(axis=1) == y[test]
+        figures = {"zero-shot CLIP": zero_shot.mean()}
+        tower = FineTunedClassifier(**clip, layers="all", margin=0.0, average=None, lr=3e-4, n_steps=200)
+        for name, final in (("final probes", "probe"), ("final image towers", tower)):
+            clf = CollaborativePromptClassifier(DualPromptClassifier(**clip), final=final, random_state=seed)
+            clf.fit_unlabeled(images[pool])
+            figures["a member, mean of both"] = np.mean([one.score(images[test], y[test]) for one in clf.members_])
+            figures[name] = clf.score(images[test], y[test])
+        for name, value in figures.items():
             scores.setdefault(name, []).append(value)
     print("\n| without labels | accuracy |\n|---|---|")
     for name, values in scores.items():
         print(f"| {name} | {percent(pd.Series(values))} |")
-    if seeds > 1:
-        members, final = scores["a member, mean of both"], scores["final probes"]
-        print(f"\nfinal less member: {100 * np.mean(np.subtract(final, members)):+.1f} points, "
-              f"p = {ttest_rel(final, members).pvalue:.2g} (t-test, paired)")  # fmt: skip
+    members = scores["a member, mean of both"]
+    for name in ("final probes", "final image towers") if seeds > 1 else ():
+        print(f"\n{name} less member: {100 * np.mean(np.subtract(scores[name], members)):+.1f} points, "
+              f"p = {ttest_rel(scores[name], members).pvalue:.2g} (t-test, paired)")  # fmt: skip
 
 
 def main() -> None:
@@ -168,7 +173,7 @@ def main() -> None:
     if "second-opinion" in args.parts:
         second_opinion(X, y, clip, args.seeds)
     if "without-labels" in args.parts:
-        without_labels(X, y, clip, args.seeds)
+        without_labels(digits.images, y, clip, args.seeds)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any
 
@@ -11,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from ..clip.inputs import join
 from ..data.images import as_array
 from ..utils.labels import as_labels, check_labels, encode_labels, resolve_labels
 from ..utils.selection import generator_of, select_highest_per_class
@@ -38,9 +40,11 @@ class CollaborativePromptClassifier(ClassifierMixin, BaseEstimator):
         anew, from the samples that itself found likeliest in the round before (CoFT+).
     threshold : {"clean", "correct"} or float, default="clean"
         Value that z has to exceed; see `collaborative_pseudo_labels`.
-    final : {"probe", "prompts"}, default="probe"
+    final : {"probe", "prompts"} or classifier, default="probe"
         Model that is trained on what is kept: a logistic regression on the embeddings of each member, or its prompts
-        again.  [1]_ trains the whole image tower, which this class does not do.
+        again.  [1]_ trains the whole image tower: that is a `FineTunedClassifier` with ``layers="all"``, which takes
+        images.  Copies of a classifier are trained on labeled samples and on what is kept alike; one whose
+        ``class_names`` is None gets those of ``estimator``.
     probe : classifier or None, default=None
         Classifier of embeddings for ``final="probe"``; None is scikit-learn's logistic regression with C=10.
     random_state : int, RandomState instance or None, default=None
@@ -55,7 +59,7 @@ class CollaborativePromptClassifier(ClassifierMixin, BaseEstimator):
     kept_ : list of two tuples (rows, labels)
         Rows of the pool that were kept and their labels, by the member that gave them.
     finals_ : list of two classifiers
-        The models that predict; those of ``final="probe"`` take embeddings.
+        The models that predict.
 
     Notes
     -----
@@ -83,7 +87,7 @@ class CollaborativePromptClassifier(ClassifierMixin, BaseEstimator):
         "n_per_class": [Interval(Integral, 1, None, closed="left")],
         "n_rounds": [Interval(Integral, 1, None, closed="left")],
         "threshold": [StrOptions(set(THRESHOLDS)), Interval(Real, None, None, closed="neither")],
-        "final": [StrOptions(set(FINALS))],
+        "final": [StrOptions(set(FINALS)), HasMethods(["fit", "predict_proba"])],
         "probe": [HasMethods(["fit", "predict_proba"]), None],
         "random_state": ["random_state"],
     }
@@ -95,7 +99,7 @@ class CollaborativePromptClassifier(ClassifierMixin, BaseEstimator):
         n_per_class: int = 16,
         n_rounds: int = 1,
         threshold: str | float = "clean",
-        final: str = "probe",
+        final: Any = "probe",
         probe: Any = None,
         random_state: int | np.random.RandomState | None = None,
     ):
@@ -199,18 +203,30 @@ class CollaborativePromptClassifier(ClassifierMixin, BaseEstimator):
         self, member: Any, X: Any, y: np.ndarray, pool: Any, kept: Any, classes: np.ndarray, rng: np.random.Generator
     ) -> Any:
         rows, labels = kept
-        if self.final == "prompts":
+        if isinstance(self.final, str) and self.final == "prompts":
             final = clone(self.estimator).set_params(random_state=int(rng.integers(2**31)))
             if not len(rows):
                 return final.fit(X, y) if len(y) else member
             return final.fit(X, y, X_pseudo=pool[rows], y_pseudo=labels)
-        parts = [] if X is None else [member.transform(X)]
-        parts += [member.transform(pool[rows])] if len(rows) else []
         target = np.concatenate([encode_labels(y, classes), encode_labels(labels, classes)])
         if len(np.unique(target)) < 2:
-            return member  # a probe of one class says nothing
-        probe = LogisticRegression(C=10.0, max_iter=2000) if self.probe is None else clone(self.probe)
-        return _Probe(member, probe.fit(np.concatenate(parts), target), len(classes))
+            return member  # a model of one class says nothing
+        parts = ([] if X is None else [X]) + ([pool[rows]] if len(rows) else [])
+        if isinstance(self.final, str):
+            probe = LogisticRegression(C=10.0, max_iter=2000) if self.probe is None else clone(self.probe)
+            embeddings = np.concatenate([member.transform(part) for part in parts])
+            return _Final(probe.fit(embeddings, target), np.arange(len(classes)), member.transform)
+        samples = parts[0] if len(parts) == 1 else join(*parts)
+        return _Final(self._copy_of_final(rng).fit(samples, classes[target]), classes)
+
+    def _copy_of_final(self, rng: np.random.Generator) -> Any:
+        final = clone(self.final)
+        params = final.get_params(deep=False)
+        if "random_state" in params:
+            final.set_params(random_state=int(rng.integers(2**31)))
+        if params.get("class_names", "") is None:
+            final.set_params(class_names=self.estimator.class_names)
+        return final
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return class probabilities, the mean of both final models.
@@ -298,16 +314,16 @@ class CollaborativePromptClassifier(ClassifierMixin, BaseEstimator):
         return embeddings
 
 
-class _Probe:
-    """A classifier of a member's embeddings, with a column for every class."""
+class _Final:
+    """A classifier of samples, or of their embeddings by a member, with a column for every class."""
 
-    def __init__(self, member: Any, probe: Any, n_classes: int):
-        self.member, self.probe, self.n_classes = member, probe, n_classes
+    def __init__(self, classifier: Any, classes: np.ndarray, transform: Callable[[Any], np.ndarray] | None = None):
+        self.classifier, self.classes, self.transform = classifier, classes, transform
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        embeddings = self.member.transform(X)
-        proba = np.zeros((len(embeddings), self.n_classes))
-        proba[:, self.probe.classes_] = self.probe.predict_proba(embeddings)
+        found = self.classifier.predict_proba(X if self.transform is None else self.transform(X))
+        proba = np.zeros((len(found), len(self.classes)))
+        proba[:, np.searchsorted(self.classes, self.classifier.classes_)] = found
         return proba
 
 

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
+from sklearn.naive_bayes import GaussianNB
 
 from modal_clip_dual import (
     CollaborativePromptClassifier,
     DualLinearClassifier,
     DualPromptLearner,
+    FineTunedClassifier,
     collaborative_pseudo_labels,
     mine_confident,
 )
@@ -180,6 +182,32 @@ def test_members_by_hand(classifier, pool, final):
     assert abs(proba[0] - proba[1]).max() > 0.01
     np.testing.assert_array_equal(clf.predict(X), clf.classes_[clf.predict_proba(X).argmax(axis=1)])
     np.testing.assert_array_equal(clf.predict_correct_proba(X), clf.predict_proba(X).max(axis=1))
+
+
+@pytest.mark.parametrize("names", [False, True])
+def test_image_tower_is_trained_on_what_is_kept(classifier, digits, names):
+    """As [1] has it, for each member; labels may be names, and a class that nobody has gets a column."""
+    X, y = digits.images[:40], digits.target[:40]
+    y = np.array(digits.class_names)[y] if names else y
+    demo = {"model_name": "demo", "pretrained": "bundled", "device": "cpu"}
+    tower = FineTunedClassifier(**demo, layers=1, n_steps=3, lr=1e-3)
+    base = classifier(max_epochs=2)
+    clf = CollaborativePromptClassifier(base, n_per_class=2, final=tower, random_state=0)
+    clf.fit(X[:6], y[:6], X_pool=X)
+    assert tower.class_names is None and not hasattr(tower, "classes_")
+    seeds = np.random.default_rng(0).integers(2**31, size=4).tolist()
+    proba = []
+    for (rows, labels), seed in zip(clf.kept_, seeds[2:]):
+        last = clone(tower).set_params(class_names=digits.class_names, random_state=seed)
+        last.fit(np.concatenate([X[:6], X[rows]]), np.concatenate([y[:6], labels]))
+        proba.append(last.predict_proba(X))
+    np.testing.assert_allclose(clf.predict_proba(X), np.mean(proba, axis=0), atol=1e-5)
+    frozen = classifier().zero_shot_proba(X)
+    assert abs(clf.predict_proba(X) - frozen).max() > 0.01
+    with_gap = clone(clf).set_params(final=GaussianNB()).fit(
+        classifier().transform(X[:6]), y[:6], X_pool=classifier().transform(X)
+    )  # it knows the labels that it sees
+    assert with_gap.predict_proba(classifier().transform(X)).shape == (40, 10)
 
 
 def test_later_rounds_start_from_each_members_own_choice(classifier, pool):
