@@ -14,9 +14,13 @@ import numpy as np
 import pytest
 import threadpoolctl
 import torch
+from hypothesis import settings
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     threadpoolctl.threadpool_limits(1)  # NumPy's threads, where a plugin of pytest imported it before this file
+
+settings.register_profile("deterministic", derandomize=True, database=None)
+settings.load_profile("deterministic")
 
 
 def pytest_collection_modifyitems(items):
