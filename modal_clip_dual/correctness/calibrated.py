@@ -29,7 +29,7 @@ LARGEST_WEIGHT = 10.0  # of a labeled sample, and 1 over it is the smallest
 N_STRATA = 3  # by the first log-odds
 # Priors of the factors of the log-odds and of the constant, mean and standard deviation, without and with a judge.
 ALONE = np.array([[1.0, 0.0], [0.5, 1.0]])
-JUDGED = np.array([[0.1, 0.9, 0.0], [0.2, 0.2, 0.5]])
+JUDGED = np.array([[0.1, 1.0, 0.0], [0.2, 0.2, 0.5]])
 JUDGE_ERROR = 0.2  # standard deviation of a constant by which a judge is wrong for the pool, whatever the labels say
 
 
@@ -255,7 +255,7 @@ class CalibratedCorrectness(CorrectnessClassifier):
     Notes
     -----
     The prior of the coefficients is normal: without a judge around 1 for the log-odds, with a judge around 0.1 and
-    0.9, and around 0 for the constant, so that few labels change little.  Copies out of fold have seen fewer labels,
+    1, and around 0 for the constant, so that few labels change little.  Copies out of fold have seen fewer labels,
     so that their answers are wrong more often than the final ones.  Where labels are chosen by the log-odds alone,
     no weight can show what the rest of the pool is like; without a judge the estimate may then be far too low.
 

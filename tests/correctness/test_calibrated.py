@@ -133,10 +133,10 @@ def test_a_judge_may_err_for_the_pool():
     """By a constant of 0.2 in the log-odds, which no number of labels takes away."""
     rng = np.random.default_rng(0)
     odds = rng.normal(1, 2, (4000, 2))
-    right = rng.random(4000) < expit(0.1 * odds[:, 0] + 0.9 * odds[:, 1])
+    right = rng.random(4000) < expit(0.1 * odds[:, 0] + 1.0 * odds[:, 1])
     calibration = fit_calibration(odds, right)
     _, covariance = fit_logistic(
-        np.column_stack([odds, np.ones(4000)]), right, np.array([0.1, 0.9, 0]), np.array([0.2, 0.2, 0.5])
+        np.column_stack([odds, np.ones(4000)]), right, np.array([0.1, 1.0, 0]), np.array([0.2, 0.2, 0.5])
     )
     np.testing.assert_allclose(calibration.covariance - covariance, np.diag([0, 0, 0.04]), atol=1e-12)
     estimate, low, high = calibration.accuracy(odds, 0.9)
@@ -204,7 +204,7 @@ def test_fit_by_hand(iris, judged, weights):
     given = importance_weights(table, None, odds_of(one, other, np.arange(150)), None, weights)
     np.testing.assert_allclose(clf.weights_, given, rtol=1e-6)
     np.testing.assert_array_equal(clf.right_, right)
-    prior = ([0.1, 0.9, 0], [0.2, 0.2, 0.5]) if judged else ([1, 0], [0.5, 1])
+    prior = ([0.1, 1, 0], [0.2, 0.2, 0.5]) if judged else ([1, 0], [0.5, 1])
     coef, _ = fit_logistic(np.column_stack([table, np.ones(60)]), right, *map(np.array, prior), given)
     np.testing.assert_allclose(clf.coef_, coef, atol=1e-5)
     rows = np.arange(60, 150)
@@ -246,7 +246,7 @@ def test_a_judge_that_knows_the_pool(classifier, digits, embeddings):
     own = clf.estimator_.predict_correct_proba(embeddings[left]).mean()
     assert abs(own - accuracy) > abs(estimate - accuracy)
     zero = clone(clf).fit_unlabeled(X)
-    np.testing.assert_allclose(zero.coef_, [0.1, 0.9, 0.0])
+    np.testing.assert_allclose(zero.coef_, [0.1, 1.0, 0.0])
     estimate, low, high = zero.accuracy_interval(embeddings[test])
     assert low < zero.score(embeddings[test], digits.target[test]) < high
     assert zero.transform(embeddings[:3]).shape == (3, 128)
