@@ -269,7 +269,8 @@ def test_fit_starts_anew_and_partial_fit_goes_on(classifier, labelled):
     clf.partial_fit(*labelled)
     assert len(clf.history_) == 10
     assert [row["epoch"] for row in clf.history_] == list(range(1, 11))
-    assert clf.history_[-1]["train_loss"] < clf.history_[4]["train_loss"]
+    losses = [row["train_loss"] for row in clf.history_]  # single epochs draw their complements
+    assert np.mean(losses[5:]) < 0.7 * np.mean(losses[:5]) and losses[5] < losses[1]
     np.testing.assert_array_equal(clf.fit(*labelled).clean_logits(labelled[0]), first)
     assert len(clf.history_) == 5
 

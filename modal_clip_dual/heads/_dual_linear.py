@@ -15,7 +15,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit, logsumexp
 
 from ..utils.arrays import blocks, unit_rows
-from ..utils.folds import deal_folds
+from ..utils.folds import deal_folds, merged
 from ..utils.logistic import fit_logistic
 from ..utils.odds import against_rest
 from ..utils.pool import spread_rows
@@ -25,7 +25,7 @@ from ._fitted import ROWS, DualLinearFit
 from ._heads import LogisticHead, Material, MixtureHead, TextHead, agreement, beside, explained, some_rows, spread
 from ._mixture import LABEL_WEIGHT, softmax
 from ._neighbors import nearest, neighbor_shares
-from ._pool import merged, unmatched
+from ._pool import unmatched
 from ._stacking import Head, stack_weights
 
 Linear = tuple[np.ndarray, np.ndarray]

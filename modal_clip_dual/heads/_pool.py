@@ -1,4 +1,4 @@
-"""The rows of a pool that are not labeled, and pool and labeled samples together."""
+"""The rows of a pool that are not labeled."""
 
 from __future__ import annotations
 
@@ -21,22 +21,3 @@ def unmatched(pool: np.ndarray, labeled: np.ndarray) -> np.ndarray:
     copy[order] = np.arange(len(pool)) - first
     rows: np.ndarray = np.flatnonzero(copy >= taken[group])
     return rows
-
-
-def merged(
-    labeled: np.ndarray, target: np.ndarray, weight: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Return labeled rows, their classes and weights, with copies of one class made one row of their summed weight.
-
-    Copies must not stand in a fold each: then a held-out label would be known from the others.  Without copies and
-    weights the weights stay None.
-    """
-    as_bytes = np.dtype((np.void, labeled.dtype.itemsize * labeled.shape[1]))
-    _, group = np.unique(np.ascontiguousarray(labeled).view(as_bytes).ravel(), return_inverse=True)
-    pairs = group * (target.max(initial=0) + 1) + target
-    _, first, pair = np.unique(pairs, return_index=True, return_inverse=True)
-    if len(first) == len(target):
-        return labeled, target, weight
-    order = np.argsort(first)
-    rows = first[order]
-    return labeled[rows], target[rows], np.bincount(pair, weight)[order].astype(np.float64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import log_softmax, softmax
 
-from ..utils.folds import deal_folds
+from ..utils.folds import deal_folds, merged
 from ..utils.pool import spread_rows
 from ..utils.text_logistic import fit_logistic
 
@@ -32,7 +32,8 @@ def choose_text_penalty(
     Parameters
     ----------
     embeddings : ndarray of shape (n, D)
-        Unit embeddings x of labeled images by the frozen CLIP; of more than 200, 200 are used.
+        Unit embeddings x of labeled images by the frozen CLIP; of more than 200, 200 are used.  Copies count as one
+        sample of more weight, since a copy would know the label that is held out.
     target : ndarray of int, shape (n,)
         Positions of the labels.
     text : ndarray of shape (C, D)
@@ -48,6 +49,7 @@ def choose_text_penalty(
     penalty : float
         Within the range of ``PENALTIES``; 0.01 if n < 2.
     """
+    embeddings, target, weight = merged(embeddings, target, weight)
     if len(target) < 2:
         return USUAL
     score = -((np.log(PENALTIES / USUAL) / DEVIATION) ** 2) / 2
@@ -69,10 +71,19 @@ def _some_classes(target: np.ndarray, n_classes: int) -> np.ndarray:
     return np.sort(np.concatenate([seen, others]))
 
 
+def _by_values(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return labels that are numbered by the samples, so that folds do not depend on the order of the classes."""
+    order = np.lexsort(x.T[:8][::-1])
+    _, first, number = np.unique(y[order], return_index=True, return_inverse=True)
+    labels = np.empty_like(y)
+    labels[order] = first[number]
+    return labels
+
+
 def _held_out(x: np.ndarray, logits: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
     """Return the log-likelihood of held-out labels for each penalty; weights are s (t_k - t_0k)."""
     n_folds = min(len(y), N_FOLDS)
-    folds = deal_folds(x, y, n_folds)
+    folds = deal_folds(x, _by_values(x, y), n_folds)
     total = np.zeros(len(PENALTIES))
     for fold in range(n_folds):
         out = folds == fold

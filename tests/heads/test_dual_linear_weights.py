@@ -8,9 +8,9 @@ from modal_clip_dual import DualLinearClassifier
 from modal_clip_dual.heads import _dual_linear
 from modal_clip_dual.heads._dual_linear import fit_dual_linear, names_evidence
 from modal_clip_dual.heads._mixture import fit_mixture
-from modal_clip_dual.heads._pool import merged
 from modal_clip_dual.heads._stacking import stack_weights, stacking_loss
 from modal_clip_dual.utils.arrays import unit_rows
+from modal_clip_dual.utils.folds import merged
 from modal_clip_dual.utils.text_logistic import fit_logistic, objective
 from modal_clip_dual.utils.whitening import fit_whitening
 

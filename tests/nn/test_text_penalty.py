@@ -39,7 +39,8 @@ def moved(x, y, text, penalty, weight):
 def test_equals_the_plain_formula(weighted):
     x, y, text = example(0.8, n=9, n_classes=3, width=4)
     weight = np.random.default_rng(1).uniform(0.5, 2, size=9) if weighted else np.ones(9)
-    order = np.lexsort((*x.T[::-1], y))  # folds: sorted by label, then by value, and dealt in turn
+    smallest = [min(tuple(row) for row in x[y == k]) for k in range(3)]  # classes are sorted by their first sample,
+    order = sorted(range(9), key=lambda i: (smallest[y[i]], tuple(x[i])))  # samples by value, and dealt in turn
     folds = np.empty(9, int)
     folds[order] = np.arange(9) % 5
     scores = []
@@ -72,8 +73,19 @@ def test_few_labels_stay_near_it():
     assert 0.003 < choose_text_penalty(x[:2], y[:2], text, SCALE) < 0.03
 
 
+def test_copies_are_weights():
+    x, y, text = example(0.5, n=20)
+    weight = np.tile([1, 2, 3, 1], 5)
+    copies = choose_text_penalty(np.repeat(x, weight, axis=0), np.repeat(y, weight), text, SCALE)
+    assert copies == pytest.approx(choose_text_penalty(x, y, text, SCALE, weight.astype(float)), rel=1e-9)
+    assert choose_text_penalty(np.tile(x[:1], (7, 1)), y[[0] * 7], text, SCALE) == 0.01
+
+
 def test_order_does_not_matter_and_samples_of_one_class_do():
     x, y, text = example(0.5)
+    other = np.array([3, 0, 4, 1, 2])  # numbers of the same classes
+    again = choose_text_penalty(x, other[y], text[np.argsort(other)], SCALE)
+    assert again == pytest.approx(choose_text_penalty(x, y, text, SCALE), rel=1e-3)
     order = np.random.default_rng(0).permutation(len(y))
     assert choose_text_penalty(x[order], y[order], text, SCALE) == pytest.approx(
         choose_text_penalty(x, y, text, SCALE), rel=1e-3
