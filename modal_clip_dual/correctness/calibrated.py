@@ -29,7 +29,7 @@ LARGEST_WEIGHT = 10.0  # of a labeled sample, and 1 over it is the smallest
 N_STRATA = 3  # by the first log-odds
 # Priors of the factors of the log-odds and of the constant, mean and standard deviation, without and with a judge.
 ALONE = np.array([[1.0, 0.0], [0.5, 1.0]])
-JUDGED = np.array([[0.1, 1.0, 0.0], [0.2, 0.2, 0.5]])
+JUDGED = np.array([[0.1, 0.8, 0.0], [0.2, 0.2, 0.5]])
 JUDGE_ERROR = 0.2  # standard deviation of a constant by which a judge is wrong for the pool, whatever the labels say
 
 
@@ -80,39 +80,21 @@ class Odds:
         if self.confidence == "proba":
             proba = np.asarray(self.estimator.predict_proba(X))
             labels = self.estimator.classes_[proba.argmax(axis=1)]
-            own = _at(labels, self.estimator.classes_, _log_odds(proba))
+            own = _at(labels, self.estimator.classes_, proba)
         else:
             labels = self.estimator.predict(X)
             right = np.asarray(self.estimator.predict_correct_proba(X), dtype=np.float64)
             own = logit(np.clip(right, expit(-LIMIT), expit(LIMIT)))
         columns = [own]
         if self.judge is not None:
-            columns.append(_at(labels, self.judge.classes_, _of_classes(self.judge, X)))
+            columns.append(_at(labels, self.judge.classes_, np.asarray(self.judge.predict_proba(X))))
         return labels, np.column_stack(columns)
 
 
-def _of_classes(judge: Any, X: Any) -> np.ndarray:
-    """Log-odds (n, C) that each class is right: the judge's clean logits where they are made for it.
-
-    Those of a `DualLinearClassifier` are, and its neighbors and second opinion count in them; those of a negative
-    prompt rank worse than the probabilities.
-    """
-    if hasattr(judge, "clean_logits") and not hasattr(judge, "negative_weight"):
-        clean = np.asarray(judge.clean_logits(X), dtype=np.float64)
-        odds: np.ndarray = clean - np.log(max(clean.shape[1] - 1, 1))
-        return odds
-    return _log_odds(np.asarray(judge.predict_proba(X)))
-
-
-def _log_odds(proba: np.ndarray) -> np.ndarray:
-    """Log-odds (n, C) of probabilities."""
-    odds: np.ndarray = against_rest(np.log(np.maximum(proba.astype(np.float64), np.finfo(np.float64).tiny)))
-    return odds
-
-
-def _at(labels: np.ndarray, classes: np.ndarray, odds: np.ndarray) -> np.ndarray:
-    """Log-odds (n,) of labels out of those of all classes; the least there are for a label without a column."""
-    odds = np.clip(odds, -LIMIT, LIMIT)
+def _at(labels: np.ndarray, classes: np.ndarray, proba: np.ndarray) -> np.ndarray:
+    """Log-odds (n,) of labels by probabilities (n, C); the least there are for a label without a column."""
+    tiny = np.finfo(np.float64).tiny
+    odds = np.clip(against_rest(np.log(np.maximum(proba.astype(np.float64), tiny))), -LIMIT, LIMIT)
     column = np.minimum(np.searchsorted(classes, labels), len(classes) - 1)
     at: np.ndarray = np.where(classes[column] == labels, odds[np.arange(len(odds)), column], -LIMIT)
     return at
@@ -215,8 +197,7 @@ class CalibratedCorrectness(CorrectnessClassifier):
     estimator : classifier
         Classifier with ``predict_proba`` whose labels are judged.
     judge : classifier or None, default=None
-        Another classifier with ``predict_proba``, fitted to the same samples; None does without.  A
-        `DualLinearClassifier` is asked for its clean logits instead, which are made to tell right from wrong.
+        Another classifier with ``predict_proba``, fitted to the same samples; None does without.
     confidence : {"proba", "correct"}, default="proba"
         What the estimator says itself: its largest class probability, or its ``predict_correct_proba``.  The first
         ranks better for a `DualPromptClassifier`, the second for a `DualLinearClassifier`.
@@ -255,7 +236,7 @@ class CalibratedCorrectness(CorrectnessClassifier):
     Notes
     -----
     The prior of the coefficients is normal: without a judge around 1 for the log-odds, with a judge around 0.1 and
-    1, and around 0 for the constant, so that few labels change little.  Copies out of fold have seen fewer labels,
+    0.8, and around 0 for the constant, so that few labels change little.  Copies out of fold have seen fewer labels,
     so that their answers are wrong more often than the final ones.  Where labels are chosen by the log-odds alone,
     no weight can show what the rest of the pool is like; without a judge the estimate may then be far too low.
 
