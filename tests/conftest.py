@@ -39,6 +39,24 @@ def same_draws():
 
 
 @pytest.fixture(scope="session", autouse=True)
+def penalties_once():
+    """Most fits repeat a few sets of labels, which choose the same penalty each time."""
+    from modal_clip_dual.nn.criteria import anchored
+
+    known, choose = {}, anchored.choose_text_penalty
+
+    def remembered(*args):
+        key = tuple(None if value is None else np.asarray(value).tobytes() for value in args)
+        if key not in known:
+            known[key] = choose(*args)
+        return known[key]
+
+    anchored.choose_text_penalty = remembered
+    yield
+    anchored.choose_text_penalty = choose
+
+
+@pytest.fixture(scope="session", autouse=True)
 def ctrl_c_is_heard():
     """Shells start what runs in the background with SIGINT ignored; the tests send it."""
     before = signal.getsignal(signal.SIGINT)
