@@ -43,8 +43,8 @@ class CollaborativePromptClassifier(ClassifierMixin, BaseEstimator):
     final : {"probe", "prompts"} or classifier, default="probe"
         Model that is trained on what is kept: a logistic regression on the embeddings of each member, or its prompts
         again.  [1]_ trains the whole image tower: that is a `FineTunedClassifier` with ``layers="all"``, which takes
-        images.  Copies of a classifier are trained on labeled samples and on what is kept alike; one whose
-        ``class_names`` is None gets those of ``estimator``.
+        images.  Copies of a classifier are trained on labeled samples and on what is kept alike; where its
+        ``class_names`` or ``random_state`` is None, they get the names of ``estimator`` and a seed.
     probe : classifier or None, default=None
         Classifier of embeddings for ``final="probe"``; None is scikit-learn's logistic regression with C=10.
     random_state : int, RandomState instance or None, default=None
@@ -221,12 +221,9 @@ class CollaborativePromptClassifier(ClassifierMixin, BaseEstimator):
 
     def _copy_of_final(self, rng: np.random.Generator) -> Any:
         final = clone(self.final)
-        params = final.get_params(deep=False)
-        if "random_state" in params:
-            final.set_params(random_state=int(rng.integers(2**31)))
-        if params.get("class_names", "") is None:
-            final.set_params(class_names=self.estimator.class_names)
-        return final
+        ours = {"random_state": int(rng.integers(2**31)), "class_names": self.estimator.class_names}
+        given = final.get_params(deep=False)
+        return final.set_params(**{name: ours[name] for name in ours if given.get(name, "") is None})
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return class probabilities, the mean of both final models.

@@ -202,6 +202,8 @@ def test_image_tower_is_trained_on_what_is_kept(classifier, digits, names):
         last.fit(np.concatenate([X[:6], X[rows]]), np.concatenate([y[:6], labels]))
         proba.append(last.predict_proba(X))
     np.testing.assert_allclose(clf.predict_proba(X), np.mean(proba, axis=0), atol=1e-5)
+    seeded = clone(clf).set_params(final__random_state=3).fit(X[:6], y[:6], X_pool=X)
+    assert [final.classifier.random_state for final in seeded.finals_] == [3, 3]
     frozen = classifier().zero_shot_proba(X)
     assert abs(clf.predict_proba(X) - frozen).max() > 0.01
     with_gap = clone(clf).set_params(final=GaussianNB()).fit(
