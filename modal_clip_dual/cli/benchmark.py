@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..utils.validation import PRECISIONS
 from .parsing import (
     LEARNERS,
     LINEAR,
@@ -82,7 +83,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add_prompt_arguments(benchmark)
     add("--epochs", type=positive_int, default=20, help="passes over the labels (default: 20)")
     add("--lr", type=float, default=0.01, help="learning rate (default: 0.01)")
-    add("--precision", default="auto", help="precision of the towers (default: auto)")
+    add("--precision", choices=PRECISIONS, default="auto", help="precision of the towers (default: auto)")
     add("--cache", choices=("memory", "disk", "none"), default="memory", help="where embeddings are kept")
     add("--n-jobs", type=jobs, default=None, help="runs at a time (default: 1)")
     add("--scheduler", metavar="HOST:PORT",

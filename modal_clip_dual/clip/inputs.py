@@ -16,6 +16,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from ..data.cache import DiskCache, default_cache_folder
 from ..data.images import as_array, check_files, kind_of
 from ..utils.arrays import ROWS, blocks, is_mapped
+from ..utils.validation import PRECISIONS
 
 if TYPE_CHECKING:
     from .backbone import Backbone
@@ -27,7 +28,7 @@ READING_CONSTRAINTS: dict[str, Any] = {
     "n_jobs": [Integral, StrOptions({"auto"}), None],
     "cache": [str, os.PathLike, None],
     "device": [str],
-    "precision": [StrOptions({"auto", "fp32", "fp16", "bf16", "pure_fp16", "pure_bf16"})],
+    "precision": [StrOptions(set(PRECISIONS))],
     "verbose": ["verbose"],
 }
 # Lengths of which float32 can square the parts: beyond these, rows would be scaled to zero or

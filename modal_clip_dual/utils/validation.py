@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 if TYPE_CHECKING:
     import torch
 
+PRECISIONS = ("auto", "fp32", "bf16", "fp16", "pure_bf16", "pure_fp16")  # of a CLIP, in open_clip's words
+
 P = ParamSpec("P")
 R = TypeVar("R")
 

@@ -2,6 +2,7 @@
 
     python tests/benchmarks/field.py                            # ViT-B-32, C = 20, 5 epochs
     python tests/benchmarks/field.py --model demo --pool 1000
+    python tests/benchmarks/field.py --precision bf16           # ours; the field's way stays in float32
 
 The field's way is written out below as a loop of torch, as code published with papers on prompt learning has
 it: text at all positions of the window, images encoded again in every epoch, the pool's images encoded again in
@@ -70,6 +71,7 @@ def main() -> None:
     parser.add_argument(
         "--test-batch", type=int, default=100, help="images of the pool at a time, in the field's way"
     )
+    parser.add_argument("--precision", default="fp32", help="of our towers")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     model = {"model_name": args.model, "pretrained": "bundled" if args.model == "demo" else None}
@@ -81,9 +83,10 @@ def main() -> None:
     n = len(NAMES)
     field = FieldsWay(backbone, images, y, args)
     settings = PAPER_SETTINGS | {"max_epochs": args.epochs, "batch_size": args.batch, "lr": 0.002}
-    clf = DualPromptClassifier(NAMES, **model, **settings, random_state=0, verbose=0)
+    clf = DualPromptClassifier(NAMES, **model, **settings, precision=args.precision, random_state=0, verbose=0)
     order = rng.permutation(args.pool)
-    print(f"{args.model}, pool of {args.pool}, C = {n}, {n} labels a round, {args.epochs} epochs, "
+    load_backbone(**model, device="cpu", precision=args.precision)  # not a part of the first round
+    print(f"{args.model}, pool of {args.pool}, C = {n}, {n} labels a round, {args.epochs} epochs, {args.precision}, "
           f"torch {torch.__version__}, {torch.get_num_threads()} threads")  # fmt: skip
     print("| round | labels | field's way, s | ours, s | ratio |\n|---|---|---|---|---|")
     for k in range(1, args.rounds + 1):

@@ -56,6 +56,16 @@ def test_session_of_the_arguments_and_going_on(folder, monkeypatch):
         make_session(build_parser().parse_args(["label", str(folder), "--model", "ViT-B-32"]))
 
 
+def test_precision_stays_until_another_is_asked_for(folder):
+    for arguments, expected in (("--precision", "bf16"), "bf16"), ((), "bf16"), (("--precision", "fp32"), "fp32"):
+        session = make_session(parse(folder, "--folder-labels", *arguments))
+        assert session.learner.estimator.precision == expected
+        session.start()
+        session.wait()
+        assert session.learner.estimator._fitted_backbone().precision == expected
+        session.close()
+
+
 def test_what_learns(folder):
     session = make_session(parse(folder, "--learner", "prompts", "--calibration", "transductive"))
     assert isinstance(session.learner.estimator, DualPromptClassifier)
