@@ -7,8 +7,8 @@
 One label per class and round, or as many as `--per-class` says.  Each seed splits the samples anew, a third of them
 to test on.  A learner that classifies without labels is measured at 0 labels too, and its strategy chooses from the
 first query on; the others start from the same random samples.  All learners get the same embeddings.  `prompts` are
-trained on the labels with the default settings, `prompts-pool` also on the labels that a `DualLinearClassifier` gives
-to the whole pool, `paper-loop` is `DualPromptLearner` with PAPER_SETTINGS and its own pseudo-labels.  It prints
+trained on the labels with the default settings, `prompts-pool` is `DualPromptLearner` with its defaults, which trains them
+on the labels that a `DualLinearClassifier` gives to the pool too, `paper-loop` is `DualPromptLearner` with PAPER_SETTINGS and its own pseudo-labels.  It prints
 Markdown: accuracy after every round, each strategy less random selection of the same learner, and each learner, at
 random and with its strategies, less logistic regression at random.  Stored run by run in `--out`; the same command
 goes on where it was stopped.  `--csv` writes every run and round, `--figure` draws the curves of CURVES.  An .npz is
@@ -36,7 +36,6 @@ CURVES = {
 }
 MANY = ["random", "auto", "margin", "entropy", "class-balanced-entropy", "correctness", "badge", "typiclust"]
 FEW = ["random", "negative-prompt"]
-POOL = {"pseudo_labels": "transductive", "n_per_class": None}
 SCORES = ["accuracy", "auroc_correct", "ece_correct", "pool_accuracy", "estimated_accuracy", "train_seconds"]
 
 
@@ -69,7 +68,7 @@ def learners_of(text, clip):
         learners |= {
             "bayes-adapter": (BayesAdapterClassifier(**clip), ["random", "margin", "bald"], "selection", False, {}),
             "prompts": (DualPromptClassifier(**clip), FEW, "selection", True, {}),
-            "prompts-pool": (DualPromptClassifier(**clip), ["random", "auto"], "full", True, POOL),
+            "prompts-pool": (DualPromptClassifier(**clip), [*FEW, "auto"], "full", True, {}),
             "paper-loop": (paper, FEW, "full", False, {}),
         }
     return learners

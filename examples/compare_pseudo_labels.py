@@ -42,9 +42,9 @@ from modal_clip_dual.evaluation.text import percent
 PARTS = ("sources", "second-opinion", "without-labels")
 SOURCES = {
     "none": {"n_per_class": 0},
-    "own, 16 per class": {},
+    "own, 16 per class": {"pseudo_labels": "own"},
     "collaborative, 16 per class": {"pseudo_labels": "collaborative"},
-    "transductive, 16 per class": {"pseudo_labels": "transductive"},
+    "transductive, 16 per class": {"pseudo_labels": "transductive", "n_per_class": 16},
     "transductive, the whole pool": {"pseudo_labels": "transductive", "n_per_class": None},
 }
 SETTINGS = {"paper": PAPER_SETTINGS | {"augment": None}, "default": {}}

@@ -19,6 +19,7 @@ from skorch.callbacks import Callback
 
 from modal_clip_dual import (
     CLIPImageEncoder,
+    DualLinearClassifier,
     DualPromptLearner,
     _compat,
     negative_prompt_sampling,
@@ -286,18 +287,21 @@ def test_ctrl_c_anywhere_in_a_round_of_the_loop(classifier, embeddings, digits, 
     np.testing.assert_array_equal(interrupted.estimator.clean_logits(X), expected.estimator.clean_logits(X))
 
 
-@pytest.mark.parametrize("where", ["fit_unlabeled", "_record"])
-def test_ctrl_c_in_round_zero(classifier, embeddings, digits, where, monkeypatch):
-    X = embeddings[:N]
-    learner = DualPromptLearner(classifier(max_epochs=1), X, n_per_class=2)
-    owner = type(learner.estimator if where == "fit_unlabeled" else learner)
+@pytest.mark.parametrize(
+    ("where", "pseudo_labels"), [("fit_unlabeled", "own"), ("fit_unlabeled", "transductive"), ("_record", "auto")]
+)
+def test_ctrl_c_in_round_zero(classifier, embeddings, digits, where, pseudo_labels, monkeypatch):
+    X, params = embeddings[:N], {"n_per_class": 2, "pseudo_labels": pseudo_labels}
+    learner = DualPromptLearner(classifier(max_epochs=1), X, **params)
+    owner = DualLinearClassifier if pseudo_labels == "transductive" else type(learner.estimator)
+    owner = type(learner) if where == "_record" else owner
     with monkeypatch.context() as patch:
         patch.setattr(owner, where, raising(KeyboardInterrupt()))
         with pytest.raises(KeyboardInterrupt):
             learner.query(n_instances=3)
     assert not hasattr(learner, "log_")
     assert not hasattr(learner.estimator, "classes_")
-    expected = DualPromptLearner(classifier(max_epochs=1), X, n_per_class=2).query(n_instances=3)[0]
+    expected = DualPromptLearner(classifier(max_epochs=1), X, **params).query(n_instances=3)[0]
     np.testing.assert_array_equal(learner.query(n_instances=3)[0], expected)
     assert [record["round"] for record in learner.log_] == [0]
 

@@ -125,7 +125,7 @@ def test_the_whole_loop(classifier, mapped, digits, strategy, calibration, monke
             small_blocks(monkeypatch)
             Watched.most = 0
         learner = DualPromptLearner(
-            classifier(max_epochs=2), X, query_strategy=strategy, calibration=calibration,
+            classifier(max_epochs=2), X, query_strategy=strategy, calibration=calibration, pseudo_labels="own",
             path=tmp_path / f"{len(logs)}.npz",
         )  # fmt: skip
         learner.run(digits.target, protocol=Protocol(2, fraction=0.01))
@@ -133,6 +133,20 @@ def test_the_whole_loop(classifier, mapped, digits, strategy, calibration, monke
     assert logs[0] == logs[1]
     # 36 labelled and pseudo-labelled ones are taken out to train on; a judge takes 20 per class.
     assert Watched.most <= (180 if calibration is None else 200)
+
+
+def test_the_whole_loop_with_a_transducer(classifier, mapped, digits, monkeypatch):
+    """It reads its own share of the pool, and what is trained on."""
+    small_blocks(monkeypatch)
+    monkeypatch.setattr("modal_clip_dual.active.training.MOST_TRANSDUCED", 100)
+    logs = []
+    for X in (in_memory(mapped), mapped):
+        Watched.most = 0
+        learner = DualPromptLearner(classifier(max_epochs=2), X, y_pool=digits.target)
+        learner.run(digits.target, protocol=Protocol(2, fraction=0.01))
+        logs.append([learner.rows_.tolist(), learner.pseudo_rows_.tolist()])
+    assert logs[0] == logs[1] and len(logs[0][1]) == 100
+    assert Watched.most <= 200
 
 
 def test_strategies_of_others_get_an_array(classifier, embeddings, digits, tmp_path):

@@ -10,9 +10,11 @@ from sklearn.base import clone
 
 from ..base import CLIPClassifier
 from ..utils.pool import pool_argument
-from ..utils.validation import check_option
+from ..utils.validation import check_integer, check_option
 
-PSEUDO_LABELS = ("own", "transductive", "collaborative")
+PSEUDO_LABELS = ("auto", "own", "transductive", "collaborative")
+MOST_TRANSDUCED = 2000  # pseudo-labels by a `DualLinearClassifier`, where nobody says how many
+PER_CLASS = 16  # pseudo-labels (K and k of arXiv 2602.04340)
 
 
 def check_abilities(estimator: Any, path: Any = None) -> None:
@@ -37,6 +39,37 @@ def check_abilities(estimator: Any, path: Any = None) -> None:
             f"estimator is a {type(estimator).__name__} without fitted_state, so path={str(path)!r} cannot "
             "hold it; expected a classifier of this package, or path=None"
         )
+
+
+def kind_of_pseudo_labels(estimator: Any, pseudo_labels: str) -> str:
+    """Return what ``pseudo_labels`` comes to: ``"auto"`` lets a classifier on a CLIP learn from the pool.
+
+    With the paper's criterion it is the paper's way.
+    """
+    if pseudo_labels != "auto":
+        return pseudo_labels
+    can = isinstance(estimator, CLIPClassifier) and takes_pseudo_labels(estimator)
+    literal = getattr(estimator, "criterion", None) == "dual"
+    return "transductive" if can and not literal and not pool_argument(estimator, True) else "own"
+
+
+def number_of_pseudo_labels(n_per_class: int | str | None, kind: str) -> int | str | None:
+    """Return what ``n_per_class`` comes to: ``"auto"`` is the paper's number, unless a transducer gives them."""
+    return PER_CLASS if n_per_class == "auto" and kind != "transductive" else n_per_class
+
+
+def check_n_per_class(n_per_class: Any, least: int) -> None:
+    """Refuse a number of pseudo-labels that is none.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Says what is expected.
+    """
+    if isinstance(n_per_class, str) and n_per_class != "auto":
+        raise ValueError(f"n_per_class={n_per_class!r}; expected an integer of at least {least}, None or 'auto'")
+    if n_per_class is not None and n_per_class != "auto":
+        check_integer("n_per_class", n_per_class, least=least)
 
 
 def check_pseudo_labels(estimator: Any, pseudo_labels: Any) -> None:

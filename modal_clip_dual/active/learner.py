@@ -57,13 +57,18 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
         Embeddings, images or paths.
     query_strategy : callable, default=negative_prompt_sampling
         A modAL query strategy.
-    n_per_class : int or None, default=16
+    n_per_class : int, None or "auto", default="auto"
         Pseudo-labels per class (K and k of the paper); 0 for none: "selection only"; None for all of the pool.
-    pseudo_labels : {"own", "transductive", "collaborative"}, default="own"
-        Who gives the pseudo-labels: the model that made the query, as in [1]_; a `DualLinearClassifier` on the
-        same frozen CLIP, whose mixtures are fitted to the pool; or the model that made the query, but only those
-        that a second one accepts, trained on the same samples from another random start ([2]_,
-        `collaborative_pseudo_labels`), which doubles the time of training.
+        ``"auto"`` is 16, as in the paper; with ``"transductive"`` it is all of the pool, or of a larger one 2,000
+        samples that are spread over it.
+    pseudo_labels : {"auto", "own", "transductive", "collaborative"}, default="auto"
+        Who gives the pseudo-labels.  ``"own"``: the model that made the query, as in [1]_.  ``"transductive"``: a
+        `DualLinearClassifier` on the same frozen CLIP, whose mixtures are fitted to the pool.  ``"collaborative"``:
+        the model that made the query, but only those that a second one accepts, trained on the same samples from
+        another random start ([2]_, `collaborative_pseudo_labels`), which doubles the time of training.  ``"auto"`` is
+        ``"transductive"`` for a classifier on a CLIP that does not learn from the pool itself, such as
+        `DualPromptClassifier` with its defaults, and ``"own"`` for others and for the paper's
+        ``criterion="dual"``.
     calibration : {"auto", "judge", "own", "transductive"} or None, default="auto"
         Who says how likely the predicted labels are right, in the log and in `predict_correct_proba`.  With
         ``"judge"`` it is a `DualLinearClassifier` on the same frozen CLIP, which knows the pool and is trained once a
@@ -140,8 +145,8 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
         X_pool: Any,
         *,
         query_strategy: Callable[..., Any] = negative_prompt_sampling,
-        n_per_class: int | None = 16,
-        pseudo_labels: str = "own",
+        n_per_class: int | str | None = "auto",
+        pseudo_labels: str = "auto",
         calibration: str | None = "auto",
         first_query: str = "strategy",
         stopping: Sequence[Callable[[list[dict[str, Any]]], str | None]] = (),

@@ -188,13 +188,13 @@ def _pool_of(
 
 def write_learner(learner: Any, path: str) -> None:
     """Write all that `restore` needs, replacing what was there at once."""
-    estimator, (fit, fitted) = learner.estimator, learner._fitted
+    estimator, (fit, fitted), k = learner.estimator, learner._fitted, learner.n_per_class
     settings = {
         "class": class_path(type(estimator)),
         "estimator": estimator.saved_params(without=("random_state",)),
         "fit": fit,
         "query_strategy": name_of(learner.query_strategy),
-        "n_per_class": None if learner.n_per_class is None else int(learner.n_per_class),
+        "n_per_class": k if k is None or k == "auto" else int(k),
         "pseudo_labels": learner.pseudo_labels,
         "calibration": learner.calibration,
         "first_query": learner.first_query,

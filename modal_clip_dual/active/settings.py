@@ -6,7 +6,7 @@ from typing import Any
 
 from ..utils.persistence import check_path
 from ..utils.validation import check_integer, check_option
-from .abilities import check_abilities, check_calibration, check_pseudo_labels
+from .abilities import check_abilities, check_calibration, check_n_per_class, check_pseudo_labels
 from .annotations import DISAGREEMENTS
 from .calibration import CALIBRATIONS
 from .protocols import FIRST_QUERIES
@@ -27,8 +27,7 @@ def check_settings(learner: Any) -> None:
     if not callable(strategy) or isinstance(strategy, type):
         hint = f", such as get_strategy({strategy!r})" if isinstance(strategy, str) else ""
         raise TypeError(f"query_strategy={strategy!r} cannot be called as a strategy; expected a function{hint}")
-    if learner.n_per_class is not None:
-        check_integer("n_per_class", learner.n_per_class, least=0)
+    check_n_per_class(learner.n_per_class, least=0)
     check_pseudo_labels(learner.estimator, learner.pseudo_labels)
     check_option("calibration", learner.calibration, CALIBRATIONS)
     check_calibration(learner.estimator, learner.calibration)

@@ -16,10 +16,14 @@ from ..data.files import looking_once
 from ..data.images import rows_called
 from ..scores import SCORES
 from ..utils.labels import as_labels
+from ..utils.pool import spread_rows
 from ..utils.rollback import unchanged_on_error
 from .abilities import (
+    MOST_TRANSDUCED,
     fit_labeled,
     fit_without_labels,
+    kind_of_pseudo_labels,
+    number_of_pseudo_labels,
     seed,
     takes_pseudo_labels,
     unfit,
@@ -62,7 +66,7 @@ class Training(Calibrating):
 
     estimator: Any
     query_strategy: Any
-    n_per_class: int | None
+    n_per_class: int | str | None
     pseudo_labels: str
     random_state: int
     start: Callable[[], Any]
@@ -115,11 +119,10 @@ class Training(Calibrating):
     def _recorded(self, log: list[dict[str, Any]]) -> list[dict[str, Any]]:
         began = time.perf_counter()
         material = self._material()
-        labeler = None
         if len(material.rows):
             labeler = self._mine_and_fit(material, len(log))
         else:
-            self._fit_without_labels(material, len(log))
+            labeler = self._fit_without_labels(material, len(log))
         rows = material.rows
         self._calibrate(rows, material.labels, material.present_pool, len(log), labeler)
         self._trained_rows = rows
@@ -137,43 +140,64 @@ class Training(Calibrating):
             fresh=rows[~np.isin(rows, self._trained_rows)], lazily=hasattr(self.estimator, "fitted_state"),
         )  # fmt: skip
 
-    def _fit_without_labels(self, material: Material, round_: int) -> None:
-        """Round 0, which comes again if all labels were taken back."""
+    @property
+    def _source(self) -> str:
+        return kind_of_pseudo_labels(self.estimator, self.pseudo_labels)
+
+    @property
+    def _k(self) -> Any:
+        """Pseudo-labels per class, an integer; None for all, ``"auto"`` for what `_transduced` takes."""
+        return number_of_pseudo_labels(self.n_per_class, self._source)
+
+    def _fit_without_labels(self, material: Material, round_: int) -> Any:
+        """Round 0, which comes again if all labels were taken back; return what gave the pseudo-labels, as below."""
         seed(self.estimator, self.random_state, round_)
         part = part_of(material.pool, material.left, material.lazily)
         self.pseudo_rows_, self.pseudo_labels_ = np.empty(0, dtype=np.intp), np.empty(0)
-        if self.pseudo_labels == "transductive" and self.n_per_class != 0:
-            found, pseudo = mine_confident(
-                transductive(self.estimator, None, None, part), part, self.n_per_class, score="correct"
-            )
-            fit_labeled(self.estimator, None, pseudo[:0], part, (part[found], pseudo))
-            self.pseudo_rows_ = material.left[found]
+        if self._source == "transductive" and self._k != 0 and len(material.left):
+            transducer = transductive(self.estimator, None, None, material.present_pool)
+            rows, pseudo = self._transduced(material, transducer)
+            fit_labeled(self.estimator, None, pseudo[:0], part, (material.pool[rows], pseudo))
+            self.pseudo_rows_ = rows
             self.pseudo_labels_ = pseudo if material.truth is None else self._as_labels(pseudo, material.truth)
-            return
-        fitted = fit_without_labels(self.estimator, part, self.n_per_class)
+            return transducer
+        fitted = fit_without_labels(self.estimator, part, None if self._k == "auto" else self._k)
         if not fitted and round_:
             unfit(self.estimator)
         if fitted and hasattr(self.estimator, "pseudo_rows_"):
             self.pseudo_rows_ = material.left[self.estimator.pseudo_rows_]
             like = self.pseudo_labels_ if material.truth is None else material.truth
             self.pseudo_labels_ = self._as_labels(self.estimator.pseudo_labels_, like)
+        return None
+
+    def _transduced(self, material: Material, transducer: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Return rows without a label, and the labels that a `DualLinearClassifier` gives them."""
+        left, k = material.left, self._k
+        if k == "auto":  # doubtful samples too: those that are surest have little to teach
+            left, k = left[spread_rows(len(left), MOST_TRANSDUCED)], None
+        part = part_of(material.pool, left, material.lazily)
+        found, labels = mine_confident(transducer, part, k, score="correct")
+        return left[found], labels
 
     def _mine_and_fit(self, material: Material, round_: int) -> Any:
         """Train; return the `DualLinearClassifier` that gave the pseudo-labels, if one did."""
         transducer = None
         rows, labels, pool = material.rows, material.labels, material.present_pool
         pseudo_rows, pseudo = rows[:0], labels[:0]
-        own = self.pseudo_labels != "transductive"
-        can = takes_pseudo_labels(self.estimator) and (not own or hasattr(self.estimator, "classes_"))
-        if self.n_per_class != 0 and can and len(material.left):
+        source = self._source
+        if self._k == 0 or not takes_pseudo_labels(self.estimator) or not len(material.left):
+            pass
+        elif source == "transductive":
+            transducer = transductive(self.estimator, material.pool[rows], labels, pool)
+            pseudo_rows, pseudo = self._transduced(material, transducer)
+        elif hasattr(self.estimator, "classes_"):
             exclude = np.flatnonzero(~np.isin(material.present, material.left))
-            labeler: Any = self.estimator
-            if self.pseudo_labels == "transductive":
-                labeler = transducer = transductive(self.estimator, material.pool[rows], labels, pool)
-            score = self._score() if own else "correct"
-            judge = self._second_member(material, round_ - 1) if self.pseudo_labels == "collaborative" else None
-            found, pseudo = mine_confident(labeler, pool, self.n_per_class, exclude=exclude, score=score, judge=judge)
-            pseudo_rows, pseudo = material.present[found], self._as_labels(pseudo, labels)
+            judge = self._second_member(material, round_ - 1) if source == "collaborative" else None
+            found, pseudo = mine_confident(
+                self.estimator, pool, self._k, exclude=exclude, score=self._score(), judge=judge
+            )
+            pseudo_rows = material.present[found]
+        pseudo = self._as_labels(pseudo, labels)
         seed(self.estimator, self.random_state, round_)
         pseudo_labeled = (material.pool[pseudo_rows], pseudo) if len(pseudo_rows) else None
         fit_labeled(self.estimator, material.pool[rows], labels, pool, pseudo_labeled)

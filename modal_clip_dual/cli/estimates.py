@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
+from ..active.abilities import MOST_TRANSDUCED
 from ..classifier import MOVED
 from ..data.images import kind_of
 from ..evaluation.plan import Plan, Run
@@ -89,7 +90,9 @@ def _steps(plan: Plan, run: Run, clf: Any) -> int:
     """Count the training steps of a run; a step with pseudo-labels counts as many as it has batches' worth."""
     from ..nn.training import number_of_epochs, steps_per_epoch
 
-    pseudo = plan.n_pool if run.n_per_class is None else run.n_per_class * plan.n_classes
+    pseudo = run.n_per_class * plan.n_classes if isinstance(run.n_per_class, int) else plan.n_pool
+    if run.n_per_class == "auto":
+        pseudo = min(pseudo, MOST_TRANSDUCED)
     pseudo_batch = (clf.net_params or {}).get(*MOVED["pseudo_batch_size"])
     steps = 0
     for round_ in range(0 if pseudo else 1, plan.n_rounds + 1):

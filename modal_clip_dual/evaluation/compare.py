@@ -34,8 +34,8 @@ def compare_strategies(
     download: bool = False,
     protocol: str | Protocol = "paper",
     loop: str | Sequence[str] = "selection",
-    n_per_class: int | None = 16,
-    pseudo_labels: str = "own",
+    n_per_class: int | str | None = "auto",
+    pseudo_labels: str = "auto",
     seeds: int | Sequence[int] | np.ndarray = 3,
     first_query: str = "random",
     test_size: float = 1 / 3,
@@ -74,9 +74,9 @@ def compare_strategies(
         (and the pool, if ``fit`` takes ``X_pool``).
         ``"full"`` is `DualPromptLearner`, with pseudo-labels.  With both, their names are added
         to those of the estimators.
-    n_per_class : int or None, default=16
-        Number of pseudo-labels per class in ``"full"``; None for the whole pool.
-    pseudo_labels : {"own", "transductive", "collaborative"}, default="own"
+    n_per_class : int, None or "auto", default="auto"
+        Number of pseudo-labels per class in ``"full"``; None for the whole pool.  See `DualPromptLearner`.
+    pseudo_labels : {"auto", "own", "transductive", "collaborative"}, default="auto"
         Who gives the pseudo-labels in ``"full"``; see `DualPromptLearner`.
     seeds : int or list of int, default=3
         Number of repetitions, or their seeds; each has its own first round, prompts and draws.

@@ -17,7 +17,13 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils import Bunch, get_tags
 
 from ..active import PROTOCOLS, Protocol
-from ..active.abilities import PSEUDO_LABELS, check_pseudo_labels
+from ..active.abilities import (
+    PSEUDO_LABELS,
+    check_n_per_class,
+    check_pseudo_labels,
+    kind_of_pseudo_labels,
+    number_of_pseudo_labels,
+)
 from ..active.protocols import FIRST_QUERIES
 from ..base import CLIPClassifier
 from ..data import load_benchmark
@@ -43,7 +49,7 @@ class Run:
     names: dict[str, Any]  # columns data, estimator, loop, strategy, seed
     estimator: BaseEstimator
     strategy: Callable[..., Any]
-    n_per_class: int | None
+    n_per_class: int | str | None
     first_query: Any  # as `run_active_learning` takes them
     key: str
     pseudo_labels: str = "own"
@@ -133,12 +139,12 @@ def make_plan(
     strategies: Strategies,
     protocol: str | Protocol = "paper",
     loop: str | Sequence[str] = "selection",
-    n_per_class: int | None = 16,
+    n_per_class: int | str | None = "auto",
     seeds: int | Sequence[int] | np.ndarray = 3,
     first_query: str = "random",
     test_size: float = 1 / 3,
     from_zero: bool = False,
-    pseudo_labels: str = "own",
+    pseudo_labels: str = "auto",
 ) -> Plan:
     """Check the arguments of `compare_strategies` and list the runs, without running any.
 
@@ -147,8 +153,7 @@ def make_plan(
     protocol = _resolve_protocol(protocol)
     check_option("first_query", first_query, FIRST_QUERIES)
     check_number("test_size", test_size, 0, 1)
-    if n_per_class is not None:
-        check_integer("n_per_class", n_per_class, least=1)
+    check_n_per_class(n_per_class, least=1)
     check_option("pseudo_labels", pseudo_labels, PSEUDO_LABELS)
     plan = Plan(
         [], samples.name, samples.X, samples.y, samples.X_test, samples.y_test, protocol, float(test_size),
@@ -177,8 +182,12 @@ def make_plan(
             "strategy": strategy_name,
             "seed": seed,
         }
-        k, source = (n_per_class, pseudo_labels) if kind == "full" else (0, "own")
-        k = None if k is None else int(k)
+        source: str = "own"
+        k: int | str | None = 0
+        if kind == "full":
+            source = kind_of_pseudo_labels(estimator, pseudo_labels)
+            k = number_of_pseudo_labels(n_per_class, source)
+            k = k if k is None or isinstance(k, str) else int(k)
         settings = [
             FORMAT, digest, _stored(names), description_of(estimator), description_of(strategy), k,
             first_query, _stored_protocol(protocol), None if plan.y_test is not None else test_size,

@@ -32,8 +32,8 @@ def run_active_learning(
     n_instances: int,
     n_rounds: int,
     first_query: Any = None,
-    n_per_class: int | None = 0,
-    pseudo_labels: str = "own",
+    n_per_class: int | str | None = 0,
+    pseudo_labels: str = "auto",
     random_state: Any = 0,
     on_round: Callable[[dict[str, Any]], Any] | None = None,
     from_zero: bool = False,
@@ -65,9 +65,9 @@ def run_active_learning(
         Rows of the pool that round 1 labels: given rows; drawn by ``random_state``; or chosen by the
         strategy, which must then work without labels.  None is ``"random"`` for selection only
         and ``"strategy"`` with ``n_per_class``.
-    n_per_class : int or None, default=0
-        Number of pseudo-labels per class; None for the whole pool.
-    pseudo_labels : {"own", "transductive", "collaborative"}, default="own"
+    n_per_class : int, None or "auto", default=0
+        Number of pseudo-labels per class; None for the whole pool.  See `DualPromptLearner`.
+    pseudo_labels : {"auto", "own", "transductive", "collaborative"}, default="auto"
         Who gives them; see `DualPromptLearner`.
     random_state : int, default=0
         Seed of all random draws.
@@ -161,7 +161,7 @@ def check_from_zero(estimator: Any, name: str) -> None:
 
 
 def _resolve_first_query(
-    first_query: Any, n_pool: int, n_instances: int, n_per_class: int | None, random_state: Any
+    first_query: Any, n_pool: int, n_instances: int, n_per_class: int | str | None, random_state: Any
 ) -> np.ndarray | None:
     """Return the rows of the first round, or None if the strategy chooses."""
     if first_query is None:
@@ -261,7 +261,7 @@ class _FullLoop:
         y: np.ndarray,
         n_instances: int,
         random_state: Any,
-        n_per_class: int | None,
+        n_per_class: int | str | None,
         pseudo_labels: str,
     ):
         self.estimator, self.y, self.n_instances = estimator, y, n_instances

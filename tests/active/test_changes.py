@@ -64,8 +64,8 @@ def assert_same(a, b, X):
 
 def test_relabel_trains_on_the_right_labels(taught, pool):
     X, y = pool
-    learner = taught()
-    rows, model = learner.rows_, taught().estimator
+    learner = taught(pseudo_labels="own")
+    rows, model = learner.rows_, taught(pseudo_labels="own").estimator
     wrong = (y[rows[:2]] + 1) % 10
     learner.relabel(rows[:2], wrong)
     assert learner.labels_[:2].tolist() == wrong.tolist() and learner.rows_.tolist() == rows.tolist()

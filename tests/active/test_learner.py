@@ -53,7 +53,7 @@ def without_seconds(log):
 def test_loop_is_the_papers_step_by_step(make, classifier, pool, demo):
     """The same loop by hand with the estimator, the strategy and the miner alone."""
     X, y = pool
-    learner = make(y_pool=y, calibration=None)
+    learner = make(y_pool=y, calibration=None, pseudo_labels="own")
 
     def seeded(round_):
         seed = int(np.random.SeedSequence([0, round_]).generate_state(1)[0] >> 1)
@@ -134,7 +134,7 @@ def test_score_of_the_strategy_is_that_of_mining(make, pool, tmp_path, monkeypat
         lambda *a, score, **kw: scores.append(score) or original(*a, score=score, **kw),
     )
     for strategy in (negative_prompt_sampling, partial(negative_prompt_sampling, score="normalized")):
-        make(query_strategy=strategy).run(pool[1], protocol=Protocol(1, per_class=1))
+        make(query_strategy=strategy, pseudo_labels="own").run(pool[1], protocol=Protocol(1, per_class=1))
     assert scores == ["clean", "normalized"]
 
     def of_mine(learner, X, n_instances, score="entropy"):
@@ -143,7 +143,7 @@ def test_score_of_the_strategy_is_that_of_mining(make, pool, tmp_path, monkeypat
     for strategy, asked in (
         (negative_prompt_sampling, {"score": "margin"}), (of_mine, {}), (of_mine, {"score": np.ones(3)})
     ):  # fmt: skip
-        learner = make(query_strategy=strategy, path=tmp_path / f"{len(scores)}.npz")
+        learner = make(query_strategy=strategy, path=tmp_path / f"{len(scores)}.npz", pseudo_labels="own")
         rows, _ = learner.query(n_instances=5, **asked)
         learner.teach(rows=rows, y=pool[1][rows])
     assert scores[2:] == ["margin", "clean", "clean"]
@@ -156,7 +156,8 @@ def test_labels_and_truth_may_be_of_either_kind(make, digits, pool, names_are):
     X, y = pool
     names = np.array(digits.class_names)[y]
     truth, labels = (y, names) if names_are == "taught" else (names, y)
-    plain, mixed = make(y_pool=y), make(y_pool=truth)
+    # A transducer deals its folds class by class, in an order that differs here.
+    plain, mixed = (make(y_pool=true, pseudo_labels="own") for true in (y, truth))
     for learner, taught in ((plain, y), (mixed, labels)):
         learner.run(taught, protocol=Protocol(2, per_class=1))
     assert mixed.predict(X).dtype.kind == labels.dtype.kind
@@ -178,7 +179,7 @@ def test_run_goes_on_after_ctrl_c(make, pool, monkeypatch):
 
         @wraps(fit)
         def interrupted(self, X, *args, **kwargs):
-            if len(X) == 20:
+            if X is not None and len(X) == 20:
                 raise KeyboardInterrupt
             return fit(self, X, *args, **kwargs)
 

@@ -72,6 +72,54 @@ def test_all_of_the_pool(classifier, pool):
     assert sorted(rows) == list(range(300))
 
 
+def test_default_takes_all_of_a_pool_and_some_of_a_larger_one(classifier, pool, monkeypatch):
+    X, y = pool
+    learner = DualPromptLearner(classifier(max_epochs=2), X, y_pool=y).start()
+    everything = make(classifier, X, y_pool=y, n_per_class=None).start()
+    np.testing.assert_array_equal(learner.pseudo_rows_, everything.pseudo_rows_)
+    np.testing.assert_array_equal(learner.predict_proba(X), everything.predict_proba(X))
+    monkeypatch.setattr("modal_clip_dual.active.training.MOST_TRANSDUCED", 60)
+    learner = DualPromptLearner(classifier(max_epochs=2), X, y_pool=y).start()
+    learner.teach(rows=np.arange(20), y=y[:20])
+    rows = np.sort(learner.pseudo_rows_)
+    assert len(rows) == 60 and rows[0] >= 20
+    assert np.diff(rows).max() < 10  # 280 rows are left, one of each stretch of 4.7
+    demo = {"model_name": "demo", "pretrained": "bundled", "device": "cpu"}
+    labeler = DualLinearClassifier(learner.estimator.class_names, **demo).fit(X[:20], y[:20], X_pool=X)
+    np.testing.assert_array_equal(learner.pseudo_labels_, labeler.predict(X[learner.pseudo_rows_]))
+
+
+def test_default_of_other_classifiers(classifier, pool, digits):
+    """The paper's criterion has the paper's pseudo-labels; who learns from the pool, or cannot take any, has none."""
+    X, y = pool
+    paper = classifier(max_epochs=2, criterion="dual")
+    learner = DualPromptLearner(paper, X).start()
+    rows = paper.pseudo_rows_
+    assert 16 < len(rows) <= 160
+    np.testing.assert_array_equal(learner.pseudo_rows_, rows)
+    own = DualPromptLearner(classifier(max_epochs=2), X, pseudo_labels="own").start()
+    assert len(own.pseudo_rows_) == len(rows)
+    linear = DualLinearClassifier(digits.class_names, model_name="demo", pretrained="bundled", device="cpu", verbose=0)
+    learner = DualPromptLearner(linear, X).start()
+    learner.teach(rows=np.arange(20), y=y[:20])
+    assert [record["n_pseudo"] for record in learner.log_] == [0, 0]
+
+
+def test_resumed_with_the_default(classifier, pool, tmp_path):
+    X, y = pool
+    path = tmp_path / "state.npz"
+    learner, saved = (DualPromptLearner(classifier(max_epochs=2), X, path=where) for where in (None, path))
+    for one in (learner, saved):
+        one.teach(rows=np.arange(20), y=y[:20])
+    saved.close()
+    resumed = DualPromptLearner.resume(path, X)
+    assert (resumed.pseudo_labels, resumed.n_per_class) == ("auto", "auto")
+    for one in (learner, resumed):
+        one.teach(rows=np.arange(20, 30), y=y[20:30])
+    np.testing.assert_array_equal(resumed.predict_proba(X), learner.predict_proba(X))
+    resumed.close()
+
+
 def test_frozen_embeddings_serve_prompted_towers(classifier, digits):
     X, y = digits.images[:60], digits.target[:60]
     clf = classifier(max_epochs=1, visual_prompts="vpt-shallow", n_visual_tokens=2, augment=None)
@@ -98,6 +146,8 @@ def test_what_does_not_fit_is_refused(classifier, digits, pool):
     X, _ = pool
     with pytest.raises(ValueError, match="pseudo_labels='theirs'; expected one of"):
         make(classifier, X, pseudo_labels="theirs").start()
+    with pytest.raises(ValueError, match="n_per_class='many'; expected an integer of at least 0, None or 'auto'"):
+        make(classifier, X, n_per_class="many").start()
     for estimator in (LogisticRegression(), DualLinearClassifier(digits.class_names)):
         with pytest.raises(TypeError, match="pseudo_labels='transductive' with a .*takes pseudo-labels"):
             DualPromptLearner(estimator, X, pseudo_labels="transductive").start()

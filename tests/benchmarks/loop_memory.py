@@ -31,7 +31,7 @@ def main():
         mib = psutil.Process().memory_info().rss / 2**20
         print(f"round {record['round']}: {mib:.0f} MiB resident", flush=True)
 
-    DualPromptLearner(clf, X).run(y, on_round=report)
+    DualPromptLearner(clf, X, pseudo_labels="own").run(y, on_round=report)
 
 
 if __name__ == "__main__":

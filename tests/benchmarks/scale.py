@@ -98,7 +98,7 @@ def mapped(args, folder: Path) -> None:
     in_turns(calls, args)
 
     def rounds():
-        learner = DualPromptLearner(make(clf.model_name, args.classes), X, n_per_class=16)
+        learner = DualPromptLearner(make(clf.model_name, args.classes), X, pseudo_labels="own")
         learner.run(np.zeros(len(X), dtype=int), protocol=Protocol(2, fraction=100 / len(X)))
         print(learner.log[["round", "n_labels", "query_seconds", "train_seconds"]].to_string(index=False))
 

@@ -101,7 +101,7 @@ def test_curves_from_zero_labels(clf, data, tmp_path):
 def test_pseudo_labels_of_another_model(clf, data, tmp_path):
     """The full loop with the labels that a `DualLinearClassifier` gives to the whole pool, driven by hand."""
     settings = {"loop": "full", "path": tmp_path, "seeds": [3], "from_zero": True}
-    own = compare(clf, ["random"], **data, **settings)
+    own = compare(clf, ["random"], **data, **settings, pseudo_labels="own")
     frame = compare(clf, ["random"], **data, **settings, pseudo_labels="transductive", n_per_class=None)
     assert frame["n_pseudo"].tolist() == [160, 150, 140]
     assert own["n_pseudo"].max() < 160
@@ -117,7 +117,7 @@ def test_pseudo_labels_of_another_model(clf, data, tmp_path):
     learner.teach(rows=rows, y=y[pool][rows])
     accuracies.append(learner.estimator.score(X[test], y[test]))
     assert frame["accuracy"].tolist()[:2] == pytest.approx(accuracies)
-    few = compare(clf, ["random"], **data, **settings, pseudo_labels="transductive")
+    few = compare(clf, ["random"], **data, **settings, pseudo_labels="transductive", n_per_class=16)
     assert few["pseudo_accuracy"].tolist() != own["pseudo_accuracy"].tolist()
     files = sorted(tmp_path.glob("runs/*"))
     assert len(files) == 3  # none is taken for another, and all are found again

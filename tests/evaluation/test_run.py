@@ -61,7 +61,7 @@ def test_record_before_any_label(classifier, split, digits, n_per_class, names):
     if names:  # labels that are texts, in another order than the list of names
         y, y_test = np.array(digits.class_names)[y], np.array(digits.class_names)[y_test]
     arguments = (classifier(max_epochs=1), random_sampling, X, y, X_test, y_test)
-    params = dict(n_instances=10, n_rounds=2, n_per_class=n_per_class)
+    params = dict(n_instances=10, n_rounds=2, n_per_class=n_per_class, pseudo_labels="own")
     zero, *records = run_active_learning(*arguments, **params, from_zero=True)
     plain = run_active_learning(*arguments, **params)
     assert [untimed(record) for record in records] == [untimed(record) for record in plain]
