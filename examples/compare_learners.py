@@ -7,12 +7,13 @@
 One label per class and round, or as many as `--per-class` says.  Each seed splits the samples anew, a third of them
 to test on.  A learner that classifies without labels is measured at 0 labels too, and its strategy chooses from the
 first query on; the others start from the same random samples.  All learners get the same embeddings.  `prompts` are
-trained on the labels with the default settings, `prompts-pool` is `DualPromptLearner` with its defaults, which trains them
-on the labels that a `DualLinearClassifier` gives to the pool too, `paper-loop` is `DualPromptLearner` with PAPER_SETTINGS and its own pseudo-labels.  It prints
-Markdown: accuracy after every round, each strategy less random selection of the same learner, and each learner, at
-random and with its strategies, less logistic regression at random.  Stored run by run in `--out`; the same command
-goes on where it was stopped.  `--csv` writes every run and round, `--figure` draws the curves of CURVES.  An .npz is
-as for compare_heads.py; prompts and BayesAdapter need its CLIP as `--model`, in open_clip's words.
+trained on the labels with the default settings, `prompts-pool` is `DualPromptLearner` with its defaults, which trains
+them on the labels that a `DualLinearClassifier` gives to the pool too, `paper-loop` is `DualPromptLearner` with
+PAPER_SETTINGS and its own pseudo-labels.  It prints Markdown: accuracy after every round, each strategy less random
+selection of the same learner, and each learner, at random and with its strategies, less logistic regression at
+random.  Stored run by run in `--out`; the same command goes on where it was stopped.  `--csv` writes every run and
+round, `--figure` draws the curves of CURVES.  An .npz is as for compare_heads.py; prompts and BayesAdapter need its
+CLIP as `--model`, in open_clip's words.
 """
 
 import argparse

@@ -99,7 +99,7 @@ def test_default_of_other_classifiers(classifier, pool, digits):
     np.testing.assert_array_equal(learner.pseudo_rows_, rows)
     own = DualPromptLearner(classifier(max_epochs=2), X, pseudo_labels="own").start()
     assert len(own.pseudo_rows_) == len(rows)
-    linear = DualLinearClassifier(digits.class_names, model_name="demo", pretrained="bundled", device="cpu", verbose=0)
+    linear = DualLinearClassifier(digits.class_names, model_name="demo", pretrained="bundled", device="cpu")
     learner = DualPromptLearner(linear, X).start()
     learner.teach(rows=np.arange(20), y=y[:20])
     assert [record["n_pseudo"] for record in learner.log_] == [0, 0]

@@ -64,8 +64,9 @@ def run(args, X, y, class_names, folder):
                 n_jobs="auto" if args.n_jobs is None else args.n_jobs,
             )  # fmt: skip
             learner = DualPromptLearner(
-                clf, X, n_per_class=2, pseudo_labels="own", query_strategy=get_strategy(args.strategy), path=folder / "state.npz"
-            )
+                clf, X, n_per_class=2, pseudo_labels="own", query_strategy=get_strategy(args.strategy),
+                path=folder / "state.npz",
+            )  # fmt: skip
         rows, _ = learner.query(n_instances=args.instances)
         learner.teach(y=y[rows], rows=rows)
         learner.predict_proba(X[:50])
