@@ -40,10 +40,12 @@ FIXED = ("X_pool", "y_pool", "path")  # parameters that are looked at once, at t
 class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLearner):
     """modAL's ActiveLearner with a pool, round 0 without labels, and pseudo-labels.
 
-    Given the pool, it trains on zero-shot pseudo-labels before the first query; before each
-    re-fit it mines the pool for the samples that the model which made the query is surest of,
-    and trains on labels and pseudo-labels together ([1]_, Sec. 3).  Rows are positions in
-    ``X_pool``, the same from the first round to the last.
+    Given the pool, it trains on pseudo-labels before the first query, and in every later round on
+    labels and pseudo-labels together, which are chosen anew each time.  By default a
+    `DualLinearClassifier`, which learns from the pool, gives them to prompts.  In the paper zero-shot
+    CLIP gives the first ones, and then the model that made the query, to the samples that it is
+    surest of ([1]_, Sec. 3).  Rows are positions in ``X_pool``, the same from the first round to the
+    last.
 
     Parameters
     ----------
