@@ -154,14 +154,15 @@ class Training(Calibrating):
         seed(self.estimator, self.random_state, round_)
         part = part_of(material.pool, material.left, material.lazily)
         self.pseudo_rows_, self.pseudo_labels_ = np.empty(0, dtype=np.intp), np.empty(0)
-        if self._source == "transductive" and self._k != 0 and len(material.left):
+        k = self._k if len(material.left) else 0
+        if self._source == "transductive" and k != 0:
             transducer = transductive(self.estimator, None, None, material.present_pool)
             rows, pseudo = self._transduced(material, transducer)
             fit_labeled(self.estimator, None, pseudo[:0], part, (material.pool[rows], pseudo))
             self.pseudo_rows_ = rows
             self.pseudo_labels_ = pseudo if material.truth is None else self._as_labels(pseudo, material.truth)
             return transducer
-        fitted = fit_without_labels(self.estimator, part, None if self._k == "auto" else self._k)
+        fitted = fit_without_labels(self.estimator, part, k)
         if not fitted and round_:
             unfit(self.estimator)
         if fitted and hasattr(self.estimator, "pseudo_rows_"):
@@ -185,12 +186,11 @@ class Training(Calibrating):
         rows, labels, pool = material.rows, material.labels, material.present_pool
         pseudo_rows, pseudo = rows[:0], labels[:0]
         source = self._source
-        if self._k == 0 or not takes_pseudo_labels(self.estimator) or not len(material.left):
-            pass
-        elif source == "transductive":
+        wanted = self._k != 0 and takes_pseudo_labels(self.estimator) and len(material.left)
+        if wanted and source == "transductive":
             transducer = transductive(self.estimator, material.pool[rows], labels, pool)
             pseudo_rows, pseudo = self._transduced(material, transducer)
-        elif hasattr(self.estimator, "classes_"):
+        elif wanted and hasattr(self.estimator, "classes_"):
             exclude = np.flatnonzero(~np.isin(material.present, material.left))
             judge = self._second_member(material, round_ - 1) if source == "collaborative" else None
             found, pseudo = mine_confident(

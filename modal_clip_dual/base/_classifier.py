@@ -173,7 +173,7 @@ class CLIPClassifier(Predicting, PixelAccess, Saving):
     def _fit(
         self, embeddings: np.ndarray, target: np.ndarray, text: np.ndarray, logit_scale: float, *weight: np.ndarray
     ) -> Any:
-        raise NotImplementedError(f"{type(self).__name__} has no _fit")
+        raise NotImplementedError(f"{type(self).__name__} has no _fit")  # a subclass writes it
 
     # ---------------------------------------------------------------- training
 

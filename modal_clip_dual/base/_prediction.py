@@ -31,7 +31,7 @@ class Predicting(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, TransformerMi
     _names_in_use: Callable[[], list[str]]
 
     def _logits(self, embeddings: np.ndarray) -> np.ndarray:
-        raise NotImplementedError(f"{type(self).__name__} has no _logits")
+        raise NotImplementedError(f"{type(self).__name__} has no _logits")  # a subclass writes it
 
     def _clean(self, embeddings: np.ndarray, logits: np.ndarray) -> np.ndarray:
         clean: np.ndarray = against_rest(logits).astype(np.float32) + np.float32(self._inflation())

@@ -109,11 +109,11 @@ class CorrectnessClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         return classes
 
     def _fit(self, X: Any, labels: np.ndarray, pool: Any, rng: np.random.Generator, seed: int) -> None:
-        raise NotImplementedError(f"{type(self).__name__} has no _fit")
+        raise NotImplementedError(f"{type(self).__name__} has no _fit")  # a subclass writes it
 
     def _correct(self, X: Any, labels: np.ndarray) -> np.ndarray:
         """Return P(correct) of the labels (n,) that `predict` returned for X."""
-        raise NotImplementedError(f"{type(self).__name__} has no _correct")
+        raise NotImplementedError(f"{type(self).__name__} has no _correct")  # a subclass writes it
 
     # ---------------------------------------------------------------- predictions
 

@@ -40,8 +40,12 @@ def test_who_labels_is_the_judge_too(classifier, pool, monkeypatch, tmp_path):
     fits = []
     fit = DualLinearClassifier.fit
     monkeypatch.setattr(DualLinearClassifier, "fit", lambda *args, **kwargs: fits.append(1) or fit(*args, **kwargs))
+    first = DualLinearClassifier.fit_unlabeled
+    monkeypatch.setattr(DualLinearClassifier, "fit_unlabeled", lambda *args: fits.append(0) or first(*args))
     path = tmp_path / "state.npz"
-    learner = make(classifier, X, path=path)
+    learner = make(classifier, X, path=path).start()
+    assert fits == [0]
+    fits.clear()
     learner.teach(rows=np.arange(20), y=y[:20])
     learner.teach(rows=np.arange(20, 30), y=y[20:30])
     assert len(fits) == 2

@@ -52,12 +52,11 @@ def main() -> None:
     half = load_backbone(args.model, pretrained, "cpu", "bf16")
     half.model.load_state_dict(whole.model.state_dict())  # random weights are drawn anew for each
     backbones = {"fp32": whole, "bf16": half}
-    side = 28 if args.model == "demo" else 224
     if args.model == "demo":
         images = load_digits_images().images[: args.images]
         pixels = np.stack([whole.preprocessing(Image.fromarray(image).convert("RGB")) for image in images])
     else:
-        pixels = np.random.default_rng(0).integers(256, size=(args.images, side, side, 3), dtype=np.uint8)
+        pixels = np.random.default_rng(0).integers(256, size=(args.images, 224, 224, 3), dtype=np.uint8)
     pixels = torch.from_numpy(pixels)
     encode, embeddings = seconds_of(lambda name: backbones[name].encode_images(pixels.clone()).float(), args.turns)
     encoders = {name: PromptedTextEncoder(one, NAMES, 16, "auto", "auto") for name, one in backbones.items()}

@@ -50,5 +50,11 @@ def test_images_behind_one_frozen_tower_count_once(digits, monkeypatch):
     plan = make_plan(samples, learners, ["random", "entropy"], Protocol(2, per_class=2), seeds=1)
     steps = 3 * (2 + 3)  # 20 labels and 40, in batches of 16
     assert estimates.estimate_seconds(plan, plan.runs) == 100 + 2 * 2 * steps
+    # An epoch with pseudo-labels, 64 a step, has 2 steps for a pool of 90, 3 for 16 of each class, 1 for 60 samples;
+    # its 20 labels have 2 steps, 40 have 3.
+    monkeypatch.setattr(estimates, "MOST_TRANSDUCED", 60)
+    for k, steps in (("auto", 1 + 2 + 3), (None, 2 + 2 + 3), (16, 3 + 3 + 3)):
+        full = make_plan(samples, {"a": prompts}, "random", Protocol(2, per_class=2), "full", k, seeds=1)
+        assert estimates.estimate_seconds(full, full.runs) == 100 + 3 * steps
     alone = make_plan(samples, {"c": learners["c"]}, "random", Protocol(2, per_class=2), seeds=1)
     assert estimates.estimate_seconds(alone, alone.runs) == 100
