@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.base import clone
 
 from ..base import CLIPClassifier
+from ..nn.criteria import criterion_of
 from ..utils.pool import pool_argument
 from ..utils.validation import check_integer, check_option
 
@@ -49,8 +50,13 @@ def kind_of_pseudo_labels(estimator: Any, pseudo_labels: str) -> str:
     if pseudo_labels != "auto":
         return pseudo_labels
     can = isinstance(estimator, CLIPClassifier) and takes_pseudo_labels(estimator)
-    literal = getattr(estimator, "criterion", None) == "dual"
-    return "transductive" if can and not literal and not pool_argument(estimator, True) else "own"
+    return "transductive" if can and not literal(estimator) and not pool_argument(estimator, True) else "own"
+
+
+def literal(estimator: Any) -> bool:
+    """Tell whether a classifier is trained by the paper's own criterion, given by its name or as its class."""
+    criterion = getattr(estimator, "criterion", None)
+    return criterion == "dual" or (isinstance(criterion, type) and criterion is criterion_of("dual"))
 
 
 def number_of_pseudo_labels(n_per_class: int | str | None, kind: str) -> int | str | None:

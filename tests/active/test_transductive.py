@@ -6,6 +6,7 @@ from sklearn.linear_model import LogisticRegression
 
 from modal_clip_dual import DualLinearClassifier, DualPromptLearner, mine_confident
 from modal_clip_dual.active import Protocol
+from modal_clip_dual.nn.criteria.dual import DualPromptLoss
 
 
 @pytest.fixture
@@ -101,6 +102,8 @@ def test_default_of_other_classifiers(classifier, pool, digits):
     rows = paper.pseudo_rows_
     assert 16 < len(rows) <= 160
     np.testing.assert_array_equal(learner.pseudo_rows_, rows)
+    by_class = DualPromptLearner(classifier(max_epochs=2, criterion=DualPromptLoss), X).start()  # the same, as a class
+    np.testing.assert_array_equal(by_class.pseudo_rows_, rows)
     own = DualPromptLearner(classifier(max_epochs=2), X, pseudo_labels="own").start()
     assert len(own.pseudo_rows_) == len(rows)
     linear = DualLinearClassifier(digits.class_names, model_name="demo", pretrained="bundled", device="cpu")
