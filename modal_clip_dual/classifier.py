@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from .base import CLIPClassifier
-from .clip.inputs import BATCH_SIZE, check_template, join
+from .clip.inputs import BATCH_SIZE, check_same_columns, check_template, column_names, join
 from .data.augmentation import AUGMENTATIONS, RandomResizedCrop
 from .data.files import looking_once
 from .data.images import EXPECTED, kind_of, rows_called
@@ -541,6 +541,8 @@ class DualPromptClassifier(CLIPClassifier):
             target = np.concatenate([target, pseudo_target])
         arrays, (backbone, *_) = zip(*parts)
         array = arrays[0] if len(arrays) == 1 else join(*arrays)
+        if len(arrays) == 2 and kind_of(array) == "embeddings":
+            check_same_columns(column_names(X_pseudo), column_names(X), "X_pseudo")
         rows, weight = weighted_rows(sample_weight, n_labeled)
         counted = None if weight is None else np.concatenate([weight, np.ones(n_pseudo)])
         if weight is not None:  # of pseudo-labeled samples, too, which count alike

@@ -246,6 +246,14 @@ def test_fit_unlabeled_knows_the_columns(classifier, embeddings):
         clf.predict(frame.rename(columns={"e0": "other"}))
 
 
+def test_columns_of_pseudo_labeled_samples_are_compared(classifier, embeddings):
+    frame = pd.DataFrame(embeddings[:20]).add_prefix("e")
+    clf, y = classifier(max_epochs=1), np.arange(20) % 10
+    with pytest.raises(ValueError, match="columns of X_pseudo have other names .* column 0 is 'e127'"):
+        clf.fit(frame, y, X_pseudo=frame[frame.columns[::-1]], y_pseudo=y)
+    clf.fit(frame, y, X_pseudo=frame.to_numpy(), y_pseudo=y)
+
+
 def test_fit_unlabeled_refuses(classifier, embeddings):
     with pytest.raises(ValueError, match="n_per_class=0; expected at least 1"):
         classifier().fit_unlabeled(embeddings, n_per_class=0)

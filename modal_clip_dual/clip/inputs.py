@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+from sklearn.base import BaseEstimator
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import validate_data
 
 from ..data.cache import DiskCache, default_cache_folder
 from ..data.images import as_array, check_files, kind_of
@@ -83,6 +85,39 @@ def named_columns(X: Any) -> Any:
     """
     shape: Any = getattr(X, "shape", ())
     return as_array(X) if len(shape) == 1 or (len(shape) == 2 and shape[1] == 1) else X
+
+
+def column_names(X: Any) -> np.ndarray | None:
+    """Return the names of the columns of a table of embeddings (D,); None if there are none."""
+    reader = BaseEstimator()
+    validate_data(reader, named_columns(X), reset=True, skip_check_array=True)
+    return getattr(reader, "feature_names_in_", None)
+
+
+def check_same_columns(names: np.ndarray | None, other: np.ndarray | None, name: str, beside: str = "X") -> None:
+    """Refuse a table of embeddings whose columns have other names than those of another table, or another order.
+
+    Parameters
+    ----------
+    names, other : ndarray of shape (D,) or None
+        Names of the columns; without names nothing is compared.
+    name, beside : str
+        The arguments that hold the two tables: ``name`` that of ``names``.
+
+    Raises
+    ------
+    ValueError
+        Says where the names differ first.
+    """
+    if names is None or other is None or np.array_equal(names, other):
+        return
+    if len(names) != len(other):
+        raise ValueError(f"{name} has {len(names)} named columns, {beside} {len(other)}; expected the same")
+    first = int(np.argmax(names != other))
+    raise ValueError(
+        f"the columns of {name} have other names than those of {beside}, or another order: column {first} is "
+        f"{names[first]!r} in {name} and {other[first]!r} in {beside}; expected the same names in the same order"
+    )
 
 
 def join(X: np.ndarray, X_pseudo: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from sklearn.utils._param_validation import Interval
 
 from ..base import CLIPClassifier
 from ..clip.external import ExternalEncoder
+from ..clip.inputs import check_same_columns, column_names
 from ..data.files import looking_once
 from ..data.images import as_array, kind_of, rows_called
 from ..utils.arrays import unit_rows
@@ -145,6 +146,7 @@ class DualLinearClassifier(CLIPClassifier):
 
     _head: DualLinearFit
     _pool: np.ndarray  # the used rows of the last pool, unit embeddings
+    _pool_columns: np.ndarray | None  # names of its columns, if it was a table of embeddings that has some
 
     def __init__(
         self,
@@ -288,6 +290,7 @@ class DualLinearClassifier(CLIPClassifier):
             pool_array, backbone = self._prepare(pool_array, refit=True, name="X_pool")
         if X is not None:
             array, backbone = self._prepare(X, refit=True, n_labels=len(target))
+        columns = self._checked_columns(X, array if X is not None else None, X_pool, pool_array)
         counted, weight = weighted_rows(sample_weight, 0 if X is None else len(target))
         if X_pool is not None:
             with rows_called("X_pool", pool_array):
@@ -313,9 +316,19 @@ class DualLinearClassifier(CLIPClassifier):
         )
         table, checked = (X_pool, pool_array) if X is None else (X, array)
         table = table if kind_of(checked) == "embeddings" else None  # its columns may have names
-        kept = {} if pool is None else {"_pool": pool}
+        kept = {} if pool is None else {"_pool": pool, "_pool_columns": columns}
         self._adopt(head, classes, names, backbone, table, **kept)
         return self
+
+    def _checked_columns(self, X: Any, array: Any, X_pool: Any, pool_array: Any) -> np.ndarray | None:
+        """Return the names of the pool's columns, which those of X, if both have names, have to equal."""
+        columns = self.__dict__.get("_pool_columns")
+        if X_pool is not None:
+            columns = column_names(X_pool) if kind_of(pool_array) == "embeddings" else None
+        if X is not None and kind_of(array) == "embeddings":
+            which = "X_pool" if X_pool is not None else "the pool that was given before"
+            check_same_columns(column_names(X), columns, "X", which)
+        return columns
 
     def _embedded_pool(self, array: Any, backbone: Backbone, n_classes: int) -> np.ndarray:
         """Return the used rows of a checked pool as unit embeddings; no other rows are read."""

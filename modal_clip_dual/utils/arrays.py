@@ -112,10 +112,13 @@ def as_array(values: Any) -> np.ndarray:
 
 
 def unit_rows(embeddings: np.ndarray) -> np.ndarray:
-    """Return embeddings as float32, scaled to length 1; rows of zeros stay zero."""
+    """Return embeddings as float32, scaled to length 1; rows of zeros stay zero.
+
+    The result is the same to the last bit in any memory order: sums of rows are rounded as they lie in memory.
+    """
     unit = np.empty(embeddings.shape, dtype=np.float32)
     for rows in blocks(len(embeddings), CACHED):
-        part = np.asarray(embeddings[rows], dtype=np.float32)
+        part = np.ascontiguousarray(embeddings[rows], dtype=np.float32)
         length = np.linalg.norm(part, axis=1, keepdims=True)
         np.divide(part, np.maximum(length, np.finfo(np.float32).tiny), out=unit[rows])
     return unit

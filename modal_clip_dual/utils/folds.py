@@ -10,10 +10,17 @@ def deal_folds(X: np.ndarray, target: np.ndarray, n_folds: int) -> np.ndarray:
 
     Rows of one label are sorted by their values, so that the order of the samples does not matter.
     """
-    order = np.lexsort((*X.T[:8][::-1], target))
+    order = np.lexsort((equal_rows(X), *X.T[:8][::-1], target))
     folds = np.empty(len(target), dtype=np.intp)
     folds[order] = np.arange(len(target)) % n_folds
     return folds
+
+
+def equal_rows(X: np.ndarray) -> np.ndarray:
+    """Return a number for each row, the same for rows that are equal bit by bit, whatever the order of the rows."""
+    as_bytes = np.dtype((np.void, X.dtype.itemsize * X.shape[1]))
+    numbers: np.ndarray = np.unique(np.ascontiguousarray(X).view(as_bytes).ravel(), return_inverse=True)[1]
+    return numbers
 
 
 def merged(
@@ -24,9 +31,7 @@ def merged(
     Copies must not stand in a fold each: then a held-out label would be known from the others.  Without copies and
     weights the weights stay None.
     """
-    as_bytes = np.dtype((np.void, labeled.dtype.itemsize * labeled.shape[1]))
-    _, group = np.unique(np.ascontiguousarray(labeled).view(as_bytes).ravel(), return_inverse=True)
-    pairs = group * (target.max(initial=0) + 1) + target
+    pairs = equal_rows(labeled) * (target.max(initial=0) + 1) + target
     _, first, pair = np.unique(pairs, return_index=True, return_inverse=True)
     if len(first) == len(target):
         return labeled, target, weight

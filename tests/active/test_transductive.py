@@ -102,7 +102,7 @@ def test_default_of_other_classifiers(classifier, pool, digits):
     rows = paper.pseudo_rows_
     assert 16 < len(rows) <= 160
     np.testing.assert_array_equal(learner.pseudo_rows_, rows)
-    by_class = DualPromptLearner(classifier(max_epochs=2, criterion=DualPromptLoss), X).start()  # the same, as a class
+    by_class = DualPromptLearner(classifier(max_epochs=2, criterion=DualPromptLoss), X).start()  # as a class
     np.testing.assert_array_equal(by_class.pseudo_rows_, rows)
     own = DualPromptLearner(classifier(max_epochs=2), X, pseudo_labels="own").start()
     assert len(own.pseudo_rows_) == len(rows)

@@ -129,6 +129,29 @@ def test_all_forms_of_the_pool(make, digits, embeddings, tmp_path):
     assert named.feature_names_in_[0] == "e0"
 
 
+def test_columns_of_pool_and_labeled_samples_are_compared(make, digits, embeddings):
+    pool, y = pd.DataFrame(embeddings[:100]).add_prefix("e"), digits.target[:20]
+    turned = pool[pool.columns[::-1]]
+    fitted = make().fit(pool[:20], y, X_pool=pool)
+    message = "columns of X have other names than those of {}, or another order: column 0 is 'e0' in X and 'e127' in "
+    with pytest.raises(ValueError, match=message.format("X_pool")):
+        make().fit(pool[:20], y, X_pool=turned)
+    with pytest.raises(ValueError, match=message.format("the pool that was given before")):
+        make().fit_unlabeled(turned).fit(pool[:20], y)
+    with pytest.raises(ValueError, match="the pool that was given before"):
+        fitted.fit(turned[:20], y)
+    plain = make().fit(embeddings[:20], y, X_pool=turned.to_numpy()[:, ::-1])  # without names
+    np.testing.assert_array_equal(plain.coef_, fitted.coef_)
+
+
+@pytest.mark.parametrize("form", [np.asfortranarray, pd.DataFrame, lambda X: X.astype(np.float64), lambda X: X * 3])
+def test_labeled_samples_are_known_in_the_pool_in_any_form(make, digits, embeddings, form):
+    X, y = embeddings[:60], digits.target[:60]
+    plain, other = (make().fit(labeled, y, X_pool=embeddings[:300]) for labeled in (X, form(X)))
+    assert len(plain._head.store) == len(other._head.store) == 300
+    np.testing.assert_allclose(other.predict_proba(embeddings), plain.predict_proba(embeddings), atol=1e-3)
+
+
 def test_only_the_rows_that_are_used_are_encoded(make, digits, demo, monkeypatch):
     demo.embedding_cache.clear()
     seen = []

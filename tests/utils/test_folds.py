@@ -17,3 +17,5 @@ def test_folds_are_balanced_and_do_not_depend_on_order():
     assert np.array_equal(deal_folds(X[order], target[order], 5), folds[order])
     narrow = X[:, :2]
     assert np.array_equal(deal_folds(narrow[order], target[order], 5), deal_folds(narrow, target, 5)[order])
+    same = np.column_stack([np.zeros((23, 9), np.float32), X])  # as pixels with a black border
+    assert np.array_equal(deal_folds(same[order], target[order], 5), deal_folds(same, target, 5)[order])
