@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from inspect import signature
 from typing import Any
 
@@ -10,6 +11,7 @@ from sklearn.base import clone
 
 from ..base import CLIPClassifier
 from ..nn.criteria import criterion_of
+from ..strategies import auto_sampling, negative_prompt_sampling
 from ..utils.pool import pool_argument
 from ..utils.validation import check_integer, check_option
 
@@ -57,6 +59,11 @@ def literal(estimator: Any) -> bool:
     """Tell whether a classifier is trained by the paper's own criterion, given by its name or as its class."""
     criterion = getattr(estimator, "criterion", None)
     return criterion == "dual" or (isinstance(criterion, type) and criterion is criterion_of("dual"))
+
+
+def default_strategy(estimator: Any) -> Callable[..., Any]:
+    """Return the query strategy of a loop for which nobody chose one: the paper's with its criterion."""
+    return negative_prompt_sampling if literal(estimator) else auto_sampling
 
 
 def number_of_pseudo_labels(n_per_class: int | str | None, kind: str) -> int | str | None:

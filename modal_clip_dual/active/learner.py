@@ -14,7 +14,6 @@ from modAL.models import ActiveLearner
 from .._compat import query_returns_metrics
 from ..data.files import looking_once
 from ..data.images import EXPECTED, as_array, rows_called
-from ..strategies import negative_prompt_sampling
 from ..strategies.asking import check_can_ask
 from ..strategies.view import call_strategy
 from ..utils.arrays import n_samples
@@ -23,6 +22,7 @@ from ..utils.persistence import check_target
 from ..utils.rollback import unchanged_on_error
 from ..utils.validation import check_n_instances
 from ._shown import Shown
+from .abilities import default_strategy
 from .annotations import Annotations
 from .answers import check_annotator, oracle_of, refuse_repeated, rows_of
 from .class_names import check_same_meanings, kept, new_names
@@ -57,8 +57,9 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
         given the whole pool.
     X_pool : array-like of n_pool samples
         Embeddings, images or paths.
-    query_strategy : callable, default=negative_prompt_sampling
-        A modAL query strategy.
+    query_strategy : callable or None, default=None
+        A modAL query strategy.  None is `auto_sampling`, and for the paper's ``criterion="dual"`` the paper's
+        `negative_prompt_sampling`; docs/learners.md compares them.
     n_per_class : int, None or "auto", default="auto"
         Pseudo-labels per class (K and k of the paper); 0 for none: "selection only"; None for all of the pool.
         ``"auto"`` is 16, as in the paper; with ``"transductive"`` it is all of the pool, or of a larger one 2,000
@@ -146,7 +147,7 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
         estimator: Any,
         X_pool: Any,
         *,
-        query_strategy: Callable[..., Any] = negative_prompt_sampling,
+        query_strategy: Callable[..., Any] | None = None,
         n_per_class: int | str | None = "auto",
         pseudo_labels: str = "auto",
         calibration: str | None = "auto",
@@ -161,7 +162,7 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
         self._folder = os.getcwd()  # relative paths begin here, wherever the process goes
         self.estimator = estimator
         self.X_pool = X_pool
-        self.query_strategy = query_strategy
+        self.query_strategy = default_strategy(estimator) if query_strategy is None else query_strategy
         self.n_per_class = n_per_class
         self.pseudo_labels = pseudo_labels
         self.calibration = calibration

@@ -38,6 +38,7 @@ def pool(embeddings, digits):
 @pytest.fixture
 def make(classifier, pool):
     def make(X=pool[0], n_per_class=4, max_epochs=2, **params):
+        params = {"query_strategy": negative_prompt_sampling} | params  # the paper's
         return DualPromptLearner(classifier(max_epochs=max_epochs), X, n_per_class=n_per_class, **params)
 
     return make

@@ -2,9 +2,16 @@
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 
-from modal_clip_dual import DualLinearClassifier, DualPromptLearner, mine_confident
+from modal_clip_dual import (
+    DualLinearClassifier,
+    DualPromptLearner,
+    auto_sampling,
+    mine_confident,
+    negative_prompt_sampling,
+)
 from modal_clip_dual.active import Protocol
 from modal_clip_dual.nn.criteria.dual import DualPromptLoss
 
@@ -110,6 +117,23 @@ def test_default_of_other_classifiers(classifier, pool, digits):
     learner = DualPromptLearner(linear, X).start()
     learner.teach(rows=np.arange(20), y=y[:20])
     assert [record["n_pseudo"] for record in learner.log_] == [0, 0]
+
+
+def test_default_strategy(classifier, pool, digits, tmp_path):
+    """It is the paper's with the paper's criterion, and the recommended one otherwise; a saved loop keeps its own."""
+    X, y = pool
+    linear = DualLinearClassifier(digits.class_names, model_name="demo", pretrained="bundled", device="cpu")
+    paper = classifier(max_epochs=2, criterion="dual")
+    for estimator, strategy in ((linear, auto_sampling), (paper, negative_prompt_sampling)):
+        given = {}, {"query_strategy": strategy}
+        by_default, named = (DualPromptLearner(clone(estimator), X, **params) for params in given)
+        np.testing.assert_array_equal(by_default.query(n_instances=10)[0], named.query(n_instances=10)[0])
+    assert DualPromptLearner(classifier(), X).query_strategy is auto_sampling
+    saved = DualPromptLearner(linear, X, query_strategy=negative_prompt_sampling, path=tmp_path / "state.npz").start()
+    saved.close()
+    resumed = DualPromptLearner.resume(tmp_path / "state.npz", X)
+    assert resumed.query_strategy is negative_prompt_sampling
+    resumed.close()
 
 
 def test_resumed_with_the_default(classifier, pool, tmp_path):
