@@ -123,6 +123,24 @@ def test_strategies(make, pool, strategy):
     assert other.rows_.tolist() != learners[0].rows_.tolist()
 
 
+def test_an_answer_that_is_refused_changes_nothing(make, pool):
+    def greedy(learner, X, n_instances=1):
+        return np.arange(len(X))[::-1]
+
+    learner = make(n_per_class=0, budget=5)
+    first, _ = learner.query(n_instances=2)
+    learner.query_strategy = greedy
+    with pytest.raises(ValueError, match="the query strategy greedy returned 120 rows; expected 2 distinct"):
+        learner.query(n_instances=2)
+    assert len(learner.log_) == 1
+    learner.teach(pool[0][first], pool[1][first])  # the query before is still the last one
+    assert learner.rows_.tolist() == first.tolist()
+    with pytest.raises(ValueError, match="returned 118 rows; expected 1 whole number from 0 to 117, rows of X_pool"):
+        learner.query()  # the pool is what is left of it
+    with pytest.warns(UserWarning, match="3 labels are left"), pytest.raises(ValueError, match="expected 3 distinct"):
+        learner.query(n_instances=9)
+
+
 def test_score_of_the_strategy_is_that_of_mining(make, pool, tmp_path, monkeypatch):
     from modal_clip_dual.active import training as loop
 

@@ -37,6 +37,18 @@ def test_run(classifier, split):
     assert {"accuracy", "auroc_clean", "auroc_max_proba", "ece_correct"} <= set(records[0])
 
 
+def test_rows_that_come_twice_are_not_counted_as_labels(split):
+    def again(learner, X, n_instances=1):
+        return np.zeros(n_instances, int)
+
+    records = []
+    with pytest.raises(ValueError, match="the query strategy again returned row 0 10 times; expected 10 distinct"):
+        run_active_learning(
+            LogisticRegression(), again, *split, n_instances=10, n_rounds=3, on_round=records.append
+        )
+    assert [record["n_labels"] for record in records] == [10]  # of the first round, which nobody was asked for
+
+
 def test_measurements(classifier, split):
     X, y, X_test, y_test = split
     record = run_active_learning(
