@@ -383,6 +383,66 @@ def test_criteria():
     assert "81.0% has reached 80.0%" in EstimatedAccuracy(0.8)(log(1.0, estimated=0.81))
 
 
+@pytest.mark.parametrize(
+    ("make_criterion", "error", "message"),
+    [
+        (lambda: EstimatedAccuracy(90), ValueError, r"target=90; expected a number in \[0, 1\]"),
+        (lambda: EstimatedAccuracy(float("nan")), ValueError, "target=nan; expected a number in"),
+        (lambda: EstimatedAccuracy("0.7"), TypeError, "target='0.7' is a str; expected a number"),
+        (lambda: EstimatedAccuracy(True), TypeError, "target=True is a bool; expected a number"),
+        (lambda: StablePredictions(0.9, n_rounds=0), ValueError, "n_rounds=0; expected at least 1"),
+        (lambda: StablePredictions(0.9, n_rounds=-1), ValueError, "n_rounds=-1; expected at least 1"),
+        (lambda: StablePredictions(0.9, n_rounds=2.0), TypeError, "n_rounds=2.0 is a float; expected an integer"),
+        (lambda: StablePredictions(99), ValueError, r"kappa=99; expected a number in \[-1, 1\]"),
+        (lambda: StablePredictions(None), TypeError, "kappa=None is a NoneType; expected a number"),
+    ],
+)
+def test_criteria_that_could_never_or_always_be_met_are_refused(make_criterion, error, message):
+    with pytest.raises(error, match=message):
+        make_criterion()
+
+
+def test_ends_of_the_ranges_are_allowed():
+    assert EstimatedAccuracy(1)([{"estimated_accuracy": 1.0}]) is not None
+    assert EstimatedAccuracy(np.float32(0))([{"estimated_accuracy": 0.0}]) is not None
+    assert StablePredictions(1, n_rounds=np.int64(1))([{"kappa": 1.0}]) is not None
+    assert StablePredictions(-1)([{"kappa": -1.0}] * 3) is not None
+
+
+@pytest.mark.parametrize(
+    ("stopping", "message"),
+    [
+        (EstimatedAccuracy(0.7), r"stopping=EstimatedAccuracy\(.*expected a list of criteria: put it in brackets"),
+        (None, "stopping=None is a NoneType; expected a list of criteria$"),
+        ("accuracy", "stopping='accuracy' is a str; expected a list"),
+        ({"a": len}, "stopping=.* is a dict; expected a list"),
+        (iter([len]), "stopping=.* is a list_iterator; expected a list"),
+        ([EstimatedAccuracy], r"stopping\[0\] is the class EstimatedAccuracy; expected a criterion made by it"),
+        ((StablePredictions(), 0.9), r"stopping\[1\]=0.9 cannot be called; expected a criterion"),
+    ],
+)
+def test_stopping_is_checked_before_anything_is_trained(make, pool, stopping, message):
+    learner = make(stopping=stopping)
+    for call in (learner.start, lambda: learner.run(pool[1])):
+        with pytest.raises(TypeError, match=message):
+            call()
+    assert not hasattr(learner, "log_")
+    learner.stopping = ()
+    learner.start()
+    learner.stopping = stopping
+    for call in (learner.query, learner.stop_reason):
+        with pytest.raises(TypeError, match=message):
+            call()
+
+
+@pytest.mark.parametrize("said", [True, False, 0.9])
+def test_a_criterion_that_gives_no_reason_is_an_error(make, said):
+    learner = make(stopping=[lambda log: None, lambda log: said], n_per_class=0).start()
+    message = rf"stopping\[1\] returned {said}, a {type(said).__name__}; expected a reason to stop as text, or None"
+    with pytest.raises(TypeError, match=message):
+        learner.stop_reason()
+
+
 def test_criterion_ends_a_run(make, pool):
     learner = make(stopping=[EstimatedAccuracy(0.01)]).run(pool[1])
     assert len(learner.log_) == 1  # satisfied after round 0: no label was asked for
