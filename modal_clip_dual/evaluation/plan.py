@@ -195,7 +195,8 @@ def make_plan(
         # Runs that were stored before are found again.
         settings += ["from zero"] if plan.from_zero else []
         settings += [f"pseudo-labels: {source}"] if source != "own" else []
-        key = blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=8)
+        stored = json.dumps(settings, sort_keys=True, default=np.generic.item)  # NumPy's numbers as Python's
+        key = blake2b(stored.encode(), digest_size=8)
         plan.runs.append(Run(names, estimator, strategy, k, first_query, key.hexdigest(), source))
     return plan
 

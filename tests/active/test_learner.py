@@ -363,6 +363,34 @@ def test_presets(make, classifier, digits, embeddings):
         paper.run(y, protocol="active")
 
 
+@pytest.mark.parametrize(
+    ("wrong", "error", "message"),
+    [
+        ({"n_rounds": 0}, ValueError, "n_rounds=0; expected at least 1"),
+        ({"n_rounds": 2.0}, TypeError, "n_rounds=2.0 is a float; expected an integer"),
+        ({"per_class": 0}, ValueError, "per_class=0; expected at least 1"),
+        ({"per_class": 2.5}, TypeError, "per_class=2.5 is a float; expected an integer"),
+        ({"per_class": None, "fraction": 5}, ValueError, r"fraction=5; expected a number in \(0, 1\]"),
+        ({"per_class": None, "fraction": 0}, ValueError, r"fraction=0; expected a number in \(0, 1\]"),
+        ({"per_class": None, "fraction": float("nan")}, ValueError, "fraction=nan; expected a number in"),
+        ({"per_class": None, "fraction": "1%"}, TypeError, "fraction='1%' is a str; expected a number"),
+        ({"per_class": None}, ValueError, "has neither fraction nor per_class; expected one of them"),
+        ({"fraction": 0.1}, ValueError, "has both fraction and per_class; expected one of them"),
+        ({"first_query": "rand"}, ValueError, "first_query='rand'; expected one of"),
+    ],
+    ids=repr,
+)
+def test_protocols_that_cannot_be_followed_are_refused(wrong, error, message):
+    with pytest.raises(error, match=message):
+        Protocol(**{"n_rounds": 2, "per_class": 1} | wrong)
+
+
+def test_ends_of_a_protocols_ranges_are_allowed():
+    assert Protocol(1, fraction=1).n_instances(300, 10) == 300
+    assert Protocol(1, fraction=1e-9).n_instances(300, 10) == 1
+    assert Protocol(np.int64(1), per_class=np.int64(2)).n_instances(300, 10) == 20
+
+
 def test_budget(make, pool):
     learner = make(budget=25).run(pool[1], protocol=Protocol(9, per_class=1))
     assert [record["n_labels"] for record in learner.log_] == [0, 10, 20, 25]

@@ -37,6 +37,13 @@ def test_stored_runs_are_found_again():
     ]
 
 
+def test_numbers_of_numpy_are_the_same_settings():
+    plain = make_plan(SAMPLES, Plain(), "random", Protocol(2, per_class=1), seeds=1, test_size=0.5)
+    numpy = Protocol(np.int64(2), per_class=np.int32(1))
+    again = make_plan(SAMPLES, Plain(), "random", numpy, seeds=np.int64(1), test_size=np.float32(0.5))
+    assert [run.key for run in again.runs] == [run.key for run in plain.runs]
+
+
 def test_pool_and_test_set_of_a_seed():
     plan = make_plan(SAMPLES, Plain(), "random", Protocol(2, per_class=1), seeds=1, test_size=0.4)
     assert (plan.n_pool, plan.n_test, plan.n_rounds, plan.n_instances) == (18, 12, 2, 3)
