@@ -34,7 +34,8 @@ def check_labels(y: Any, name: str = "y") -> np.ndarray:
         If y could only be asked for items without end, as a torch Dataset.
     """
     if y is None:
-        raise ValueError("DualPromptClassifier requires y to be passed, but the target y is None")
+        # The words that scikit-learn's check_estimator looks for, with the name of the argument.
+        raise ValueError(f"this call requires {name} to be passed, but the target {name} is None; {LABELS}")
     y = as_sequence(y, name, LABELS)
     check_missing(y, name)
     try:
