@@ -58,7 +58,7 @@ def test_missing_labels_are_named_by_row(y):
 
 def test_labels_that_were_not_passed_are_called_by_their_argument(fitted_learner):
     learner, _ = fitted_learner
-    requires = "^this call requires {0} to be passed, but the target {0} is None; expected a 1-d array of class labels$"
+    requires = "^this call requires {0} to be passed, but the target {0} is None; expected a 1-d array"
     for call, name in (
         (lambda: check_labels(None, "y_pool"), "y_pool"),
         (lambda: learner.run(None), "oracle"),
