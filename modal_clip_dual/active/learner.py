@@ -32,6 +32,7 @@ from .pool import Pooled, part_of
 from .protocols import Protocol, protocol_of
 from .saving import Resuming, name_of
 from .settings import check_settings
+from .stopping import reason_of
 from .training import Training
 
 FIXED = ("X_pool", "y_pool", "path")  # parameters that are looked at once, at the start
@@ -82,8 +83,8 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
     first_query : {"strategy", "random"}, default="strategy"
         How the first samples are chosen; methods that need labels to start take them at random.
     stopping : sequence of callable, default=()
-        `StablePredictions`, `EstimatedAccuracy`, or your own: called with the log, return a
-        reason to stop or None.
+        A list of `StablePredictions`, `EstimatedAccuracy`, or your own: called with the log, each returns a
+        reason to stop as text, or None.
     budget : int, default=None
         Labels after which to stop: `query` asks for no more than are left of it.
     y_pool : array-like of shape (n_pool,), default=None
@@ -333,17 +334,14 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
             chosen = rng.permutation(len(left))[:n_instances]
         else:
             seed = int(rng.integers(2**31))
-            function = getattr(self.query_strategy, "func", self.query_strategy)  # of a partial
-            own = (name_of(function) or "").startswith("modal_clip_dual.")
-            pool = part_of(self._pool, left, lazily=own)
+            name = name_of(getattr(self.query_strategy, "func", self.query_strategy)) or ""  # of a partial's function
+            pool = part_of(self._pool, left, lazily=name.startswith("modal_clip_dual."))
             with rows_called("X_pool", self._pool):
                 chosen, scores = call_strategy(self.query_strategy, self, pool, n_instances, seed, *args, **kwargs)
-        rows = left[chosen]
-        score = kwargs.get("score")
+        rows, score = left[chosen], kwargs.get("score")
         with rows_called("X_pool", self._pool):
             query = {"rows": rows.tolist(), "scores": self._believed(rows)}
-        query["score"] = score if isinstance(score, str) else None
-        query["query_seconds"] = time.perf_counter() - began
+        query |= {"score": score if isinstance(score, str) else None, "query_seconds": time.perf_counter() - began}
         self._query = query
         return rows, scores
 
@@ -432,14 +430,18 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
         -------
         reason : str or None
             None to go on.
+
+        Raises
+        ------
+        TypeError
+            If ``stopping`` is no list of criteria, or one gives neither a reason nor None.
         """
         if not len(self.unlabeled_):
             left_out = self._annotations.skipped or self._annotations.dropped or len(self._gone)
             return "the whole pool is labeled" + (" or left out" if left_out else "")
         if self.budget is not None and len(getattr(self, "rows_", ())) >= self.budget:
             return f"the budget of {self.budget} labels is spent"
-        reasons = (criterion(getattr(self, "log_", [])) for criterion in self.stopping)
-        return next((reason for reason in reasons if reason is not None), None)
+        return reason_of(self.stopping, getattr(self, "log_", []))
 
     def run(
         self,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..utils.validation import check_integer, check_number, check_option
+
 FIRST_QUERIES = ("strategy", "random")
 
 
@@ -14,13 +16,21 @@ class Protocol:
     Parameters
     ----------
     n_rounds : int
-        Rounds of labeling.
+        Rounds of labeling, at least 1.
     fraction : float, default=None
-        Labels per round as a fraction of the pool.
+        Labels per round as a fraction of the pool, above 0 and at most 1.
     per_class : int, default=None
-        Labels per round as a multiple of the number of classes; in place of ``fraction``.
+        Labels per round as a multiple of the number of classes, at least 1; in place of ``fraction``.
     first_query : {"strategy", "random"}, default="strategy"
         How the first round's samples are chosen.
+
+    Raises
+    ------
+    TypeError
+        If a number is of the wrong type.
+    ValueError
+        If a number is out of its range, ``first_query`` is unknown, or ``fraction`` and ``per_class`` are both
+        given or both missing.
 
     See Also
     --------
@@ -40,6 +50,17 @@ class Protocol:
     per_class: int | None = None
     first_query: str = "strategy"
 
+    def __post_init__(self) -> None:
+        check_integer("n_rounds", self.n_rounds, least=1)
+        if self.fraction is not None:
+            check_number("fraction", self.fraction, 0, 1, ends="high")
+        if self.per_class is not None:
+            check_integer("per_class", self.per_class, least=1)
+        if (self.fraction is None) == (self.per_class is None):
+            given = "neither fraction nor" if self.fraction is None else "both fraction and"
+            raise ValueError(f"{self} has {given} per_class; expected one of them")
+        check_option("first_query", self.first_query, FIRST_QUERIES)
+
     def n_instances(self, n_pool: int, n_classes: int) -> int:
         """Return the number of labels per round.
 
@@ -53,18 +74,12 @@ class Protocol:
         Returns
         -------
         n : int
-            At least 1, unless ``per_class`` is 0.
-
-        Raises
-        ------
-        ValueError
-            If the protocol has neither ``fraction`` nor ``per_class``.
+            At least 1.
         """
-        if self.per_class is not None:
-            return self.per_class * n_classes
-        if self.fraction is None:
-            raise ValueError(f"{self} has neither fraction nor per_class; expected one of them")
-        return max(1, round(self.fraction * n_pool))
+        if self.fraction is not None:
+            return max(1, round(self.fraction * n_pool))
+        assert self.per_class is not None  # one of them is given
+        return self.per_class * n_classes
 
 
 PROTOCOLS = {

@@ -10,6 +10,7 @@ from .abilities import check_abilities, check_calibration, check_n_per_class, ch
 from .annotations import DISAGREEMENTS
 from .calibration import CALIBRATIONS
 from .protocols import FIRST_QUERIES
+from .stopping import check_stopping
 
 
 def check_settings(learner: Any) -> None:
@@ -32,6 +33,7 @@ def check_settings(learner: Any) -> None:
     check_option("calibration", learner.calibration, CALIBRATIONS)
     check_calibration(learner.estimator, learner.calibration)
     check_option("first_query", learner.first_query, FIRST_QUERIES)
+    check_stopping(learner.stopping)
     check_option("disagreement", learner.disagreement, DISAGREEMENTS)
     check_integer("random_state", learner.random_state, least=0)
     if learner.budget is not None:

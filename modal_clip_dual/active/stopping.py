@@ -2,14 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ..utils.validation import check_option
+from ..utils.validation import check_integer, check_number, check_option
 
 BOUNDS = ("estimate", "low")
+
+
+def check_stopping(stopping: Any) -> None:
+    """Refuse what is no list of criteria, functions of the log.
+
+    Raises
+    ------
+    TypeError
+        If ``stopping`` is a single criterion or no collection, or an entry is a class or cannot be called.
+    """
+    if not isinstance(stopping, Collection) or isinstance(stopping, (str, bytes, Mapping)):
+        hint = ": put it in brackets" if callable(stopping) else ""
+        raise TypeError(f"stopping={stopping!r} is a {type(stopping).__name__}; expected a list of criteria{hint}")
+    for k, criterion in enumerate(stopping):
+        if isinstance(criterion, type):
+            raise TypeError(
+                f"stopping[{k}] is the class {criterion.__name__}; expected a criterion made by it, such as "
+                "EstimatedAccuracy(0.9)"
+            )
+        if not callable(criterion):
+            raise TypeError(
+                f"stopping[{k}]={criterion!r} cannot be called; expected a criterion, such as "
+                "EstimatedAccuracy(0.9), or a function of the log that returns a reason to stop or None"
+            )
+
+
+def reason_of(stopping: Any, log: list[dict[str, Any]]) -> str | None:
+    """Return the reason of the first criterion that is met, or None.
+
+    Raises
+    ------
+    TypeError
+        As `check_stopping`, or if a criterion says something else than a reason as text or None.
+    """
+    check_stopping(stopping)
+    for k, criterion in enumerate(stopping):
+        reason: Any = criterion(log)
+        if isinstance(reason, str):
+            return reason
+        if reason is not None:
+            raise TypeError(
+                f"stopping[{k}] returned {reason!r}, a {type(reason).__name__}; expected a reason to stop as text, "
+                "or None to go on"
+            )
+    return None
 
 
 @dataclass(frozen=True)
@@ -22,9 +68,14 @@ class StablePredictions:
     Parameters
     ----------
     kappa : float, default=0.99
-        Mean agreement from which on predictions count as stable, at most 1.
+        Mean agreement from which on predictions count as stable, -1 to 1.
     n_rounds : int, default=3
-        Rounds that the mean is taken over.
+        Rounds that the mean is taken over, at least 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If kappa is no number from -1 to 1, or n_rounds no whole number from 1 on.
 
     Examples
     --------
@@ -38,6 +89,10 @@ class StablePredictions:
 
     kappa: float = 0.99
     n_rounds: int = 3
+
+    def __post_init__(self) -> None:
+        check_number("kappa", self.kappa, -1, 1, ends="low high")
+        check_integer("n_rounds", self.n_rounds, least=1)
 
     def __call__(self, log: list[dict[str, Any]]) -> str | None:
         """Say why to stop.
@@ -73,6 +128,11 @@ class EstimatedAccuracy:
         What has to reach the target: the estimate, or the lower end of its 90% interval, which stops later
         and needs a learner that gives one: see ``calibration`` of `DualPromptLearner`.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If target is no number from 0 to 1, or bound is unknown.
+
     Examples
     --------
     >>> from modal_clip_dual.active import EstimatedAccuracy
@@ -89,6 +149,7 @@ class EstimatedAccuracy:
     bound: str = "estimate"
 
     def __post_init__(self) -> None:
+        check_number("target", self.target, 0, 1, ends="low high")
         check_option("bound", self.bound, BOUNDS)
 
     def __call__(self, log: list[dict[str, Any]]) -> str | None:

@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
 from sklearn.utils import check_consistent_length
 
+from ..utils.arrays import as_array
 from ..utils.validation import check_number, check_option
 
 BINNINGS = ("mass", "width")
 THRESHOLDS = ("best", "stated")
+
+
+def as_correct(correct: Any) -> np.ndarray:
+    """Return whether each prediction is right as booleans (n,); all metrics of correctness ask this.
+
+    Raises
+    ------
+    ValueError
+        If ``correct`` has not one axis, or an entry is neither a boolean nor the number 0 or 1; names the row.
+    """
+    expected = "expected booleans, or numbers that are 0 or 1, one per prediction"
+    array = as_array(correct)
+    if array.ndim != 1:
+        raise ValueError(f"correct has shape {array.shape}; {expected}")
+    if array.dtype.kind != "b":
+        for row, said in enumerate(array.tolist()):
+            if not isinstance(said, (Real, np.bool_)) or said not in (0, 1):
+                raise ValueError(f"correct[{row}] is {said!r}; {expected}")
+    booleans: np.ndarray = array.astype(bool)
+    return booleans
+
 
 def auroc_of_correctness(score: Any, correct: Any) -> float:
     """Compute the area under the ROC curve of a confidence score for "the prediction is right".
@@ -34,7 +57,7 @@ def auroc_of_correctness(score: Any, correct: Any) -> float:
     Raises
     ------
     ValueError
-        If the two lengths differ.
+        If the two lengths differ, or ``correct`` is neither of booleans nor of 0 and 1.
 
     See Also
     --------
@@ -46,7 +69,7 @@ def auroc_of_correctness(score: Any, correct: Any) -> float:
     >>> auroc_of_correctness([0.9, 0.8, 0.3], [True, False, False])
     1.0
     """
-    correct = np.asarray(correct, dtype=bool)
+    correct = as_correct(correct)
     check_consistent_length(score, correct)
     if correct.all() or not correct.any():
         return float("nan")
@@ -81,8 +104,8 @@ def expected_calibration_error(
     Raises
     ------
     ValueError
-        If the lengths differ, there is no sample, a confidence is outside [0, 1], n_bins is less
-        than 1, or binning is unknown.
+        If the lengths differ, there is no sample, a confidence is outside [0, 1], ``correct`` is neither of
+        booleans nor of 0 and 1, n_bins is less than 1, or binning is unknown.
 
     References
     ----------
@@ -122,7 +145,7 @@ def calibration_bins(
         As for `expected_calibration_error`.
     """
     confidence = np.asarray(confidence, dtype=np.float64)
-    correct = np.asarray(correct, dtype=np.float64)
+    correct = as_correct(correct).astype(np.float64)
     check_consistent_length(confidence, correct)
     if len(confidence) == 0:
         raise ValueError("confidence is empty; expected at least one sample")
@@ -221,7 +244,8 @@ def area_under_risk_coverage(score: Any, correct: Any) -> float:
     Raises
     ------
     ValueError
-        If the lengths differ, there is no sample or a score is nan.
+        If the lengths differ, there is no sample, a score is nan, or ``correct`` is neither of booleans nor of
+        0 and 1.
 
     See Also
     --------
@@ -282,8 +306,8 @@ def prediction_rejection_ratio(score: Any, correct: Any) -> float:
     >>> prediction_rejection_ratio([0.9, 0.8, 0.3], [True, True, False])
     1.0
     """
+    correct = as_correct(correct)
     area = area_under_risk_coverage(score, correct)
-    correct = np.asarray(correct, dtype=bool)
     if correct.all() or not correct.any():
         return float("nan")
     error, best = 1 - correct.mean(), area_under_risk_coverage(correct.astype(float), correct)
@@ -320,7 +344,7 @@ def coverage_at_accuracy(
         If accuracy is not a number.
     ValueError
         If the lengths differ, there is no sample, a score is nan, accuracy or, with ``"stated"``, a score is
-        outside [0, 1], or threshold is unknown.
+        outside [0, 1], ``correct`` is neither of booleans nor of 0 and 1, or threshold is unknown.
 
     References
     ----------
@@ -339,8 +363,9 @@ def coverage_at_accuracy(
     """
     check_number("accuracy", accuracy, 0, 1, ends="low high")
     check_option("threshold", threshold, THRESHOLDS)
+    correct = as_correct(correct)
     coverage, risk = risk_coverage(score, correct)
-    score, correct = np.asarray(score), np.asarray(correct, dtype=bool)
+    score = np.asarray(score)
     if threshold == "stated":
         if not ((score >= 0) & (score <= 1)).all():
             raise ValueError("score has values outside [0, 1]; expected probabilities for threshold='stated'")
@@ -370,7 +395,7 @@ def risk_coverage(score: Any, correct: Any) -> tuple[np.ndarray, np.ndarray]:
         As for `area_under_risk_coverage`.
     """
     score = np.asarray(score)
-    wrong = 1.0 - np.asarray(correct, dtype=bool)
+    wrong = 1.0 - as_correct(correct)
     check_consistent_length(score, wrong)
     if len(score) == 0:
         raise ValueError("score is empty; expected at least one sample")

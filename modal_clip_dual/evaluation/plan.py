@@ -30,6 +30,7 @@ from ..data import load_benchmark
 from ..data.images import as_array, kind_of
 from ..strategies.asking import check_can_ask
 from ..strategies.registry import get_strategy
+from ..utils.labels import check_known, check_labels, check_one_kind
 from ..utils.validation import check_integer, check_number, check_option
 from ._fingerprints import description_of, digest_of
 from .run import check_from_zero
@@ -195,7 +196,8 @@ def make_plan(
         # Runs that were stored before are found again.
         settings += ["from zero"] if plan.from_zero else []
         settings += [f"pseudo-labels: {source}"] if source != "own" else []
-        key = blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=8)
+        stored = json.dumps(settings, sort_keys=True, default=np.generic.item)  # NumPy's numbers as Python's
+        key = blake2b(stored.encode(), digest_size=8)
         plan.runs.append(Run(names, estimator, strategy, k, first_query, key.hexdigest(), source))
     return plan
 
@@ -229,6 +231,12 @@ def find_samples(
     samples : Bunch
         ``name``, arrays ``X``, ``y``, ``X_test`` and ``y_test`` (None without a test set),
         ``class_names`` (None if unknown), and, for a data set, its ``template``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If samples and labels do not fit each other, labels are none (see `check_labels`), those of the test set are
+        of another kind, or one is not a label of ``class_names``.
     """
     if data is None:
         if X is None or y is None:
@@ -254,13 +262,14 @@ def find_samples(
     for name in ("X", "X_test"):
         if bunch[name] is not None:
             bunch[name] = as_array(bunch[name], name)
-            labels = bunch[name.replace("X", "y")]
-            if len(bunch[name]) != len(labels):
-                raise ValueError(
-                    f"{name} has {len(bunch[name])} samples, {name.replace('X', 'y')} {len(labels)} labels"
-                )
-    bunch.y = np.asarray(bunch.y)
-    bunch.y_test = None if bunch.y_test is None else np.asarray(bunch.y_test)
+            y_name = name.replace("X", "y")
+            bunch[y_name] = check_labels(bunch[y_name], y_name)
+            if len(bunch[name]) != len(bunch[y_name]):
+                raise ValueError(f"{name} has {len(bunch[name])} samples, {y_name} {len(bunch[y_name])} labels")
+    if bunch.y_test is not None:
+        check_one_kind(bunch.y, bunch.y_test, "y", "y_test")
+    if bunch.class_names is not None:
+        check_known(bunch.class_names, bunch.y, bunch.y_test, "y", "y_test")
     return bunch
 
 
@@ -303,6 +312,8 @@ def _resolve_estimators(
             named[name] = clone(estimator).set_params(class_names=samples.class_names)
             if samples.get("template"):
                 named[name].set_params(template=samples.template)
+        if getattr(named[name], "class_names", None) is not None:
+            check_known(named[name].class_names, samples.y, samples.y_test, "y", "y_test")
         if from_zero:
             check_from_zero(named[name], f"estimators: {name!r}")
     return named

@@ -16,6 +16,7 @@ from ..active.abilities import fit_without_labels
 from ..active.protocols import FIRST_QUERIES
 from ..strategies.asking import check_can_ask
 from ..strategies.view import call_strategy
+from ..utils.labels import check_known, check_labels, check_one_kind
 from ..utils.pool import pool_argument
 from .costs import PeakMemory, scoring_clock
 from .measurement import measure, measure_without_labels
@@ -92,8 +93,9 @@ def run_active_learning(
     Raises
     ------
     ValueError
-        If the rounds need more labels than the pool has, or ``first_query`` does not fit; if ``from_zero``
-        and the estimator's ``class_names`` is None.
+        If the rounds need more labels than the pool has, labels do not fit (see `check_labels`) or are not those of
+        the estimator's ``class_names``, or ``first_query`` does not fit; if ``from_zero`` and the estimator's
+        ``class_names`` is None.
     TypeError
         If ``n_per_class`` is given with an estimator that `DualPromptLearner` does not take; if ``from_zero`` and
         the estimator cannot classify without labels; if the strategy asks for a method that it does not have.
@@ -116,7 +118,10 @@ def run_active_learning(
     >>> [record["n_labels"] for record in records]
     [30, 60]
     """
-    y_pool, y_test = np.asarray(y_pool), np.asarray(y_test)
+    y_pool, y_test = check_labels(y_pool, "y_pool"), check_labels(y_test, "y_test")
+    check_one_kind(y_pool, y_test, "y_pool", "y_test")
+    if getattr(estimator, "class_names", None) is not None:
+        check_known(estimator.class_names, y_pool, y_test, "y_pool", "y_test")
     n_pool = len(y_pool)
     if n_instances * n_rounds > n_pool:
         raise ValueError(

@@ -75,6 +75,20 @@ def equal_to(row: int, first: np.ndarray | None) -> np.ndarray:
     return np.array([row]) if first is None else np.flatnonzero(first == first[row])
 
 
+def lowest_rows(rows: np.ndarray, first: np.ndarray | None) -> np.ndarray:
+    """Distinct rows in which the first samples of the pool stand for those that equal them, as many of each.
+
+    Which of equal samples is nearest to something, rounding alone would decide.
+    """
+    if first is None:
+        return rows
+    rows = rows.copy()
+    for one in np.unique(first[rows]):
+        chosen = np.flatnonzero(first[rows] == one)
+        rows[chosen] = equal_to(one, first)[: len(chosen)]
+    return rows
+
+
 def keys_of(X: Any) -> np.ndarray:
     """A number (n,) for each sample of an array or tensor, the same for equal ones."""
     return np.concatenate([_hash(_words(X, rows, LOOK)) for rows in blocks(len(X), ROWS)])

@@ -12,6 +12,7 @@ from ..utils.arrays import as_array
 from ..utils.selection import ascending_order
 from ..utils.whitening import fit_whitening
 from ._clustering import nearest_to_centers
+from ._equal import lowest_rows
 from ._strategy import query_strategy
 from .class_balanced import closeness
 from .typiclust import typiclust_sampling
@@ -118,6 +119,6 @@ def auto_sampling(
     pool = as_array(classifier.embeddings).astype(np.float32, copy=False)
     whitening = fit_whitening(pool, rank=pool.shape[1], powers=(0.5,))
     half_white = whitening.coordinates(pool[candidates]) * whitening.scales[0.5]
-    rows = candidates[np.sort(nearest_to_centers(half_white, n_instances, random_state))]
+    rows = lowest_rows(candidates[np.sort(nearest_to_centers(half_white, n_instances, random_state))], classifier.first)
     rows = rows[ascending_order(-doubt[rows], random_tie_break)]
     return rows, doubt[rows]

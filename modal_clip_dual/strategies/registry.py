@@ -23,6 +23,8 @@ _ALIASES: dict[str, tuple[str, dict[str, Any]]] = {
     "margin": ("modAL.uncertainty:margin_sampling", {}),
     "least-confidence": ("modAL.uncertainty:uncertainty_sampling", {}),
 }
+# Modules of modAL whose strategies draw nothing but ties, on request.
+_DRAWING_NOTHING = ("modAL.uncertainty", "modAL.disagreement", "modAL.batch")
 _REGISTERED: dict[str, Callable[..., Any]] = {}  # registered by the user, in this process
 
 
@@ -88,7 +90,8 @@ def get_strategy(
     name : str, default="strategy"
         Name of the argument in error messages.
     **params
-        Arguments to call the strategy with, as by `functools.partial`.
+        Arguments to call the strategy with, as by `functools.partial`.  A ``random_state`` is left out for
+        strategies of modAL that draw nothing: see Notes.
 
     Returns
     -------
@@ -98,7 +101,8 @@ def get_strategy(
     Raises
     ------
     ValueError
-        If the name, module or function does not exist, or the strategy lacks a parameter in ``params``.
+        If the name, module or function does not exist, or the strategy lacks a parameter in ``params``; if
+        ``random_state`` and ``random_tie_break=True`` are given to a strategy of modAL.
     TypeError
         If ``strategy`` is neither a name nor a function, or names a function that takes other arguments than a
         query strategy.
@@ -106,6 +110,14 @@ def get_strategy(
     See Also
     --------
     register_strategy : Give your own function a name.
+
+    Notes
+    -----
+    modAL's ``"entropy"``, ``"margin"`` and ``"least-confidence"``, and its strategies for committees and batches,
+    draw nothing.  A ``random_state`` is dropped there, so that one loop over all names can pass it: the answer is the
+    same for every value.  ``random_tie_break=True`` makes them draw from NumPy's global generator, which no
+    ``random_state`` reaches: the two together are refused.  So are options that a strategy of modAL does not name,
+    which it would pass on to ``predict_proba``.
 
     Examples
     --------
@@ -125,12 +137,32 @@ def get_strategy(
         function, label = _resolve(strategy, name), strategy
     if params:
         known = signature(function).parameters
-        takes_any = any(p.kind is Parameter.VAR_KEYWORD for p in known.values())
-        unknown = [key for key in params if key not in known and not takes_any]
+        named = [key for key, parameter in known.items() if parameter.kind is not Parameter.VAR_KEYWORD]
+        module = _module_of(function)
+        takes_any = len(named) < len(known) and not module.startswith("modAL.")
+        if module in _DRAWING_NOTHING and "random_state" in params:
+            params = _without_random_state(function, params, label)
+        unknown = [key for key in params if key not in named and not takes_any]
         if unknown:
-            raise ValueError(f"{unknown[0]!r} is not a parameter of {label}; it has {list(known)}")
-        function = partial(function, **params)
-    return function
+            raise ValueError(f"{unknown[0]!r} is not a parameter of {label}; it has {named}")
+    return partial(function, **params) if params else function
+
+
+def _module_of(strategy: Callable[..., Any]) -> str:
+    while isinstance(strategy, partial):
+        strategy = strategy.func
+    return str(getattr(strategy, "__module__", ""))
+
+
+def _without_random_state(strategy: Callable[..., Any], params: dict[str, Any], label: str) -> dict[str, Any]:
+    """Options of a strategy of modAL without ``random_state``; ValueError where it would have to decide ties."""
+    set_before = strategy.keywords if isinstance(strategy, partial) else {}
+    if (set_before | params).get("random_tie_break"):
+        raise ValueError(
+            f"random_state={params['random_state']!r} and random_tie_break=True: {label} is modAL's and breaks ties "
+            "by NumPy's global generator; expected one of them, or numpy.random.seed in place of random_state"
+        )
+    return {key: value for key, value in params.items() if key != "random_state"}
 
 
 def register_strategy(name: str, strategy: Callable[..., Any], *, replace: bool = False) -> None:

@@ -17,6 +17,7 @@ from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from ..scores import SCORES, clean
 from ..utils.arrays import as_array
+from ._answer import check_answer
 from ._draws import Reduce, reduce_draws, sources_of
 from ._equal import alike, first_equal
 from ._inside import OWN, Inside, Samples
@@ -475,7 +476,7 @@ def call_strategy(
     *args: Any,
     **kwargs: Any,
 ) -> tuple[np.ndarray, Any]:
-    """Call any strategy; return rows of the pool and their scores, None where modAL returns none.
+    """Call any strategy; return rows of the pool, checked by `check_answer`, and scores, None where modAL has none.
 
     Strategies with a ``random_state`` that is not set get this one.  ``classifier`` may be a
     `View` of ``X_pool``: strategies of this package and of modAL then reuse its results.
@@ -485,9 +486,8 @@ def call_strategy(
         kwargs.setdefault("random_state", random_state)
     if isinstance(classifier, View):
         classifier = _for_strategy(classifier, strategy)
-    chosen = strategy(classifier, X_pool, n_instances, *args, **kwargs)
-    rows, scores = chosen if isinstance(chosen, tuple) else (chosen, None)
-    return np.asarray(rows), scores
+    answer = strategy(classifier, X_pool, n_instances, *args, **kwargs)
+    return check_answer(answer, strategy, n_instances, _num_samples(X_pool))
 
 
 def _for_strategy(view: View, strategy: Callable[..., Any]) -> Any:

@@ -34,7 +34,8 @@ def check_labels(y: Any, name: str = "y") -> np.ndarray:
         If y could only be asked for items without end, as a torch Dataset.
     """
     if y is None:
-        raise ValueError("DualPromptClassifier requires y to be passed, but the target y is None")
+        # The words that scikit-learn's check_estimator looks for, with the name of the argument.
+        raise ValueError(f"this call requires {name} to be passed, but the target {name} is None; {LABELS}")
     y = as_sequence(y, name, LABELS)
     check_missing(y, name)
     try:
@@ -346,6 +347,40 @@ def labels_of_partial_fit(
     if classes is not None and not np.array_equal(np.unique(classes), known):
         raise ValueError(f"classes={classes!r} differs from the classes known so far: {known.tolist()}")
     return known, names, target
+
+
+def check_one_kind(labels: np.ndarray, others: np.ndarray, name: str, others_name: str) -> None:
+    """Refuse names beside numbers, in checked labels of two parts of the same data.
+
+    Raises
+    ------
+    ValueError
+        Names both arguments, each with one of its labels.
+    """
+    if len(labels) and len(others) and are_names(labels) != are_names(others):
+        kinds = ("names", "numbers") if are_names(labels) else ("numbers", "names")
+        one, other = labels[:1].tolist()[0], others[:1].tolist()[0]
+        raise ValueError(
+            f"{name} holds {kinds[0]} such as {one!r}, {others_name} {kinds[1]} such as {other!r}; expected one kind"
+        )
+
+
+def check_known(class_names: Any, labels: np.ndarray, others: np.ndarray | None, name: str, others_name: str) -> None:
+    """Refuse checked labels that class names do not have, in two parts of the same data, of which one may be None.
+
+    What the labels may be mistaken for is left to the fit to warn of.
+
+    Raises
+    ------
+    ValueError
+        If the class names do not fit, or a label is none of theirs; names its row.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        classes, _ = resolve_classes(class_names, labels)
+    encode_labels(labels, classes, name)
+    if others is not None:
+        encode_labels(others, classes, others_name)
 
 
 def are_names(labels: np.ndarray) -> bool:

@@ -124,6 +124,24 @@ def test_strategies(make, pool, strategy):
     assert other.rows_.tolist() != learners[0].rows_.tolist()
 
 
+def test_an_answer_that_is_refused_changes_nothing(make, pool):
+    def greedy(learner, X, n_instances=1):
+        return np.arange(len(X))[::-1]
+
+    learner = make(n_per_class=0, budget=5)
+    first, _ = learner.query(n_instances=2)
+    learner.query_strategy = greedy
+    with pytest.raises(ValueError, match="the query strategy greedy returned 120 rows; expected 2 distinct"):
+        learner.query(n_instances=2)
+    assert len(learner.log_) == 1
+    learner.teach(pool[0][first], pool[1][first])  # the query before is still the last one
+    assert learner.rows_.tolist() == first.tolist()
+    with pytest.raises(ValueError, match="returned 118 rows; expected 1 whole number from 0 to 117, rows of X_pool"):
+        learner.query()  # the pool is what is left of it
+    with pytest.warns(UserWarning, match="3 labels are left"), pytest.raises(ValueError, match="expected 3 distinct"):
+        learner.query(n_instances=9)
+
+
 def test_score_of_the_strategy_is_that_of_mining(make, pool, tmp_path, monkeypatch):
     from modal_clip_dual.active import training as loop
 
@@ -346,6 +364,34 @@ def test_presets(make, classifier, digits, embeddings):
         paper.run(y, protocol="active")
 
 
+@pytest.mark.parametrize(
+    ("wrong", "error", "message"),
+    [
+        ({"n_rounds": 0}, ValueError, "n_rounds=0; expected at least 1"),
+        ({"n_rounds": 2.0}, TypeError, "n_rounds=2.0 is a float; expected an integer"),
+        ({"per_class": 0}, ValueError, "per_class=0; expected at least 1"),
+        ({"per_class": 2.5}, TypeError, "per_class=2.5 is a float; expected an integer"),
+        ({"per_class": None, "fraction": 5}, ValueError, r"fraction=5; expected a number in \(0, 1\]"),
+        ({"per_class": None, "fraction": 0}, ValueError, r"fraction=0; expected a number in \(0, 1\]"),
+        ({"per_class": None, "fraction": float("nan")}, ValueError, "fraction=nan; expected a number in"),
+        ({"per_class": None, "fraction": "1%"}, TypeError, "fraction='1%' is a str; expected a number"),
+        ({"per_class": None}, ValueError, "has neither fraction nor per_class; expected one of them"),
+        ({"fraction": 0.1}, ValueError, "has both fraction and per_class; expected one of them"),
+        ({"first_query": "rand"}, ValueError, "first_query='rand'; expected one of"),
+    ],
+    ids=repr,
+)
+def test_protocols_that_cannot_be_followed_are_refused(wrong, error, message):
+    with pytest.raises(error, match=message):
+        Protocol(**{"n_rounds": 2, "per_class": 1} | wrong)
+
+
+def test_ends_of_a_protocols_ranges_are_allowed():
+    assert Protocol(1, fraction=1).n_instances(300, 10) == 300
+    assert Protocol(1, fraction=1e-9).n_instances(300, 10) == 1
+    assert Protocol(np.int64(1), per_class=np.int64(2)).n_instances(300, 10) == 20
+
+
 def test_budget(make, pool):
     learner = make(budget=25).run(pool[1], protocol=Protocol(9, per_class=1))
     assert [record["n_labels"] for record in learner.log_] == [0, 10, 20, 25]
@@ -364,6 +410,66 @@ def test_criteria():
     assert EstimatedAccuracy(0.8)(log(1.0)) is None
     assert EstimatedAccuracy(0.8)([]) is None
     assert "81.0% has reached 80.0%" in EstimatedAccuracy(0.8)(log(1.0, estimated=0.81))
+
+
+@pytest.mark.parametrize(
+    ("make_criterion", "error", "message"),
+    [
+        (lambda: EstimatedAccuracy(90), ValueError, r"target=90; expected a number in \[0, 1\]"),
+        (lambda: EstimatedAccuracy(float("nan")), ValueError, "target=nan; expected a number in"),
+        (lambda: EstimatedAccuracy("0.7"), TypeError, "target='0.7' is a str; expected a number"),
+        (lambda: EstimatedAccuracy(True), TypeError, "target=True is a bool; expected a number"),
+        (lambda: StablePredictions(0.9, n_rounds=0), ValueError, "n_rounds=0; expected at least 1"),
+        (lambda: StablePredictions(0.9, n_rounds=-1), ValueError, "n_rounds=-1; expected at least 1"),
+        (lambda: StablePredictions(0.9, n_rounds=2.0), TypeError, "n_rounds=2.0 is a float; expected an integer"),
+        (lambda: StablePredictions(99), ValueError, r"kappa=99; expected a number in \[-1, 1\]"),
+        (lambda: StablePredictions(None), TypeError, "kappa=None is a NoneType; expected a number"),
+    ],
+)
+def test_criteria_that_could_never_or_always_be_met_are_refused(make_criterion, error, message):
+    with pytest.raises(error, match=message):
+        make_criterion()
+
+
+def test_ends_of_the_ranges_are_allowed():
+    assert EstimatedAccuracy(1)([{"estimated_accuracy": 1.0}]) is not None
+    assert EstimatedAccuracy(np.float32(0))([{"estimated_accuracy": 0.0}]) is not None
+    assert StablePredictions(1, n_rounds=np.int64(1))([{"kappa": 1.0}]) is not None
+    assert StablePredictions(-1)([{"kappa": -1.0}] * 3) is not None
+
+
+@pytest.mark.parametrize(
+    ("stopping", "message"),
+    [
+        (EstimatedAccuracy(0.7), r"stopping=EstimatedAccuracy\(.*expected a list of criteria: put it in brackets"),
+        (None, "stopping=None is a NoneType; expected a list of criteria$"),
+        ("accuracy", "stopping='accuracy' is a str; expected a list"),
+        ({"a": len}, "stopping=.* is a dict; expected a list"),
+        (iter([len]), "stopping=.* is a list_iterator; expected a list"),
+        ([EstimatedAccuracy], r"stopping\[0\] is the class EstimatedAccuracy; expected a criterion made by it"),
+        ((StablePredictions(), 0.9), r"stopping\[1\]=0.9 cannot be called; expected a criterion"),
+    ],
+)
+def test_stopping_is_checked_before_anything_is_trained(make, pool, stopping, message):
+    learner = make(stopping=stopping)
+    for call in (learner.start, lambda: learner.run(pool[1])):
+        with pytest.raises(TypeError, match=message):
+            call()
+    assert not hasattr(learner, "log_")
+    learner.stopping = ()
+    learner.start()
+    learner.stopping = stopping
+    for call in (learner.query, learner.stop_reason):
+        with pytest.raises(TypeError, match=message):
+            call()
+
+
+@pytest.mark.parametrize("said", [True, False, 0.9])
+def test_a_criterion_that_gives_no_reason_is_an_error(make, said):
+    learner = make(stopping=[lambda log: None, lambda log: said], n_per_class=0).start()
+    message = rf"stopping\[1\] returned {said}, a {type(said).__name__}; expected a reason to stop as text, or None"
+    with pytest.raises(TypeError, match=message):
+        learner.stop_reason()
 
 
 def test_criterion_ends_a_run(make, pool):

@@ -488,6 +488,36 @@ def test_bad_input_before_any_run(clf, data, change, error, message, monkeypatch
         compare(**arguments)
 
 
+@pytest.mark.parametrize("given_as", ["arrays", "data"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"y": lambda y: [*y[:-1], np.nan]}, r"y\[239\] is missing \(nan\)"),
+        ({"y": lambda y: [*y[:5], None, *y[6:]]}, r"y\[5\] is missing \(None\)"),
+        ({"y": lambda y: y + 0.5}, r"y\[0\] is 0\.5, no whole number"),
+        ({"y": lambda y: np.stack([y, y], axis=1)}, "y is no array of labels: .*1d array"),
+        ({"y_test": lambda y: [None, *y[1:]]}, r"y_test\[0\] is missing \(None\)"),
+        ({"y_test": lambda y: y.astype(str)}, "y holds numbers such as 0, y_test names such as '0'; expected one"),
+        ({"y": lambda y: y.astype(str)}, "y holds names such as '0', y_test numbers such as 0; expected one kind"),
+        ({"y": lambda y: y + 1}, r"y\[\d+\] is 10, which is not a label of class_names.* begin at 1, pass y - 1"),
+        ({"y_test": lambda y: y + 1}, r"y_test\[\d+\] is 10, which is not a label of class_names"),
+        (dict.fromkeys(["y", "y_test"], lambda y: y.astype(str)), r"y\[0\] is '0', which is not a label of"),
+    ],
+)  # fmt: skip
+def test_labels_are_checked_before_any_run(clf, data, digits, given_as, change, message, monkeypatch):
+    from modal_clip_dual.evaluation import compare as module
+
+    monkeypatch.setattr(module, "_execute", None)
+    labels = {"y": data["y"], "y_test": data["y"]}
+    labels |= {name: make(labels[name]) for name, make in change.items()}
+    parts, estimator = {"X": data["X"], "X_test": data["X"], **labels}, clf
+    if given_as == "data":  # the data set has the names, and the estimator any
+        parts = {"X_train": parts["X"], "X_test": parts["X"], "y_train": labels["y"], "y_test": labels["y_test"]}
+        parts, estimator = {"data": Bunch(name="mine", class_names=digits.class_names, **parts)}, GaussianNB()
+    with pytest.raises(ValueError, match=f"^{message}"):
+        compare(estimator, ["random"], **parts)
+
+
 def test_failing_run_is_named_and_finished_ones_are_kept(data, tmp_path):
     def failing(learner, X, n_instances):
         raise RuntimeError("broken")

@@ -1,8 +1,11 @@
 import itertools
 import math
+from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from scipy.integrate import trapezoid
 from scipy.special import softmax
 from sklearn.calibration import calibration_curve
@@ -17,6 +20,7 @@ from modal_clip_dual.evaluation import (
     prediction_rejection_ratio,
 )
 from modal_clip_dual.evaluation.metrics import calibration_bins, risk_coverage
+from modal_clip_dual.evaluation.plots import plot_reliability, plot_risk_coverage
 
 
 def test_auroc_is_the_share_of_ordered_pairs():
@@ -59,6 +63,52 @@ def test_wrong_input():
         expected_calibration_error([], [])
     with pytest.raises(ValueError, match="n_bins=0"):
         expected_calibration_error([0.5], [1], n_bins=0)
+
+
+OF_CORRECTNESS = [
+    auroc_of_correctness,
+    expected_calibration_error,
+    calibration_bins,
+    area_under_risk_coverage,
+    prediction_rejection_ratio,
+    coverage_at_accuracy,
+    partial(coverage_at_accuracy, threshold="stated"),
+    risk_coverage,
+    plot_reliability,
+    plot_risk_coverage,
+]
+
+
+@pytest.mark.parametrize("metric", OF_CORRECTNESS, ids=lambda f: getattr(f, "__name__", "stated"))
+@pytest.mark.parametrize(
+    ("correct", "message"),
+    [
+        ([1, 3], r"correct\[1\] is 3; expected booleans, or numbers that are 0 or 1, one per prediction"),
+        ([0, -1], r"correct\[1\] is -1; expected"),
+        ([0.9, 1], r"correct\[0\] is 0\.9; expected"),  # confidences in the place of answers
+        ([1, np.nan], r"correct\[1\] is nan; expected"),
+        (["1", "0"], r"correct\[0\] is '1'; expected"),
+        ([True, None], r"correct\[1\] is None; expected"),
+        ([[True], [False]], r"correct has shape \(2, 1\); expected"),
+        (True, r"correct has shape \(\); expected"),
+    ],
+    ids=repr,
+)
+def test_answers_that_are_neither_right_nor_wrong_are_refused(metric, correct, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        metric([0.1, 0.2], correct)
+
+
+@pytest.mark.parametrize(
+    "correct",
+    [[1, 0, 1], [1.0, 0.0, 1.0], np.array([1, 0, 1], np.uint8), np.array([True, 0, np.True_], object),
+     pd.Series([True, False, True], dtype="boolean"), torch.tensor([True, False, True])],
+    ids=repr,
+)  # fmt: skip
+def test_answers_of_any_type_are_the_same_answers(correct):
+    score, plain = [0.9, 0.8, 0.3], [True, False, True]
+    for metric in OF_CORRECTNESS[:2] + OF_CORRECTNESS[3:7]:
+        assert metric(score, correct) == metric(score, plain)
 
 
 def test_bins_are_those_of_the_error():

@@ -1,9 +1,12 @@
 """What a comparison is to run."""
 
 import numpy as np
+import pandas as pd
 import pytest
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.exceptions import DataConversionWarning
 
+from modal_clip_dual import TipAdapterClassifier
 from modal_clip_dual.active import Protocol
 from modal_clip_dual.evaluation.plan import FORMAT, find_samples, make_plan
 
@@ -35,6 +38,33 @@ def test_stored_runs_are_found_again():
         "data-Plain-selection-margin-0-ce88ca895af92571.csv",
         "data-Plain-selection-margin-7-43826acbe4d56601.csv",
     ]
+
+
+def test_labels_may_be_a_column_or_come_in_other_containers():
+    X, y = SAMPLES.X, SAMPLES.y
+    with pytest.warns(DataConversionWarning, match="A column-vector y was passed"):
+        column = find_samples(X, y[:, None])
+    assert column.y.shape == (30,)
+    runs = [make_plan(samples, Plain(), "random", Protocol(2, per_class=1), seeds=1).runs for samples in
+            (SAMPLES, column, find_samples(X, y.tolist()), find_samples(X, pd.Series(y, index=y)))]  # fmt: skip
+    assert len({run.key for (run,) in runs}) == 1  # stored runs are found again
+
+
+def test_labels_are_those_of_the_estimators_class_names():
+    samples = find_samples(SAMPLES.X, SAMPLES.y + 1, SAMPLES.X[:3], [1, 2, 3])
+    protocol = Protocol(2, per_class=1)
+    known = TipAdapterClassifier({1: "a", 2: "b", 3: "c"}, model_name="demo", pretrained="bundled")
+    assert len(make_plan(samples, known, "random", protocol, seeds=1).runs) == 1
+    from_zero = clone(known).set_params(class_names=["a", "b", "c"])
+    with pytest.raises(ValueError, match=r"^y\[2\] is 3, which is not a label of class_names; expected one of "):
+        make_plan(samples, [Plain(), from_zero], "random", protocol, seeds=1)
+
+
+def test_numbers_of_numpy_are_the_same_settings():
+    plain = make_plan(SAMPLES, Plain(), "random", Protocol(2, per_class=1), seeds=1, test_size=0.5)
+    numpy = Protocol(np.int64(2), per_class=np.int32(1))
+    again = make_plan(SAMPLES, Plain(), "random", numpy, seeds=np.int64(1), test_size=np.float32(0.5))
+    assert [run.key for run in again.runs] == [run.key for run in plain.runs]
 
 
 def test_pool_and_test_set_of_a_seed():

@@ -37,6 +37,33 @@ def test_run(classifier, split):
     assert {"accuracy", "auroc_clean", "auroc_max_proba", "ece_correct"} <= set(records[0])
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"y_pool": None}, "this call requires y_pool to be passed"),
+        ({"y_test": [0.5] * 100}, r"y_test\[0\] is 0\.5, no whole number"),
+        ({"y_test": ["one"] * 100}, r"y_pool holds numbers such as \d, y_test names such as 'one'; expected one"),
+        ({"y_test": [10] * 100}, r"y_test\[0\] is 10, which is not a label of class_names"),
+    ],
+)
+def test_labels_are_checked_before_the_first_round(classifier, split, change, message):
+    arguments = dict(zip(("X_pool", "y_pool", "X_test", "y_test"), split)) | change
+    with pytest.raises(ValueError, match=f"^{message}"):
+        run_active_learning(classifier(), random_sampling, **arguments, n_instances=10, n_rounds=1)
+
+
+def test_rows_that_come_twice_are_not_counted_as_labels(split):
+    def again(learner, X, n_instances=1):
+        return np.zeros(n_instances, int)
+
+    records = []
+    with pytest.raises(ValueError, match="the query strategy again returned row 0 10 times; expected 10 distinct"):
+        run_active_learning(
+            LogisticRegression(), again, *split, n_instances=10, n_rounds=3, on_round=records.append
+        )
+    assert [record["n_labels"] for record in records] == [10]  # of the first round, which nobody was asked for
+
+
 def test_measurements(classifier, split):
     X, y, X_test, y_test = split
     record = run_active_learning(

@@ -89,6 +89,34 @@ def test_wrong_argument():
         get_strategy("coreset", delta=3)
 
 
+@pytest.mark.parametrize("name", available_strategies())
+def test_every_name_takes_a_random_state(name):
+    """The loop of the guide, over all names."""
+    strategy, plain = get_strategy(name, random_state=3), get_strategy(name)
+    if getattr(plain, "__module__", "").startswith("modAL."):
+        assert strategy is plain  # nothing is drawn
+    else:
+        assert strategy.keywords["random_state"] == 3
+
+
+def test_options_of_modals_strategies(learner, embeddings):
+    rows = [get_strategy("margin", random_state=seed)(learner, embeddings[:50], 5) for seed in (0, 1)]
+    rows = [answer[0] if isinstance(answer, tuple) else answer for answer in rows]
+    np.testing.assert_array_equal(*rows)
+    for strategy in ("entropy", "margin", "least-confidence", entropy_sampling, partial(entropy_sampling),
+                     "modAL.disagreement:vote_entropy_sampling"):  # fmt: skip
+        with pytest.raises(ValueError, match=r"'delta' is not a parameter of .*; it has \['c.*e_break'\]$"):
+            get_strategy(strategy, random_state=0, delta=3)
+        assert get_strategy(strategy, random_tie_break=True).keywords["random_tie_break"] is True
+        with pytest.raises(ValueError, match="random_state=0 and random_tie_break=True: .* global generator"):
+            get_strategy(strategy, random_state=0, random_tie_break=True)
+    with pytest.raises(ValueError, match="'random_state' is not a parameter of modAL.expected_error:.*; it has"):
+        get_strategy("modAL.expected_error:expected_error_reduction", random_state=0)  # it draws
+    ties = partial(entropy_sampling, random_tie_break=True)
+    with pytest.raises(ValueError, match="random_state=0 and random_tie_break=True: "):
+        get_strategy(ties, random_state=0)
+
+
 def test_own_strategy(learner, embeddings):
     def mine(classifier, X_pool, n_instances=1, **kwargs):
         return np.arange(n_instances)

@@ -5,6 +5,7 @@ import weakref
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import make_learner
@@ -292,6 +293,56 @@ def test_strategies_called_with_a_view():
     np.testing.assert_array_equal(rows, call_strategy(entropy_sampling, learner, X[30:], 4, 0)[0])
     rows, _ = call_strategy(coreset_sampling, view, X[30:], 4, 0)
     np.testing.assert_array_equal(rows, call_strategy(coreset_sampling, learner, X[30:], 4, 0)[0])
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "received"),
+    [
+        (np.arange(30)[::-1], ValueError, "30 rows"),
+        ([7], ValueError, "1 row"),
+        ([], ValueError, "0 rows"),
+        (np.zeros(3, int), ValueError, "row 0 3 times"),
+        ([4, 9, 4], ValueError, "row 4 2 times"),
+        ([0, 1, -1], ValueError, "row -1"),
+        ([0, 1, 30], ValueError, "row 30"),
+        ([0.0, 1.0, 2.5], TypeError, r"rows of type float64, such as 0\.0"),
+        (["0", "1", "2"], TypeError, "rows of type <U1, such as '0'"),
+        (np.arange(30) < 3, TypeError, "a boolean mask, which numpy.flatnonzero makes rows of"),
+        ([True, False, True], TypeError, "a boolean mask, which numpy.flatnonzero makes rows of"),
+        (np.arange(3)[:, None], ValueError, r"rows of shape \(3, 1\)"),
+        (None, ValueError, "None"),
+        (7, ValueError, "7"),
+        ([[0], [1, 2]], ValueError, r"\[\[0\], \[1, 2\]\]"),
+        ((0, 1, 2), ValueError, r"\(0, 1, 2\)"),
+        ((0, 1), ValueError, r"\(0, 1\)"),
+        (([0, 1, 1], np.ones(3)), ValueError, "row 1 2 times"),
+    ],
+    ids=repr,
+)
+def test_answers_that_are_no_rows_are_refused(answer, error, received):
+    def greedy(classifier, X_pool, n_instances=1, depth=1):
+        return answer
+
+    hint = r"; a tuple is read as \(rows, scores\)" if isinstance(answer, tuple) else ""
+    expected = "expected 3 distinct whole numbers from 0 to 29, rows of X_pool, since n_instances=3"
+    for strategy in (greedy, partial(partial(greedy), depth=2)):
+        with pytest.raises(error, match=f"^the query strategy greedy returned {received}; {expected}{hint}$"):
+            call_strategy(strategy, None, X[:30], 3, 0)
+
+
+@pytest.mark.parametrize("kind", [list, np.array, torch.tensor, np.uint8, pd.Series])
+def test_rows_may_come_in_any_kind_of_array_and_with_anything_else(kind):
+    class Strategy:
+        def __call__(self, classifier, X_pool, n_instances=1):
+            return answer
+
+    for answer in (kind([29, 0]), (kind([29, 0]), [0.5, 0.25])):  # the older form of modAL has samples there
+        rows, scores = call_strategy(Strategy(), None, X[:30], 2, 0)
+        assert rows.tolist() == [29, 0]
+        assert scores == (answer[1] if isinstance(answer, tuple) else None)
+    answer = kind([30, 0])
+    with pytest.raises(ValueError, match="the query strategy Strategy returned row 30"):
+        call_strategy(Strategy(), None, X[:30], 2, 0)
 
 
 def test_distances_by_blocks(monkeypatch):

@@ -56,6 +56,20 @@ def test_missing_labels_are_named_by_row(y):
         check_labels(y, "labels")
 
 
+def test_labels_that_were_not_passed_are_called_by_their_argument(fitted_learner):
+    learner, _ = fitted_learner
+    requires = "^this call requires {0} to be passed, but the target {0} is None; expected a 1-d array"
+    for call, name in (
+        (lambda: check_labels(None, "y_pool"), "y_pool"),
+        (lambda: learner.run(None), "oracle"),
+        (lambda: learner.teach(rows=[5], y=None), "y"),
+        (lambda: learner.relabel([1], None), "y"),
+        (lambda: classifier(None).fit(np.eye(2, 128), None), "y"),
+    ):
+        with pytest.raises(ValueError, match=requires.format(name)):
+            call()
+
+
 def test_nan_never_becomes_a_class():
     with pytest.raises(ValueError, match=r"y\[0\] is missing \(nan\)"):
         classifier(["nan", "bread"]).fit(np.eye(2, 128), [np.nan, "bread"])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..metrics import area_under_risk_coverage, calibration_bins, risk_coverage
+from ..metrics import area_under_risk_coverage, as_correct, calibration_bins, risk_coverage
 from ._style import COLORS, LINES, MANY, add_legend, literal, new_axes, style_of
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ def plot_reliability(
     Raises
     ------
     ValueError
-        If the lengths differ, there is no sample, a confidence is outside [0, 1], n_bins is less
-        than 1, or binning is unknown.
+        If the lengths differ, there is no sample, a confidence is outside [0, 1], ``correct`` is neither of
+        booleans nor of 0 and 1, n_bins is less than 1, or binning is unknown.
 
     Examples
     --------
@@ -92,7 +92,8 @@ def plot_risk_coverage(score: Any, correct: Any, ax: Axes | None = None) -> Axes
     Raises
     ------
     ValueError
-        If there is no score or no sample, the lengths differ, or a score is nan.
+        If there is no score or no sample, the lengths differ, a score is nan, or ``correct`` is neither of
+        booleans nor of 0 and 1.
 
     Examples
     --------
@@ -111,7 +112,7 @@ def plot_risk_coverage(score: Any, correct: Any, ax: Axes | None = None) -> Axes
         every = max(1, len(risk) // 10)
         style = style_of(k) | {"ls": LINES[k % len(LINES)], "markevery": (every - 1, every)}
         ax.plot(coverage, risk, label=literal(f"{name} (AURC {area:.3f})"), **style)
-    error = 1 - np.asarray(correct, dtype=bool).mean()
+    error = 1 - as_correct(correct).mean()
     ax.axhline(error, color="0.4", ls=(0, (1, 3)), label=f"random order ({error:.3f})")
     ax.set_xlim(0, 1.02)
     ax.set_ylim(bottom=0)
