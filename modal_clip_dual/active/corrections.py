@@ -16,7 +16,7 @@ from ..utils.labels import check_labels, check_new_labels
 from ..utils.rollback import unchanged_on_error
 from .annotations import Annotations
 from .answers import check_annotator, check_rows
-from .class_names import kept, with_class
+from .class_names import check_readable, check_same_meanings, kept, new_names, with_class
 from .identity import absolute, keys_of, missing_rows, named_rows
 
 # What a change sets; a training may be going on meanwhile, which sets the rest.
@@ -40,6 +40,7 @@ class Correcting:
     _keys: np.ndarray | None
     _folder: str
     _class_names: Any
+    _names: Any
     _trained_rows: np.ndarray
     _changes: list[dict[str, Any]]
     _due: str | None
@@ -294,9 +295,24 @@ class Correcting:
         Raises
         ------
         ValueError
-            If the name is taken, or there are no ``class_names``; nothing is changed then.
+            If the name is taken, there are no ``class_names``, or the estimator cannot be trained with the name: it
+            is too long, the same as another to the CLIP, or ``text_embeddings`` lack it; nothing is changed then.
         """
         self._begin()
         names = with_class(self._class_names, name, label)
+        check_readable(self.estimator, names)
         note = {"what": "add_class", "name": name}
         self._say(self._annotations, note, train, stale=True, grown={"_names": kept(names)}, class_names=names)
+
+    def _follow_names(self) -> bool:
+        """Take in class names that were set on the estimator; return whether classes came."""
+        now, trained = self._class_names, getattr(self.estimator, "classes_", None)
+        check_same_meanings(self._names, now, self._annotations.all_labels(), trained)
+        came, gone = new_names(self._names, now), new_names(now, self._names)
+        if came or gone:
+            check_readable(self.estimator, now)
+            # What was added and taken back before a training was no change.
+            others = [note for note in self._changes if note["what"] != "add_class" or note["name"] not in gone]
+            self._changes = [*others, *({"what": "add_class", "name": name} for name in came)]
+            self._names = kept(now)
+        return bool(came)

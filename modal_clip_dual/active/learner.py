@@ -25,7 +25,7 @@ from ..utils.validation import check_n_instances
 from ._shown import Shown
 from .annotations import Annotations
 from .answers import check_annotator, oracle_of, refuse_repeated, rows_of
-from .class_names import check_same_meanings, kept, new_names
+from .class_names import kept
 from .corrections import Correcting
 from .identity import absolute, missing_rows, named_rows
 from .pool import Pooled, part_of
@@ -240,10 +240,8 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
         """What every change and every question rests on: a start, class names as they were, files that are there."""
         self.start()
         check_settings(self)
-        check_same_meanings(self._names, self._class_names, self._labeled()[1])
-        new = [{"what": "add_class", "name": name} for name in new_names(self._names, self._class_names)]
-        if new:  # set on the estimator, behind the others
-            self._names, self._changes, self._due = kept(self._class_names), [*self._changes, *new], "later"
+        if self._follow_names():
+            self._due = "later"
         gone = missing_rows(self._pool, self._present) if files else ()
         if len(gone):
             where = named_rows(np.asarray(gone), self._pool)

@@ -18,7 +18,7 @@ from ..data.images import kind_of
 from ..utils.persistence import params_of, plain, read_state, write_state
 from .annotations import UNKNOWN, Annotations
 from .answers import check_rows
-from .class_names import check_same_meanings, kept, new_names
+from .class_names import kept
 from .identity import (
     compare,
     keys_of,
@@ -343,14 +343,11 @@ def _compared_keys(learner: Any, saved: np.ndarray, rows: np.ndarray, by_content
 def _adopt_names(learner: Any, settings: dict[str, Any]) -> None:
     """Hold the labels together with the class names by which they were given; new classes may have come."""
     saved, now = settings["estimator"], learner._class_names
+    if "class_names" not in saved["missing"]:
+        learner._names = params_of(saved).get("class_names")
+        if learner._follow_names():
+            learner._due = "now"
     learner._names = kept(now)
-    if "class_names" in saved["missing"]:
-        return
-    before = params_of(saved).get("class_names")
-    check_same_meanings(before, now, learner._labeled()[1])
-    new = [{"what": "add_class", "name": name} for name in new_names(before, now)]
-    if new:
-        learner._changes, learner._due = [*learner._changes, *new], "now"
 
 
 def _adopt_new_rows(learner: Any, old: np.ndarray) -> None:

@@ -11,7 +11,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from processes import run_script
 
-from modal_clip_dual import DualPromptClassifier, DualPromptLearner, get_strategy, random_sampling
+from modal_clip_dual import (
+    DualLinearClassifier,
+    DualPromptClassifier,
+    DualPromptLearner,
+    get_strategy,
+    random_sampling,
+)
 from modal_clip_dual.active import Protocol
 from modal_clip_dual.heads.tip_adapter import TipAdapterClassifier
 
@@ -280,6 +286,96 @@ def test_a_class_that_came_before_resume_is_trained_on(taught, make, digits, poo
     learner_again.add_class("ten")
     assert_same(resumed, learner_again, pool[0])
     assert len(learner.log_) == 2
+
+
+@pytest.fixture
+def linear(pool, digits, tmp_path):
+    """A saved learner with 3 labels whose classifier trains in no time."""
+
+    def linear(**params):
+        clf = DualLinearClassifier(list(digits.class_names), **DEMO | params)
+        learner = DualPromptLearner(clf, pool[0], path=tmp_path / "linear.npz", query_strategy=random_sampling)
+        learner.teach(rows=[1, 2, 3], y=pool[1][[1, 2, 3]])
+        return learner
+
+    return linear
+
+
+LONG = "an " * 100
+UNREADABLE = [("ZERO", "'zero' and 'ZERO' give the same tokens"), ("zero_", "same tokens"), (LONG, "is too long")]
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize(("name", "message"), UNREADABLE)
+def test_a_class_that_cannot_be_trained_on_changes_nothing(linear, digits, tmp_path, name, message, train):
+    learner = linear()
+    saved, log = (tmp_path / "linear.npz").read_bytes(), list(learner.log_)
+    with pytest.raises(ValueError, match=message):
+        learner.add_class(name, train=train)
+    assert learner.estimator.class_names == list(digits.class_names) and learner.log_ == log
+    assert (tmp_path / "linear.npz").read_bytes() == saved
+    learner.estimator.set_params(class_names=[*digits.class_names, name])  # from outside
+    with pytest.raises(ValueError, match=message):
+        learner.query()
+    assert (tmp_path / "linear.npz").read_bytes() == saved
+    learner.estimator.set_params(class_names=digits.class_names)
+    learner.query()
+    learner.add_class("ten")
+    assert learner.estimator.classes_.tolist() == list(range(11))
+
+
+def test_a_class_without_a_text_embedding_is_refused(linear, digits, demo):
+    from modal_clip_dual.clip.templates import template_embeddings
+
+    text = template_embeddings(demo, list(digits.class_names), ["a photo of a {}."]).cpu().numpy()
+    learner = linear(text_embeddings=text)
+    with pytest.raises(ValueError, match=r"text_embeddings has shape \(10, .* expected numbers of shape \(11, D\)"):
+        learner.add_class("ten")
+    learner.query()
+
+
+def test_a_name_that_only_the_prompts_have_no_room_for(make, digits):
+    learner = make(n_per_class=0)
+    learner.estimator.set_params(n_context=16)
+    name = "a " * 60  # which fits the template, not behind 16 words of context
+    with pytest.raises(ValueError, match="with n_context=16 is too long"):
+        learner.add_class(name)
+    assert learner.estimator.class_names == list(digits.class_names)
+
+
+@pytest.mark.parametrize("right", [[], ["ten"]])
+def test_a_file_with_a_class_that_cannot_be_trained_on_is_mended(linear, digits, pool, tmp_path, monkeypatch, right):
+    """As a version wrote it that checked nothing before: with the right names it goes on."""
+    learner = linear()
+    with monkeypatch.context() as unchecked:
+        unchecked.setattr("modal_clip_dual.active.corrections.check_readable", lambda *args: None)
+        with pytest.raises(ValueError, match="same tokens"):
+            learner.add_class("ZERO")
+    learner.close()
+    names = [*digits.class_names, *right]
+    with pytest.raises(ValueError, match="same tokens"):
+        DualPromptLearner.resume(tmp_path / "linear.npz", pool[0])
+    again = DualPromptLearner.resume(tmp_path / "linear.npz", pool[0], estimator=DualLinearClassifier(names, **DEMO))
+    assert again.log_[-1]["changes"] == [{"what": "add_class", "name": name} for name in right]
+    again.teach(rows=[4], y=pool[1][[4]])
+    assert again.estimator.classes_.tolist() == list(range(len(names)))
+
+
+def test_a_class_that_was_given_or_trained_on_stays(linear, digits, pool):
+    learner = linear()
+    learner.add_class("ten", train=False)
+    learner.teach(rows=[4], y=[10], train=False)
+    learner.drop([4], train=False)  # its label does not count, and may come back
+    for more, now in (([], "is none of them now"), (["x"], "is called 'x' now")):
+        learner.estimator.set_params(class_names=[*digits.class_names, *more])
+        with pytest.raises(ValueError, match=f"label 10 meant 'ten' when labels were given, and {now}"):
+            learner.query()
+    learner.estimator.set_params(class_names=[*digits.class_names, "ten"])
+    learner.forget([4])
+    learner.train()
+    learner.estimator.set_params(class_names=digits.class_names)
+    with pytest.raises(ValueError, match="label 10 meant 'ten' at the last training"):
+        learner.query()
 
 
 # -------------------------------------------------------------------- annotators
