@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..base import CLIPClassifier
+from ..clip.inputs import check_input
 from ..data.images import as_array, kind_of, unreadable_error
 from ..data.reading import ImageSource
 from ..utils.arrays import is_mapped
@@ -17,7 +18,7 @@ from ..utils.rollback import unchanged_on_error
 from .annotations import Annotations
 from .answers import check_annotator, check_rows
 from .class_names import check_readable, check_same_meanings, kept, new_names, with_class
-from .identity import absolute, keys_of, missing_rows, named_rows
+from .identity import absolute, keys_of, missing_rows, named_rows, numbered
 
 # What a change sets; a training may be going on meanwhile, which sets the rest.
 SAID = ("_annotations", "_changes", "_due", "_names", "_pool", "_given", "X_pool", "_keys", "_truth", "_mark")
@@ -232,7 +233,8 @@ class Correcting:
             If files cannot be read as images; nothing is changed then.  ``modal_clip_dual.data.drop_unreadable``
             leaves them out.
         ValueError
-            If they are of another form, or the pool lies in a file; nothing is changed then.
+            If they are of another form or hold values that are not finite, or the pool lies in a file; nothing is
+            changed then.
         """
         self._begin()
         if is_mapped(self._pool):
@@ -255,6 +257,8 @@ class Correcting:
                 f"{name} holds {kind_of(given)} of shape {given.shape}, the pool {kind_of(self._pool)} of shape "
                 f"{self._pool.shape}; expected the same form"
             )
+        if kind_of(given) == "embeddings":
+            self._check_values(given, name)
         new = absolute(given, self._folder)
         missing = missing_rows(new, np.arange(len(new)))
         if len(missing):
@@ -267,6 +271,20 @@ class Correcting:
         if keys is not None:
             keys = np.concatenate([keys, keys_of(new, getattr(self.estimator, "cache", None))])
         return np.concatenate([self._pool, new]), np.concatenate([self._given, given]), keys
+
+    def _check_values(self, given: np.ndarray, name: str) -> None:
+        """Refuse embeddings with values that the model cannot take; a pool that has such values goes on with them."""
+        with_clip = isinstance(self.estimator, CLIPClassifier)
+        with np.errstate(over="ignore"):
+            wrong = np.argwhere(~np.isfinite(given.astype(np.float32) if with_clip else given))
+        if len(wrong) and np.isfinite(self._pool).all():
+            rows, first = np.unique(wrong[:, 0]), tuple(wrong[0].tolist())
+            raise ValueError(
+                f"{name} has values that are not finite{' in float32' if with_clip else ''}, in {numbered(rows)}: "
+                f"{name}{list(first)} is {given[first]}; expected finite numbers"
+            )
+        if with_clip:
+            check_input(given, self.estimator, name)
 
     def _longer_truth(self, y_new: Any, n_new: int) -> np.ndarray | None:
         if self._truth is None:

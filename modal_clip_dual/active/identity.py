@@ -50,10 +50,14 @@ def missing_rows(pool: Any, rows: np.ndarray) -> np.ndarray:
     return missing
 
 
+def numbered(rows: np.ndarray) -> str:
+    """How messages show rows."""
+    return f"rows {rows[:SHOWN].tolist()}" + (f" and {len(rows) - SHOWN} more" if len(rows) > SHOWN else "")
+
+
 def named_rows(rows: np.ndarray, pool: Any) -> str:
     """How messages show rows and the file of the first."""
-    more = f" and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
-    return f"rows {rows[:SHOWN].tolist()}{more} ({str(pool[rows[0]])!r}{', ...' if len(rows) > 1 else ''})"
+    return f"{numbered(rows)} ({str(pool[rows[0]])!r}{', ...' if len(rows) > 1 else ''})"
 
 
 def compare(saved: np.ndarray, given: np.ndarray, rows: np.ndarray) -> None:

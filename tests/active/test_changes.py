@@ -197,6 +197,34 @@ def test_what_is_looked_at_once_cannot_be_set_later(taught, embeddings):
         learner.extend(embeddings[:2], [0, 1])
 
 
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (np.nan, r"X_new has values that are not finite in float32, in rows \[1, 2\]: X_new\[1, 3\] is nan"),
+        (-np.inf, r"in rows \[1, 2\]: X_new\[1, 3\] is -inf; expected finite numbers"),
+        (1e300, r"in rows \[1, 2\]: X_new\[1, 3\] is 1e\+300"),
+        (1e19, r"X_new\[1\] has values up to 1e\+19, too far from 1"),
+    ],
+)
+def test_values_that_no_model_takes_do_not_get_into_the_pool(linear, embeddings, tmp_path, value, message):
+    learner = linear()
+    saved, new = (tmp_path / "linear.npz").read_bytes(), embeddings[:4].astype(float)
+    new[1:3, 3] = value
+    with pytest.raises(ValueError, match=message):
+        learner.extend(new)
+    assert len(learner.X_pool) == N and (tmp_path / "linear.npz").read_bytes() == saved
+    learner.query()
+
+
+def test_a_model_that_takes_missing_values_gets_more_of_them(digits):
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    X = np.array([[0.0], [1.0], [np.nan], [0.0]])
+    learner = DualPromptLearner(HistGradientBoostingClassifier(max_iter=2), X, query_strategy=random_sampling)
+    learner.teach(rows=[0, 1], y=[0, 1])
+    assert learner.extend([[np.nan]]).tolist() == [4]
+
+
 def test_pools_in_files_grow_in_their_file(make, embeddings, tmp_path):
     np.save(tmp_path / "pool.npy", embeddings[:60])
     learner = make(np.load(tmp_path / "pool.npy", mmap_mode="r"), path=tmp_path / "state.npz")
