@@ -258,7 +258,7 @@ class Correcting:
                 f"{self._pool.shape}; expected the same form"
             )
         if kind_of(given) == "embeddings":
-            self._check_values(given, name)
+            given = self._of_pools_type(given, name)
         new = absolute(given, self._folder)
         missing = missing_rows(new, np.arange(len(new)))
         if len(missing):
@@ -272,19 +272,27 @@ class Correcting:
             keys = np.concatenate([keys, keys_of(new, getattr(self.estimator, "cache", None))])
         return np.concatenate([self._pool, new]), np.concatenate([self._given, given]), keys
 
-    def _check_values(self, given: np.ndarray, name: str) -> None:
-        """Refuse embeddings with values that the model cannot take; a pool that has such values goes on with them."""
-        with_clip = isinstance(self.estimator, CLIPClassifier)
+    def _of_pools_type(self, given: np.ndarray, name: str) -> np.ndarray:
+        """Return embeddings in the pool's type, so that it stays as large as it is.
+
+        Values that the model cannot take are refused, unless the pool has such values too.  A type narrower than
+        float32 would lose digits: then the pool gets the wider one.
+        """
+        dtype, with_clip = self._pool.dtype, isinstance(self.estimator, CLIPClassifier)
+        wide = dtype.kind == "f" and dtype.itemsize >= 4
         with np.errstate(over="ignore"):
-            wrong = np.argwhere(~np.isfinite(given.astype(np.float32) if with_clip else given))
+            new = given.astype(dtype) if wide else given
+            seen = new.astype(np.float32) if with_clip else new
+        wrong = np.argwhere(~np.isfinite(seen))
         if len(wrong) and np.isfinite(self._pool).all():
             rows, first = np.unique(wrong[:, 0]), tuple(wrong[0].tolist())
             raise ValueError(
-                f"{name} has values that are not finite{' in float32' if with_clip else ''}, in {numbered(rows)}: "
-                f"{name}{list(first)} is {given[first]}; expected finite numbers"
+                f"{name} has values that are not finite in {seen.dtype}, in {numbered(rows)}: {name}{list(first)} is "
+                f"{given[first]}; expected finite numbers"
             )
         if with_clip:
-            check_input(given, self.estimator, name)
+            check_input(new, self.estimator, name)
+        return new
 
     def _longer_truth(self, y_new: Any, n_new: int) -> np.ndarray | None:
         if self._truth is None:

@@ -20,6 +20,7 @@ from .annotations import UNKNOWN, Annotations
 from .answers import check_rows
 from .class_names import kept
 from .identity import (
+    as_now,
     compare,
     keys_of,
     keys_of_old_files,
@@ -294,7 +295,7 @@ def restore(learner: Any, settings: dict[str, Any], arrays: dict[str, np.ndarray
         places = None
         if by_content and not len(gone) and not len(drop):
             given = keys_of(pool, getattr(learner.estimator, "cache", None))
-            places = places_of(saved, given)
+            places = places_of(as_now(saved, pool, given), given)
         if places is None:
             raise
         warnings.warn(
@@ -328,7 +329,9 @@ def restore(learner: Any, settings: dict[str, Any], arrays: dict[str, np.ndarray
 def _compared_keys(learner: Any, saved: np.ndarray, rows: np.ndarray, by_content: bool) -> np.ndarray:
     """Keys of the pool, whose ``rows`` that were saved must be the same; of the others the saved ones."""
     pool, cache = learner._pool, getattr(learner.estimator, "cache", None)
-    found = keys_of(pool if len(rows) == len(pool) else pool[rows], cache)
+    part = pool if len(rows) == len(pool) else pool[rows]
+    found = keys_of(part, cache)
+    saved = as_now(saved, part, found)
     old = rows[rows < len(saved)]
     if by_content or kind_of(pool) != "paths":
         compare(saved[old], found[: len(old)], old)
