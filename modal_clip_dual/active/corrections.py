@@ -13,7 +13,7 @@ from ..clip.inputs import check_input
 from ..data.images import as_array, kind_of, unreadable_error
 from ..data.reading import ImageSource
 from ..utils.arrays import is_mapped
-from ..utils.labels import check_labels, check_new_labels
+from ..utils.labels import check_known_labels, check_labels, check_new_labels
 from ..utils.rollback import unchanged_on_error
 from .annotations import Annotations
 from .answers import check_annotator, check_rows
@@ -304,6 +304,7 @@ class Correcting:
         new = check_labels(y_new, "y_new")
         if len(new) != n_new:
             raise ValueError(f"y_new has {len(new)} labels, X_new {n_new} rows")
+        check_known_labels(new, self._class_names, "y_new")
         return np.concatenate([self._truth, self._as_labels(new, self._truth)])
 
     def add_class(self, name: str, *, label: Any = None, train: bool = True) -> None:

@@ -18,7 +18,7 @@ from ..strategies import negative_prompt_sampling
 from ..strategies.asking import check_can_ask
 from ..strategies.view import call_strategy
 from ..utils.arrays import n_samples
-from ..utils.labels import check_labels
+from ..utils.labels import check_known_labels, check_labels
 from ..utils.persistence import check_target
 from ..utils.rollback import unchanged_on_error
 from ..utils.validation import check_n_instances
@@ -231,8 +231,10 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
         self._given = as_array(self.X_pool, "X_pool")
         self._pool = absolute(self._given, self._folder)
         self._truth = None if self.y_pool is None else check_labels(self.y_pool, "y_pool")
-        if self._truth is not None and len(self._truth) != len(self._pool):
-            raise ValueError(f"y_pool has {len(self._truth)} labels, X_pool {len(self._pool)} rows")
+        if self._truth is not None:
+            if len(self._truth) != len(self._pool):
+                raise ValueError(f"y_pool has {len(self._truth)} labels, X_pool {len(self._pool)} rows")
+            check_known_labels(self._truth, self._class_names, "y_pool")
         if self.path is not None:
             check_target(self._target() or "")
 

@@ -175,6 +175,9 @@ def test_a_longer_pool_is_asked_and_mined(make, embeddings, digits):
     assert learner.extend(embeddings[50:60], y[50:60]).tolist() == list(range(50, 60))
     assert len(learner.unlabeled_) == 55
     np.testing.assert_array_equal(learner.X_pool, embeddings[:60])
+    for wrong, message in (([10] * 5, r"y_new\[0\] is 10"), (["0"] * 5, r"y_new\[0\] is '0'")):
+        with pytest.raises(ValueError, match=f"{message}, which is not a label of class_names"):
+            learner.extend(embeddings[60:65], wrong)
     rows, instances = learner.query(n_instances=55)
     np.testing.assert_array_equal(instances, embeddings[rows])
     learner.teach(rows=[55], y=[y[55]])

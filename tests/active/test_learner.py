@@ -19,6 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from modal_clip_dual import (
+    DualLinearClassifier,
     DualPromptLearner,
     mine_confident,
     negative_prompt_sampling,
@@ -310,6 +311,26 @@ def test_teach_refuses_and_changes_nothing(make, pool):
 def test_wrong_arguments(make, params, error, message):
     with pytest.raises(error, match=message):
         make(**params).query()
+
+
+@pytest.mark.parametrize(
+    ("kind", "truth", "message"),
+    [
+        ("list", lambda y, names: y + 1, r"is 10, which is not a label of class_names.*If these begin at 1"),
+        ("list", lambda y, names: y.astype(str), r"y_pool\[0\] is '\d', which is not a label of class_names"),
+        ("mapping", lambda y, names: names[y], r"y_pool\[0\] is '\w+', which is not a label.* expected one of \[100"),
+        ("mapping", lambda y, names: y, r"y_pool\[0\] is \d, which is not a label"),
+        ("list", lambda y, names: np.where(y == 3, np.nan, y), r"y_pool\[\d+\] is missing"),
+    ],
+)
+def test_a_truth_that_holds_other_labels_than_the_classes(digits, pool, kind, truth, message):
+    X, y = pool
+    names = digits.class_names if kind == "list" else {100 + k: name for k, name in enumerate(digits.class_names)}
+    clf = DualLinearClassifier(names, model_name="demo", pretrained="bundled", verbose=0)
+    learner = DualPromptLearner(clf, X, y_pool=truth(y, np.array(digits.class_names)))
+    with pytest.raises(ValueError, match=message):
+        learner.query()
+    assert not hasattr(clf, "classes_") and not hasattr(learner, "log_")
 
 
 def test_other_estimators_by_what_they_can_do(pool, tmp_path):
