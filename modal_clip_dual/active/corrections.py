@@ -114,6 +114,18 @@ class Correcting:
         if stale and train:
             self._train_round()
 
+    def _decide_by(self, disagreement: str) -> None:
+        """Take in and save another way to decide where annotators differ; if labels change by it, training is due."""
+        before = self._labeled()[1]
+        with unchanged_on_error(self, only=(*SAID, "disagreement")):
+            vars(self)["disagreement"] = disagreement
+            after = self._labeled()[1]
+            if not np.array_equal(before, after):
+                check_new_labels(after, after, after, self._class_names)
+                self._changes = [*self._changes, {"what": "disagreement", "disagreement": disagreement}]
+                self._due = self._due or "later"
+            self._save()
+
     def forget(self, rows: Any, *, annotator: str | None = None, train: bool = True) -> None:
         """Take back labels, skips and drops: the samples are unlabeled again; train anew if they had labels.
 

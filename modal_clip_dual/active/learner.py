@@ -23,7 +23,7 @@ from ..utils.persistence import check_target
 from ..utils.rollback import unchanged_on_error
 from ..utils.validation import check_n_instances
 from ._shown import Shown
-from .annotations import Annotations
+from .annotations import DISAGREEMENTS, Annotations
 from .answers import check_annotator, oracle_of, refuse_repeated, rows_of
 from .class_names import kept
 from .corrections import Correcting
@@ -93,7 +93,7 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
         training; see `resume`.  One process at a time works with it; see `close`.
     disagreement : {"last", "majority"}, default="last"
         Which label counts where annotators gave a sample different ones: the last, or that of most, among
-        equally many the last of these.
+        equally many the last of these.  Set while the loop runs, it is saved, and the next training takes it in.
     random_state : int, default=0
         Decides, together with the round, every training and the draws of strategies that
         take a ``random_state``.
@@ -106,7 +106,7 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
         same from P(correct), its 90% ``accuracy_interval`` [low, high] where it is calibrated or judged,
         ``kappa`` between this round's predictions for the pool and the last's, the ``rows`` that
         were labeled, their ``scores``: P(correct) by the model that chose them, ``changes``
-        since the round before (`relabel`, `forget`, `skip`, `drop`, `extend`, `add_class`),
+        since the round before (`relabel`, `forget`, `skip`, `drop`, `extend`, `add_class`, ``disagreement``),
         and ``query_seconds`` and ``train_seconds``.  What is not known is None.
     rows_ : ndarray of int
         Labeled rows of the pool, in the order of labeling; read-only.
@@ -183,6 +183,8 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
         if name in FIXED and "log_" in self.__dict__:
             hint = "; extend(X_new) appends samples" if name == "X_pool" else ""
             raise AttributeError(f"{name} cannot be replaced once the loop runs{hint}")
+        if name == "disagreement" and "log_" in self.__dict__ and isinstance(value, str) and value in DISAGREEMENTS:
+            return self._decide_by(value)
         super().__setattr__(name, value)
 
     # ---------------------------------------------------------------- the loop

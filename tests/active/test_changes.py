@@ -443,6 +443,28 @@ def test_two_annotators_and_what_counts(make, pool):
     assert last.rows_.tolist() == [0, 1] and 2 in last.unlabeled_
 
 
+@pytest.mark.parametrize("resumed", [False, True])
+def test_another_way_to_decide_is_trained_on(linear, pool, tmp_path, resumed):
+    X, y = pool
+    learner = linear()
+    for row, wrong, who in ((4, 0, "ann"), (4, 0, "bob"), (4, 1, "cleo"), (5, 2, "ann")):
+        learner.teach(rows=[row], y=[(y[row] + wrong) % 10], annotator=who, train=False)
+    learner.train()
+    learner.disagreement = "last"  # as it was
+    assert learner._due is None
+    learner.set_params(disagreement="majority")
+    assert learner.labels_[3] == y[4]
+    if resumed:
+        learner.close()
+        learner = DualPromptLearner.resume(tmp_path / "linear.npz", X)
+    learner.train()
+    assert learner.y_training.tolist() == [*y[1:5], (y[5] + 2) % 10] == learner.labels_.tolist()
+    assert learner.log_[-1]["changes"] == [{"what": "disagreement", "disagreement": "majority"}]
+    n = len(learner.log_)
+    learner.train()
+    assert len(learner.log_) == n
+
+
 # -------------------------------------------------------------------- refusals, budget, later training
 
 
