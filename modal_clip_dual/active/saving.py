@@ -117,7 +117,7 @@ class Resuming:
             stand behind the saved ones.  In another order, or with new samples in between, everything that is saved
             follows the samples to their rows, with a warning.  Not needed if it consists of paths.
         estimator : CLIPClassifier, default=None
-            Needed only if a parameter of the saved one was no plain value, and for the folder of
+            Of the saved one's class.  Needed only if a parameter of that was no plain value, and for the folder of
             its ``cache``, which is not saved.  Its ``class_names`` must be the saved ones, in their order; new
             ones may follow, and are trained on at once.
         query_strategy : callable, default=None
@@ -155,6 +155,7 @@ class Resuming:
         settings, arrays = read_learner(path)
         if estimator is None:
             estimator = estimator_of(settings)
+        _check_class(estimator, settings)
         if query_strategy is None:
             query_strategy = strategy_of(settings["query_strategy"])
         with looking_once():
@@ -370,6 +371,19 @@ def estimator_of(settings: dict[str, Any]) -> Any:
         )
     kind = class_of(settings.get("class"))
     return kind(**kind.params_from(saved))
+
+
+def _check_class(estimator: Any, settings: dict[str, Any]) -> None:
+    """Refuse an estimator of another class than the saved one, whose fit it cannot hold.
+
+    Classes are known by name: a class of one's own may have moved to another module.
+    """
+    saved = str(settings.get("class") or class_path(class_of(None))).partition(":")[2]
+    if settings["fit"] is not None and saved not in [kind.__qualname__ for kind in type(estimator).__mro__]:
+        raise ValueError(
+            f"estimator is a {type(estimator).__name__}, and the saved loop was trained with a {saved}; expected a "
+            f"{saved}, or estimator=None"
+        )
 
 
 def name_of(strategy: Any) -> str | None:

@@ -628,6 +628,29 @@ def test_resume_refuses(make, pool, tmp_path, classifier):
         DualPromptLearner.resume(tmp_path / "b", X, estimator=classifier())
 
 
+class MyLinear(DualLinearClassifier):
+    """A class of one's own."""
+
+
+@pytest.mark.parametrize(("given", "fits"), [("DualPromptClassifier", False), ("MyLinear", True)])
+def test_resume_with_an_estimator_of_another_class(classifier, digits, pool, tmp_path, given, fits):
+    X, y = pool
+    names = {"model_name": "demo", "pretrained": "bundled", "verbose": 0}
+    learner = DualPromptLearner(DualLinearClassifier(digits.class_names, **names), X, path=tmp_path / "state.npz")
+    learner.teach(rows=[1, 2, 3], y=y[[1, 2, 3]])
+    learner.close()
+    saved = (tmp_path / "state.npz").read_bytes()
+    other = MyLinear(digits.class_names, **names) if fits else classifier()
+    if fits:
+        again = DualPromptLearner.resume(tmp_path / "state.npz", X, estimator=other)
+        np.testing.assert_array_equal(again.predict(X), learner.predict(X))
+        return
+    with pytest.raises(ValueError, match=f"estimator is a {given}, and the saved loop .* with a DualLinearClassifier"):
+        DualPromptLearner.resume(tmp_path / "state.npz", X, estimator=other)
+    assert (tmp_path / "state.npz").read_bytes() == saved
+    DualPromptLearner.resume(tmp_path / "state.npz", X)
+
+
 def test_malicious_state_runs_nothing(make, pool, tmp_path):
     class Evil:
         def __reduce__(self):
