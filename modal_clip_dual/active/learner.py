@@ -175,6 +175,7 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
         # What modAL's own constructor sets, where nothing is trained yet.
         self.on_transformed = False
         self.force_all_finite = True
+        self._annotations, self._gone = Annotations(), np.empty(0, dtype=np.intp)
         self._keys: np.ndarray | None = None  # of the pool, computed when the state is saved
         self.X_training: Any = None
         self.y_training: Any = None
@@ -220,7 +221,6 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
                 raise FileNotFoundError(f"X_pool: files do not exist, {named_rows(gone, self._pool)}")
             self._claim()
             with unchanged_on_error(self, self.estimator):
-                self._annotations, self._gone = Annotations(), np.empty(0, dtype=np.intp)
                 self._names, self._query, self._predictions = kept(self._class_names), None, None
                 self._due, self._changes = None, []
                 self._trained_rows = np.empty(0, dtype=np.intp)

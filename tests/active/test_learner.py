@@ -408,6 +408,16 @@ def test_repr_and_notebook(make, pool):
     assert list(learner.log["n_labels"]) == [0, 10]
 
 
+def test_before_the_start_nothing_was_said(make, pool):
+    learner = make()
+    for table in (learner.annotations, learner.disagreements, learner.annotator_agreement, learner.log):
+        assert not len(table)
+    assert learner.rows_.tolist() == learner.labels_.tolist() == [] and learner.rows_.dtype.kind == "i"
+    assert learner.annotations.columns.tolist() == make().start().annotations.columns.tolist()
+    assert len(learner.unlabeled_) == len(pool[0]) and learner.stop_reason() is None
+    assert not hasattr(learner, "log_") and not hasattr(learner.estimator, "classes_")  # none of it started the loop
+
+
 def test_clone(make, pool):
     learner = make(budget=30).run(pool[1], protocol=Protocol(1, per_class=1))
     copy = clone(learner)
