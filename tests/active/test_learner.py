@@ -655,7 +655,7 @@ def test_resume_with_an_estimator_of_another_class(classifier, digits, pool, tmp
         again = DualPromptLearner.resume(tmp_path / "state.npz", X, estimator=other)
         np.testing.assert_array_equal(again.predict(X), learner.predict(X))
         return
-    with pytest.raises(ValueError, match=f"estimator is a {given}, and the saved loop .* with a DualLinearClassifier"):
+    with pytest.raises(ValueError, match=f"estimator is a {given}, and the saved .* with a DualLinearClassifier"):
         DualPromptLearner.resume(tmp_path / "state.npz", X, estimator=other)
     assert (tmp_path / "state.npz").read_bytes() == saved
     DualPromptLearner.resume(tmp_path / "state.npz", X)
