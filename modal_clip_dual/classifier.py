@@ -512,6 +512,12 @@ class DualPromptClassifier(CLIPClassifier):
                 "image is embedded once; expected 'auto', 'coop' or None, or visual prompts"
             )
 
+    def _check_prompts(self, names: list[str], loaded: Any) -> None:
+        from .nn.text_encoder import prompt_tokens
+
+        super()._check_prompts(names, loaded)
+        prompt_tokens(self._reader(loaded), names, self.n_context)
+
     @looking_once()
     def _train(
         self,

@@ -96,6 +96,11 @@ class Annotations:
         labels = [decided(self.answers[row], disagreement) for row in rows]
         return np.array(rows, dtype=np.intp), np.array(labels) if labels else np.empty(0)
 
+    def all_labels(self) -> np.ndarray:
+        """Every label that somebody gave and did not take back, whether it counts or not."""
+        labels = [answer.label for answers in self.answers.values() for answer in answers]
+        return np.array(labels) if labels else np.empty(0)
+
     def annotators(self, row: int) -> set[str | None]:
         """Who labeled a row."""
         return {answer.annotator for answer in self.answers.get(row, ())}

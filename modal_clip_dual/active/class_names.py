@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..base import CLIPClassifier, check_names
 from ..utils.labels import are_names
 
 
@@ -28,8 +29,11 @@ def meanings(class_names: Any, labels: np.ndarray) -> dict[Any, str]:
     return {name: name for name in names} if len(labels) and are_names(labels) else dict(enumerate(names))
 
 
-def check_same_meanings(before: Any, now: Any, labels: np.ndarray) -> None:
+def check_same_meanings(before: Any, now: Any, given: np.ndarray, trained: Any = None) -> None:
     """Refuse class names by which a label means something else than before; new classes may come.
+
+    ``given`` holds the labels that people gave, ``trained`` those that the model knows, or None.  A class at the end
+    that is in neither may go, or get another name.
 
     Raises
     ------
@@ -38,14 +42,33 @@ def check_same_meanings(before: Any, now: Any, labels: np.ndarray) -> None:
     """
     if (before is None) != (now is None):
         raise ValueError(f"class_names={now!r}, but labels were given with class_names={before!r}; pass the latter")
-    current = meanings(now, labels)
-    for label, name in meanings(before, labels).items():
-        if current.get(label) != name:
-            found = f"is called {current[label]!r} now" if label in current else "is none of them now"
-            raise ValueError(
-                f"class_names were changed: label {label!r} meant {name!r} when labels were given, and {found}; "
-                "expected the names in their order before, and new ones at the end (add_class adds one)"
-            )
+    current, said = meanings(now, given), set(given.tolist())
+    known = np.empty(0) if trained is None else np.asarray(trained)
+    by_model = meanings(before, known)
+    learned = {by_model.get(label) for label in known.tolist()}
+    for label, name in meanings(before, given).items():
+        if current.get(label) == name:
+            continue
+        if label not in said and name not in learned and name not in current.values():
+            continue
+        when = "when labels were given" if label in said else "at the last training" if name in learned else "before"
+        found = f"is called {current[label]!r} now" if label in current else "is none of them now"
+        raise ValueError(
+            f"class_names were changed: label {label!r} meant {name!r} {when}, and {found}; "
+            "expected the names in their order before, and new ones at the end (add_class adds one)"
+        )
+
+
+def check_readable(estimator: Any, class_names: Any) -> None:
+    """Refuse class names that a classifier on a CLIP cannot be trained with; others are not asked.
+
+    Raises
+    ------
+    ImportError, ValueError
+        As `modal_clip_dual.base.check_names`.
+    """
+    if isinstance(estimator, CLIPClassifier) and class_names is not None:
+        check_names(estimator, class_names)
 
 
 def new_names(before: Any, now: Any) -> list[str]:

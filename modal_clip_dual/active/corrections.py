@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 
 from ..base import CLIPClassifier
+from ..clip.inputs import check_input
 from ..data.images import as_array, kind_of, unreadable_error
 from ..data.reading import ImageSource
 from ..utils.arrays import is_mapped
-from ..utils.labels import check_labels, check_new_labels
+from ..utils.labels import check_known_labels, check_labels, check_new_labels
 from ..utils.rollback import unchanged_on_error
 from .annotations import Annotations
 from .answers import check_annotator, check_rows
-from .class_names import kept, with_class
-from .identity import absolute, keys_of, missing_rows, named_rows
+from .class_names import check_readable, check_same_meanings, kept, new_names, with_class
+from .identity import absolute, keys_of, missing_rows, named_rows, numbered
 
 # What a change sets; a training may be going on meanwhile, which sets the rest.
 SAID = ("_annotations", "_changes", "_due", "_names", "_pool", "_given", "X_pool", "_keys", "_truth", "_mark")
@@ -40,6 +41,7 @@ class Correcting:
     _keys: np.ndarray | None
     _folder: str
     _class_names: Any
+    _names: Any
     _trained_rows: np.ndarray
     _changes: list[dict[str, Any]]
     _due: str | None
@@ -111,6 +113,18 @@ class Correcting:
             self._save()  # what people say is the dearest thing here: kept before anything is computed
         if stale and train:
             self._train_round()
+
+    def _decide_by(self, disagreement: str) -> None:
+        """Take in and save another way to decide where annotators differ; if labels change by it, training is due."""
+        before = self._labeled()[1]
+        with unchanged_on_error(self, only=(*SAID, "disagreement")):
+            vars(self)["disagreement"] = disagreement
+            after = self._labeled()[1]
+            if not np.array_equal(before, after):
+                check_new_labels(after, after, after, self._class_names)
+                self._changes = [*self._changes, {"what": "disagreement", "disagreement": disagreement}]
+                self._due = self._due or "later"
+            self._save()
 
     def forget(self, rows: Any, *, annotator: str | None = None, train: bool = True) -> None:
         """Take back labels, skips and drops: the samples are unlabeled again; train anew if they had labels.
@@ -231,7 +245,8 @@ class Correcting:
             If files cannot be read as images; nothing is changed then.  ``modal_clip_dual.data.drop_unreadable``
             leaves them out.
         ValueError
-            If they are of another form, or the pool lies in a file; nothing is changed then.
+            If they are of another form or hold values that are not finite, or the pool lies in a file; nothing is
+            changed then.
         """
         self._begin()
         if is_mapped(self._pool):
@@ -254,6 +269,8 @@ class Correcting:
                 f"{name} holds {kind_of(given)} of shape {given.shape}, the pool {kind_of(self._pool)} of shape "
                 f"{self._pool.shape}; expected the same form"
             )
+        if kind_of(given) == "embeddings":
+            given = self._of_pools_type(given, name)
         new = absolute(given, self._folder)
         missing = missing_rows(new, np.arange(len(new)))
         if len(missing):
@@ -267,6 +284,28 @@ class Correcting:
             keys = np.concatenate([keys, keys_of(new, getattr(self.estimator, "cache", None))])
         return np.concatenate([self._pool, new]), np.concatenate([self._given, given]), keys
 
+    def _of_pools_type(self, given: np.ndarray, name: str) -> np.ndarray:
+        """Return embeddings in the pool's type, so that it stays as large as it is.
+
+        Values that the model cannot take are refused, unless the pool has such values too.  A type narrower than
+        float32 would lose digits: then the pool gets the wider one.
+        """
+        dtype, with_clip = self._pool.dtype, isinstance(self.estimator, CLIPClassifier)
+        wide = dtype.kind == "f" and dtype.itemsize >= 4
+        with np.errstate(over="ignore"):
+            new = given.astype(dtype) if wide else given
+            seen = new.astype(np.float32) if with_clip else new
+        wrong = np.argwhere(~np.isfinite(seen))
+        if len(wrong) and np.isfinite(self._pool).all():
+            rows, first = np.unique(wrong[:, 0]), tuple(wrong[0].tolist())
+            raise ValueError(
+                f"{name} has values that are not finite in {seen.dtype}, in {numbered(rows)}: {name}{list(first)} is "
+                f"{given[first]}; expected finite numbers"
+            )
+        if with_clip:
+            check_input(new, self.estimator, name)
+        return new
+
     def _longer_truth(self, y_new: Any, n_new: int) -> np.ndarray | None:
         if self._truth is None:
             if y_new is not None:
@@ -277,6 +316,7 @@ class Correcting:
         new = check_labels(y_new, "y_new")
         if len(new) != n_new:
             raise ValueError(f"y_new has {len(new)} labels, X_new {n_new} rows")
+        check_known_labels(new, self._class_names, "y_new")
         return np.concatenate([self._truth, self._as_labels(new, self._truth)])
 
     def add_class(self, name: str, *, label: Any = None, train: bool = True) -> None:
@@ -294,9 +334,24 @@ class Correcting:
         Raises
         ------
         ValueError
-            If the name is taken, or there are no ``class_names``; nothing is changed then.
+            If the name is taken, there are no ``class_names``, or the estimator cannot be trained with the name: it
+            is too long, the same as another to the CLIP, or ``text_embeddings`` lack it; nothing is changed then.
         """
         self._begin()
         names = with_class(self._class_names, name, label)
+        check_readable(self.estimator, names)
         note = {"what": "add_class", "name": name}
         self._say(self._annotations, note, train, stale=True, grown={"_names": kept(names)}, class_names=names)
+
+    def _follow_names(self) -> bool:
+        """Take in class names that were set on the estimator; return whether classes came."""
+        now, trained = self._class_names, getattr(self.estimator, "classes_", None)
+        check_same_meanings(self._names, now, self._annotations.all_labels(), trained)
+        came, gone = new_names(self._names, now), new_names(now, self._names)
+        if came or gone:
+            check_readable(self.estimator, now)
+            # What was added and taken back before a training was no change.
+            others = [note for note in self._changes if note["what"] != "add_class" or note["name"] not in gone]
+            self._changes = [*others, *({"what": "add_class", "name": name} for name in came)]
+            self._names = kept(now)
+        return bool(came)

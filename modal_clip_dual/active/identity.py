@@ -23,14 +23,33 @@ def absolute(array: Any, folder: str) -> Any:
 
 
 def keys_of(pool: Any, cache: Any) -> np.ndarray:
-    """Identity of each sample of a pool, (n, 16) uint8: its numbers, its pixels, or the bytes of its file."""
+    """Identity of each sample, (n, 16) uint8: its numbers as float32, its pixels, or the bytes of its file."""
     if kind_of(pool) == "embeddings":
-        keys = [blake2b(np.ascontiguousarray(row).tobytes(), digest_size=16).digest() for row in pool]
+        with np.errstate(over="ignore"):
+            keys = [_key_of_numbers(row, np.float32) for row in pool]
     elif kind_of(pool) == "paths":
         keys = digests_of(pool, digest_cache(cache))
     else:
         keys = [image_key(pool, row) for row in range(len(pool))]
     return np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(-1, 16)
+
+
+def _key_of_numbers(row: np.ndarray, dtype: Any) -> bytes:
+    return blake2b(np.ascontiguousarray(row, dtype=dtype).tobytes(), digest_size=16).digest()
+
+
+def as_now(saved: np.ndarray, pool: Any, keys: np.ndarray) -> np.ndarray:
+    """Saved keys (m, 16), those of a pool's embeddings as they are made now; ``keys`` (n, 16) has the pool's.
+
+    Versions before hashed the numbers in the type of the pool, which a list or float64 changed.
+    """
+    known = {bytes(key) for key in keys}
+    if kind_of(pool) != "embeddings" or all(bytes(key) in known for key in saved):
+        return saved
+    types = {np.dtype(np.float64), pool.dtype}
+    now = {_key_of_numbers(row, dtype): bytes(key) for row, key in zip(pool, keys) for dtype in types}
+    renewed = b"".join(now.get(bytes(key), bytes(key)) for key in saved)
+    return np.frombuffer(renewed, dtype=np.uint8).reshape(-1, 16)
 
 
 def keys_of_old_files(pool: Any, rows: np.ndarray) -> np.ndarray:
@@ -50,10 +69,14 @@ def missing_rows(pool: Any, rows: np.ndarray) -> np.ndarray:
     return missing
 
 
+def numbered(rows: np.ndarray) -> str:
+    """How messages show rows."""
+    return f"rows {rows[:SHOWN].tolist()}" + (f" and {len(rows) - SHOWN} more" if len(rows) > SHOWN else "")
+
+
 def named_rows(rows: np.ndarray, pool: Any) -> str:
     """How messages show rows and the file of the first."""
-    more = f" and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
-    return f"rows {rows[:SHOWN].tolist()}{more} ({str(pool[rows[0]])!r}{', ...' if len(rows) > 1 else ''})"
+    return f"{numbered(rows)} ({str(pool[rows[0]])!r}{', ...' if len(rows) > 1 else ''})"
 
 
 def compare(saved: np.ndarray, given: np.ndarray, rows: np.ndarray) -> None:

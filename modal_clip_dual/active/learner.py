@@ -17,15 +17,15 @@ from ..data.images import EXPECTED, as_array, rows_called
 from ..strategies.asking import check_can_ask
 from ..strategies.view import call_strategy
 from ..utils.arrays import n_samples
-from ..utils.labels import check_labels
+from ..utils.labels import check_known_labels, check_labels
 from ..utils.persistence import check_target
 from ..utils.rollback import unchanged_on_error
 from ..utils.validation import check_n_instances
 from ._shown import Shown
 from .abilities import default_strategy
-from .annotations import Annotations
+from .annotations import DISAGREEMENTS, Annotations
 from .answers import check_annotator, oracle_of, refuse_repeated, rows_of
-from .class_names import check_same_meanings, kept, new_names
+from .class_names import kept
 from .corrections import Correcting
 from .identity import absolute, missing_rows, named_rows
 from .pool import Pooled, part_of
@@ -95,7 +95,7 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
         training; see `resume`.  One process at a time works with it; see `close`.
     disagreement : {"last", "majority"}, default="last"
         Which label counts where annotators gave a sample different ones: the last, or that of most, among
-        equally many the last of these.
+        equally many the last of these.  Set while the loop runs, it is saved, and the next training takes it in.
     random_state : int, default=0
         Decides, together with the round, every training and the draws of strategies that
         take a ``random_state``.
@@ -108,7 +108,7 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
         same from P(correct), its 90% ``accuracy_interval`` [low, high] where it is calibrated or judged,
         ``kappa`` between this round's predictions for the pool and the last's, the ``rows`` that
         were labeled, their ``scores``: P(correct) by the model that chose them, ``changes``
-        since the round before (`relabel`, `forget`, `skip`, `drop`, `extend`, `add_class`),
+        since the round before (`relabel`, `forget`, `skip`, `drop`, `extend`, `add_class`, ``disagreement``),
         and ``query_seconds`` and ``train_seconds``.  What is not known is None.
     rows_ : ndarray of int
         Labeled rows of the pool, in the order of labeling; read-only.
@@ -177,6 +177,7 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
         # What modAL's own constructor sets, where nothing is trained yet.
         self.on_transformed = False
         self.force_all_finite = True
+        self._annotations, self._gone = Annotations(), np.empty(0, dtype=np.intp)
         self._keys: np.ndarray | None = None  # of the pool, computed when the state is saved
         self.X_training: Any = None
         self.y_training: Any = None
@@ -185,6 +186,8 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
         if name in FIXED and "log_" in self.__dict__:
             hint = "; extend(X_new) appends samples" if name == "X_pool" else ""
             raise AttributeError(f"{name} cannot be replaced once the loop runs{hint}")
+        if name == "disagreement" and "log_" in self.__dict__ and isinstance(value, str) and value in DISAGREEMENTS:
+            return self._decide_by(value)
         super().__setattr__(name, value)
 
     # ---------------------------------------------------------------- the loop
@@ -220,7 +223,6 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
                 raise FileNotFoundError(f"X_pool: files do not exist, {named_rows(gone, self._pool)}")
             self._claim()
             with unchanged_on_error(self, self.estimator):
-                self._annotations, self._gone = Annotations(), np.empty(0, dtype=np.intp)
                 self._names, self._query, self._predictions = kept(self._class_names), None, None
                 self._due, self._changes = None, []
                 self._trained_rows = np.empty(0, dtype=np.intp)
@@ -233,8 +235,10 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
         self._given = as_array(self.X_pool, "X_pool")
         self._pool = absolute(self._given, self._folder)
         self._truth = None if self.y_pool is None else check_labels(self.y_pool, "y_pool")
-        if self._truth is not None and len(self._truth) != len(self._pool):
-            raise ValueError(f"y_pool has {len(self._truth)} labels, X_pool {len(self._pool)} rows")
+        if self._truth is not None:
+            if len(self._truth) != len(self._pool):
+                raise ValueError(f"y_pool has {len(self._truth)} labels, X_pool {len(self._pool)} rows")
+            check_known_labels(self._truth, self._class_names, "y_pool")
         if self.path is not None:
             check_target(self._target() or "")
 
@@ -242,10 +246,8 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
         """What every change and every question rests on: a start, class names as they were, files that are there."""
         self.start()
         check_settings(self)
-        check_same_meanings(self._names, self._class_names, self._labeled()[1])
-        new = [{"what": "add_class", "name": name} for name in new_names(self._names, self._class_names)]
-        if new:  # set on the estimator, behind the others
-            self._names, self._changes, self._due = kept(self._class_names), [*self._changes, *new], "later"
+        if self._follow_names():
+            self._due = "later"
         gone = missing_rows(self._pool, self._present) if files else ()
         if len(gone):
             where = named_rows(np.asarray(gone), self._pool)
@@ -418,10 +420,6 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
         """The rows of the last query that were not left out since."""
         left_out = {*self._annotations.skipped, *self._annotations.dropped}
         return [row for row in (self._query or {"rows": []})["rows"] if row not in left_out]
-
-    def _waiting(self) -> np.ndarray:
-        """Labeled rows that no training has seen."""
-        return np.setdiff1d(self._labeled()[0], self._trained_rows)
 
     def stop_reason(self) -> str | None:
         """Say why labeling may stop: the budget, the pool's end or a criterion.

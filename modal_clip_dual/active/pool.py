@@ -45,7 +45,7 @@ class Pooled:
     @property
     def unlabeled_(self) -> np.ndarray:
         """Rows of the pool that may be asked for, ascending: without label, neither skipped nor dropped."""
-        if not hasattr(self, "_annotations"):
+        if not hasattr(self, "_pool"):
             return np.arange(n_samples(self.X_pool, "X_pool", EXPECTED))
         return np.setdiff1d(self._present, [*self._labeled()[0].tolist(), *self._annotations.skipped])
 

@@ -18,8 +18,9 @@ from ..data.images import kind_of
 from ..utils.persistence import params_of, plain, read_state, write_state
 from .annotations import UNKNOWN, Annotations
 from .answers import check_rows
-from .class_names import check_same_meanings, kept, new_names
+from .class_names import kept
 from .identity import (
+    as_now,
     compare,
     keys_of,
     keys_of_old_files,
@@ -116,7 +117,7 @@ class Resuming:
             stand behind the saved ones.  In another order, or with new samples in between, everything that is saved
             follows the samples to their rows, with a warning.  Not needed if it consists of paths.
         estimator : CLIPClassifier, default=None
-            Needed only if a parameter of the saved one was no plain value, and for the folder of
+            Of the saved one's class.  Needed only if a parameter of that was no plain value, and for the folder of
             its ``cache``, which is not saved.  Its ``class_names`` must be the saved ones, in their order; new
             ones may follow, and are trained on at once.
         query_strategy : callable, default=None
@@ -154,6 +155,7 @@ class Resuming:
         settings, arrays = read_learner(path)
         if estimator is None:
             estimator = estimator_of(settings)
+        _check_class(estimator, settings)
         if query_strategy is None:
             query_strategy = strategy_of(settings["query_strategy"])
         with looking_once():
@@ -294,7 +296,7 @@ def restore(learner: Any, settings: dict[str, Any], arrays: dict[str, np.ndarray
         places = None
         if by_content and not len(gone) and not len(drop):
             given = keys_of(pool, getattr(learner.estimator, "cache", None))
-            places = places_of(saved, given)
+            places = places_of(as_now(saved, pool, given), given)
         if places is None:
             raise
         warnings.warn(
@@ -328,7 +330,9 @@ def restore(learner: Any, settings: dict[str, Any], arrays: dict[str, np.ndarray
 def _compared_keys(learner: Any, saved: np.ndarray, rows: np.ndarray, by_content: bool) -> np.ndarray:
     """Keys of the pool, whose ``rows`` that were saved must be the same; of the others the saved ones."""
     pool, cache = learner._pool, getattr(learner.estimator, "cache", None)
-    found = keys_of(pool if len(rows) == len(pool) else pool[rows], cache)
+    part = pool if len(rows) == len(pool) else pool[rows]
+    found = keys_of(part, cache)
+    saved = as_now(saved, part, found)
     old = rows[rows < len(saved)]
     if by_content or kind_of(pool) != "paths":
         compare(saved[old], found[: len(old)], old)
@@ -343,14 +347,11 @@ def _compared_keys(learner: Any, saved: np.ndarray, rows: np.ndarray, by_content
 def _adopt_names(learner: Any, settings: dict[str, Any]) -> None:
     """Hold the labels together with the class names by which they were given; new classes may have come."""
     saved, now = settings["estimator"], learner._class_names
+    if "class_names" not in saved["missing"]:
+        learner._names = params_of(saved).get("class_names")
+        if learner._follow_names():
+            learner._due = "now"
     learner._names = kept(now)
-    if "class_names" in saved["missing"]:
-        return
-    before = params_of(saved).get("class_names")
-    check_same_meanings(before, now, learner._labeled()[1])
-    new = [{"what": "add_class", "name": name} for name in new_names(before, now)]
-    if new:
-        learner._changes, learner._due = [*learner._changes, *new], "now"
 
 
 def _adopt_new_rows(learner: Any, old: np.ndarray) -> None:
@@ -370,6 +371,19 @@ def estimator_of(settings: dict[str, Any]) -> Any:
         )
     kind = class_of(settings.get("class"))
     return kind(**kind.params_from(saved))
+
+
+def _check_class(estimator: Any, settings: dict[str, Any]) -> None:
+    """Refuse an estimator of another class than the saved one, whose fit it cannot hold.
+
+    Classes are known by name: a class of one's own may have moved to another module.
+    """
+    saved = str(settings.get("class") or class_path(class_of(None))).partition(":")[2]
+    if settings["fit"] is not None and saved not in [kind.__qualname__ for kind in type(estimator).__mro__]:
+        raise ValueError(
+            f"estimator is a {type(estimator).__name__}, and the saved loop was trained with a {saved}; expected a "
+            f"{saved}, or estimator=None"
+        )
 
 
 def name_of(strategy: Any) -> str | None:

@@ -97,6 +97,10 @@ class Training(Calibrating):
         if self._due is not None:
             self._train_round()
 
+    def _waiting(self) -> np.ndarray:
+        """Labeled rows that no training has seen."""
+        return np.setdiff1d(self._labeled()[0], self._trained_rows)
+
     def _train_round(self) -> None:
         """Mine with the model that made the query, then train on labels and pseudo-labels.
 

@@ -230,6 +230,19 @@ class CLIPClassifier(Predicting, PixelAccess, Saving):
         if isinstance(templates, Mapping) and self.class_names is not None:
             texts_of(resolve_classes(self.class_names, None)[1], templates)
 
+    def _check_prompts(self, names: list[str], loaded: Any) -> None:
+        """Refuse names that the CLIP cannot read or tell apart; ``loaded`` is that of the last fit, or None."""
+        from ..clip.templates import check_prompts
+
+        check_prompts(self._reader(loaded), names, check_template(self.template))
+
+    def _reader(self, loaded: Any) -> Any:
+        """Return what reads texts for the CLIP of the parameters: ``loaded`` if it is that one."""
+        from ..clip.templates import reader_of
+
+        same = loaded is not None and (loaded.model_name, loaded.pretrained) == (self.model_name, self.pretrained)
+        return loaded if same else reader_of(self.model_name)
+
     def _adopt(
         self, head: Any, classes: np.ndarray, names: list[str], backbone: Backbone, table: Any, **attributes: Any
     ) -> None:

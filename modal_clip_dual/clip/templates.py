@@ -33,7 +33,12 @@ def check_class_names(names: Sequence[str], template: Template, model_name: str)
     """
     resolve_classes(list(names), None)
     templates = check_template(template)
-    _check_prompts(Reader(f"model_name={model_name!r}", load_tokenizer(model_name)), names, templates)
+    check_prompts(reader_of(model_name), names, templates)
+
+
+def reader_of(model_name: str) -> Reader:
+    """Load what reads texts for the CLIP of a name."""
+    return Reader(f"model_name={model_name!r}", load_tokenizer(model_name))
 
 
 def tokenize(backbone: Backbone | Reader, texts: list[str], what: list[str]) -> torch.Tensor:
@@ -81,7 +86,7 @@ def template_embeddings(
     key = (tuple(names), tuple(map(tuple, texts)))
     if key in backbone.text_cache:
         return backbone.text_cache[key]
-    _check_prompts(backbone, names, templates)
+    check_prompts(backbone, names, templates)
     embeddings = torch.zeros(len(names), backbone.embed_dim, device=backbone.device)
     for k in range(max(map(len, texts))):
         rows = [row for row, own in enumerate(texts) if len(own) > k]
@@ -96,7 +101,7 @@ def template_embeddings(
     return backbone.text_cache[key]
 
 
-def _check_prompts(
+def check_prompts(
     backbone: Backbone | Reader, names: Sequence[str], templates: list[Any] | dict[str, list[str]]
 ) -> None:
     """Refuse texts that are cut off, and templates that give two classes the same text."""

@@ -74,7 +74,7 @@ class CorrectnessClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If a parameter, X or y does not fit; an earlier fit is kept.
+            If a parameter, X, y or X_pool does not fit; an earlier fit is kept.
         TypeError
             If the estimator lacks a method that the parameters ask for.
         """
@@ -90,6 +90,8 @@ class CorrectnessClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
             for name in ("n_features_in_", "feature_names_in_"):
                 self.__dict__.pop(name, None)
             X = self._check_X(X, labels)
+            if X_pool is not None:
+                self._check_pool(X, X_pool)
             self.estimator_ = self._fit_base(X, labels, X_pool, seed)
             self.classes_ = self._classes_of(self.estimator_, labels)
             for name in ("n_features_in_", "feature_names_in_"):
@@ -100,6 +102,9 @@ class CorrectnessClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
 
     def _check_X(self, X: Any, labels: np.ndarray) -> Any:
         return X
+
+    def _check_pool(self, X: Any, pool: Any) -> None:
+        pass  # an estimator whose ``fit`` takes the pool checks it
 
     def _fit_base(self, X: Any, labels: np.ndarray, pool: Any, seed: int) -> Any:
         return fit_copy(self.estimator, X, labels, pool, seed)

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from scipy.special import expit, logit, ndtri
 from sklearn.linear_model import LogisticRegression
-from sklearn.utils import _safe_indexing, indexable
+from sklearn.utils import _safe_indexing, get_tags, indexable
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from ..utils.arrays import n_samples
 from ..utils.logistic import fit_logistic
 from ..utils.odds import against_rest
 from ..utils.rollback import unchanged_on_error
@@ -179,6 +180,18 @@ def calibrate(
     return fit_calibration(table, right, given), right, given
 
 
+def _width(X: Any) -> int | None:
+    """Return the number of columns of a table; None for anything else, and for one that may hold a list per row."""
+    shape = X.shape[1:] if hasattr(X, "shape") else np.shape(next(iter(X), ()))
+    return shape[0] if len(shape) == 1 and shape[0] > 1 else None
+
+
+def _takes_no_missing_values(estimator: Any) -> bool:
+    """Tell whether an estimator says that it takes no NaN; one around others, such as a Pipeline, does not know."""
+    inside = any(hasattr(value, "fit") for value in estimator.get_params().values())
+    return not inside and not get_tags(estimator).input_tags.allow_nan
+
+
 def _has_unlabeled(self: Any) -> bool:
     return base_has("fit_unlabeled")(self) and (self.judge is None or hasattr(self.judge, "fit_unlabeled"))
 
@@ -328,6 +341,19 @@ class CalibratedCorrectness(CorrectnessClassifier):
 
     def _check_X(self, X: Any, labels: np.ndarray) -> Any:
         return indexable(X)[0]
+
+    def _check_pool(self, X: Any, pool: Any) -> None:
+        """Refuse tables that the classifiers will not take, since they are asked about the pool last of all."""
+        n_samples(pool, "X_pool", "expected samples as those of X")
+        given, wanted = _width(pool), _width(X)
+        if given is not None and wanted is not None and given != wanted:
+            raise ValueError(f"X_pool has {given} features, and X has {wanted}; expected as many")
+        parts = [part for part in (self.estimator, self.judge) if part is not None]
+        if given is not None and any(map(_takes_no_missing_values, parts)):
+            numbers = np.asarray(pool)
+            if numbers.dtype.kind == "f" and not np.isfinite(numbers).all():
+                row = int(np.isfinite(numbers).all(axis=1).argmin())
+                raise ValueError(f"X_pool has values that are not finite, in row {row}; expected finite numbers")
 
     def _fit(self, X: Any, labels: np.ndarray, pool: Any, rng: np.random.Generator, seed: int) -> None:
         self.judge_ = fit_copy(self.judge, X, labels, pool, seed)

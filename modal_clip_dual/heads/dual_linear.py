@@ -279,6 +279,10 @@ class DualLinearClassifier(CLIPClassifier):
         if not np.isfinite(array).all() or not (np.abs(array).max(axis=1) > 0).all():
             raise ValueError("text_embeddings has values that are not finite, or rows of zeros")
 
+    def _check_prompts(self, names: list[str], loaded: Any) -> None:
+        if self.text_embeddings is None:  # no other text is read
+            super()._check_prompts(names, loaded)
+
     @looking_once()
     def _learn(self, X: Any, y: np.ndarray | None, X_pool: Any, sample_weight: Any = None) -> DualLinearClassifier:
         classes, names, target = resolve_labels(self.class_names, y, self._numbered)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..active.class_names import check_readable
 from ..data.files import looking_once
 from .answers import DROP, FORGET, LABEL, SKIP, Names, Said, disagreements, now
 from .grids import Check, Grid, check_of
@@ -308,7 +309,7 @@ class LabelSession(Working):
         Raises
         ------
         ValueError
-            If there is one of this name, or the name is empty.
+            If there is one of this name, the name is empty, or the learner cannot be trained with it.
         """
         name = " ".join(str(name).split())
         with self._changed:
@@ -316,6 +317,7 @@ class LabelSession(Working):
                 raise ValueError("a class needs a name")
             if name.casefold() in [known.casefold() for known in self.class_names]:
                 raise ValueError(f"there is a class {name!r} already")
+            check_readable(self.learner.estimator, [*self.class_names, name])
             self._write({"class": name})
             self.class_names = [*self.class_names, name]
             self._pending_classes.append(name)

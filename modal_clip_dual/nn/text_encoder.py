@@ -30,12 +30,27 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from ..clip.backbone import Backbone
-from ..clip.templates import check_distinct, clean_name, tokenize
+from ..clip.templates import Reader, check_distinct, clean_name, tokenize
 from ._prefix_sharing import Names, block_with_names
 
 PLACEHOLDER = "x"
 CONTEXT_STD = 0.02  # of the initial contexts
 AUTO_BATCH = 256  # classes; some 2 GB of activations in the text tower of ViT-B/16
+
+
+def prompt_tokens(backbone: Backbone | Reader, names: Sequence[str], n_context: int) -> torch.Tensor:
+    """Return the tokens (C, length) of every class's prompt, with placeholders for its context.
+
+    Raises
+    ------
+    ValueError
+        If a prompt does not fit the context window (the class is named), or two classes have the same tokens.
+    """
+    prefix = " ".join([PLACEHOLDER] * n_context)
+    what = [f"class name {name!r} with n_context={n_context}" for name in names]
+    tokens = tokenize(backbone, [f"{prefix} {clean_name(name)}." for name in names], what)
+    check_distinct(names, tokens.tolist(), backbone)
+    return tokens
 
 
 class PromptedTextEncoder:
@@ -82,11 +97,7 @@ class PromptedTextEncoder:
         self.names = list(names)
         self.n_context = n_context
         self.width = tower.token_embedding.weight.shape[1]
-        prefix = " ".join([PLACEHOLDER] * n_context)
-        what = [f"class name {name!r} with n_context={n_context}" for name in self.names]
-        texts = [f"{prefix} {clean_name(name)}." for name in self.names]
-        self.tokens = tokenize(backbone, texts, what).to(backbone.device)
-        check_distinct(self.names, self.tokens.tolist(), self.backbone)
+        self.tokens = prompt_tokens(backbone, self.names, n_context).to(backbone.device)
         self.start = self._find_context()
         self.class_specific = class_specific
         allowed = _paths(backbone.model)

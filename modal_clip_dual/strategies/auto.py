@@ -119,6 +119,7 @@ def auto_sampling(
     pool = as_array(classifier.embeddings).astype(np.float32, copy=False)
     whitening = fit_whitening(pool, rank=pool.shape[1], powers=(0.5,))
     half_white = whitening.coordinates(pool[candidates]) * whitening.scales[0.5]
-    rows = lowest_rows(candidates[np.sort(nearest_to_centers(half_white, n_instances, random_state))], classifier.first)
+    rows = candidates[np.sort(nearest_to_centers(half_white, n_instances, random_state))]
+    rows = lowest_rows(rows, classifier.first)
     rows = rows[ascending_order(-doubt[rows], random_tie_break)]
     return rows, doubt[rows]

@@ -416,5 +416,20 @@ def check_new_labels(y: np.ndarray, before: np.ndarray, after: np.ndarray, class
             f"the labels so far are {kinds[0]} such as {old!r}, y holds {kinds[1]} such as {new!r}; "
             "expected one kind"
         )
-    classes, _ = resolve_classes(class_names, y if class_names is not None else after)
-    encode_labels(y, classes if class_names is not None else np.unique(np.concatenate([after, y])))
+    if class_names is not None:
+        check_known_labels(y, class_names)
+    else:
+        resolve_classes(None, after)  # which refuses a single class
+        encode_labels(y, np.unique(np.concatenate([after, y])))
+
+
+def check_known_labels(y: np.ndarray, class_names: Any, name: str = "y") -> None:
+    """Refuse checked labels that are none of the classes; with ``class_names=None`` every label is one.
+
+    Raises
+    ------
+    ValueError
+        Names the first that is no class.
+    """
+    if class_names is not None:
+        encode_labels(y, resolve_classes(class_names, y)[0], name)

@@ -11,7 +11,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from processes import run_script
 
-from modal_clip_dual import DualPromptClassifier, DualPromptLearner, get_strategy, random_sampling
+from modal_clip_dual import (
+    DualLinearClassifier,
+    DualPromptClassifier,
+    DualPromptLearner,
+    get_strategy,
+    random_sampling,
+)
 from modal_clip_dual.active import Protocol
 from modal_clip_dual.heads.tip_adapter import TipAdapterClassifier
 
@@ -169,6 +175,9 @@ def test_a_longer_pool_is_asked_and_mined(make, embeddings, digits):
     assert learner.extend(embeddings[50:60], y[50:60]).tolist() == list(range(50, 60))
     assert len(learner.unlabeled_) == 55
     np.testing.assert_array_equal(learner.X_pool, embeddings[:60])
+    for wrong, message in (([10] * 5, r"y_new\[0\] is 10"), (["0"] * 5, r"y_new\[0\] is '0'")):
+        with pytest.raises(ValueError, match=f"{message}, which is not a label of class_names"):
+            learner.extend(embeddings[60:65], wrong)
     rows, instances = learner.query(n_instances=55)
     np.testing.assert_array_equal(instances, embeddings[rows])
     learner.teach(rows=[55], y=[y[55]])
@@ -189,6 +198,34 @@ def test_what_is_looked_at_once_cannot_be_set_later(taught, embeddings):
         learner.extend(embeddings[:2, :64])
     with pytest.raises(ValueError, match="this one has none"):
         learner.extend(embeddings[:2], [0, 1])
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (np.nan, r"X_new has values that are not finite in float32, in rows \[1, 2\]: X_new\[1, 3\] is nan"),
+        (-np.inf, r"in rows \[1, 2\]: X_new\[1, 3\] is -inf; expected finite numbers"),
+        (1e300, r"in rows \[1, 2\]: X_new\[1, 3\] is 1e\+300"),
+        (1e19, r"X_new\[1\] has values up to 1e\+19, too far from 1"),
+    ],
+)
+def test_values_that_no_model_takes_do_not_get_into_the_pool(linear, embeddings, tmp_path, value, message):
+    learner = linear()
+    saved, new = (tmp_path / "linear.npz").read_bytes(), embeddings[:4].astype(float)
+    new[1:3, 3] = value
+    with pytest.raises(ValueError, match=message):
+        learner.extend(new)
+    assert len(learner.X_pool) == N and (tmp_path / "linear.npz").read_bytes() == saved
+    learner.query()
+
+
+def test_a_model_that_takes_missing_values_gets_more_of_them(digits):
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    X = np.array([[0.0], [1.0], [np.nan], [0.0]])
+    learner = DualPromptLearner(HistGradientBoostingClassifier(max_iter=2), X, query_strategy=random_sampling)
+    learner.teach(rows=[0, 1], y=[0, 1])
+    assert learner.extend([[np.nan]]).tolist() == [4]
 
 
 def test_pools_in_files_grow_in_their_file(make, embeddings, tmp_path):
@@ -282,6 +319,96 @@ def test_a_class_that_came_before_resume_is_trained_on(taught, make, digits, poo
     assert len(learner.log_) == 2
 
 
+@pytest.fixture
+def linear(pool, digits, tmp_path):
+    """A saved learner with 3 labels whose classifier trains in no time."""
+
+    def linear(**params):
+        clf = DualLinearClassifier(list(digits.class_names), **DEMO | params)
+        learner = DualPromptLearner(clf, pool[0], path=tmp_path / "linear.npz", query_strategy=random_sampling)
+        learner.teach(rows=[1, 2, 3], y=pool[1][[1, 2, 3]])
+        return learner
+
+    return linear
+
+
+LONG = "an " * 100
+UNREADABLE = [("ZERO", "'zero' and 'ZERO' give the same tokens"), ("zero_", "same tokens"), (LONG, "is too long")]
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize(("name", "message"), UNREADABLE)
+def test_a_class_that_cannot_be_trained_on_changes_nothing(linear, digits, tmp_path, name, message, train):
+    learner = linear()
+    saved, log = (tmp_path / "linear.npz").read_bytes(), list(learner.log_)
+    with pytest.raises(ValueError, match=message):
+        learner.add_class(name, train=train)
+    assert learner.estimator.class_names == list(digits.class_names) and learner.log_ == log
+    assert (tmp_path / "linear.npz").read_bytes() == saved
+    learner.estimator.set_params(class_names=[*digits.class_names, name])  # from outside
+    with pytest.raises(ValueError, match=message):
+        learner.query()
+    assert (tmp_path / "linear.npz").read_bytes() == saved
+    learner.estimator.set_params(class_names=digits.class_names)
+    learner.query()
+    learner.add_class("ten")
+    assert learner.estimator.classes_.tolist() == list(range(11))
+
+
+def test_a_class_without_a_text_embedding_is_refused(linear, digits, demo):
+    from modal_clip_dual.clip.templates import template_embeddings
+
+    text = template_embeddings(demo, list(digits.class_names), ["a photo of a {}."]).cpu().numpy()
+    learner = linear(text_embeddings=text)
+    with pytest.raises(ValueError, match=r"text_embeddings has shape \(10, .* expected numbers of shape \(11, D\)"):
+        learner.add_class("ten")
+    learner.query()
+
+
+def test_a_name_that_only_the_prompts_have_no_room_for(make, digits):
+    learner = make(n_per_class=0)
+    learner.estimator.set_params(n_context=16)
+    name = "a " * 60  # which fits the template, not behind 16 words of context
+    with pytest.raises(ValueError, match="with n_context=16 is too long"):
+        learner.add_class(name)
+    assert learner.estimator.class_names == list(digits.class_names)
+
+
+@pytest.mark.parametrize("right", [[], ["ten"]])
+def test_a_file_with_a_class_that_cannot_be_trained_on_is_mended(linear, digits, pool, tmp_path, monkeypatch, right):
+    """As a version wrote it that checked nothing before: with the right names it goes on."""
+    learner = linear()
+    with monkeypatch.context() as unchecked:
+        unchecked.setattr("modal_clip_dual.active.corrections.check_readable", lambda *args: None)
+        with pytest.raises(ValueError, match="same tokens"):
+            learner.add_class("ZERO")
+    learner.close()
+    names = [*digits.class_names, *right]
+    with pytest.raises(ValueError, match="same tokens"):
+        DualPromptLearner.resume(tmp_path / "linear.npz", pool[0])
+    again = DualPromptLearner.resume(tmp_path / "linear.npz", pool[0], estimator=DualLinearClassifier(names, **DEMO))
+    assert again.log_[-1]["changes"] == [{"what": "add_class", "name": name} for name in right]
+    again.teach(rows=[4], y=pool[1][[4]])
+    assert again.estimator.classes_.tolist() == list(range(len(names)))
+
+
+def test_a_class_that_was_given_or_trained_on_stays(linear, digits, pool):
+    learner = linear()
+    learner.add_class("ten", train=False)
+    learner.teach(rows=[4], y=[10], train=False)
+    learner.drop([4], train=False)  # its label does not count, and may come back
+    for more, now in (([], "is none of them now"), (["x"], "is called 'x' now")):
+        learner.estimator.set_params(class_names=[*digits.class_names, *more])
+        with pytest.raises(ValueError, match=f"label 10 meant 'ten' when labels were given, and {now}"):
+            learner.query()
+    learner.estimator.set_params(class_names=[*digits.class_names, "ten"])
+    learner.forget([4])
+    learner.train()
+    learner.estimator.set_params(class_names=digits.class_names)
+    with pytest.raises(ValueError, match="label 10 meant 'ten' at the last training"):
+        learner.query()
+
+
 # -------------------------------------------------------------------- annotators
 
 
@@ -314,6 +441,28 @@ def test_two_annotators_and_what_counts(make, pool):
     assert last.log_[-1]["changes"] == [{"what": "forget", "rows": [0, 1], "annotator": "bob"}]
     last.forget([2], annotator="ann")  # the only one: the row is unlabeled again
     assert last.rows_.tolist() == [0, 1] and 2 in last.unlabeled_
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_another_way_to_decide_is_trained_on(linear, pool, tmp_path, resumed):
+    X, y = pool
+    learner = linear()
+    for row, wrong, who in ((4, 0, "ann"), (4, 0, "bob"), (4, 1, "cleo"), (5, 2, "ann")):
+        learner.teach(rows=[row], y=[(y[row] + wrong) % 10], annotator=who, train=False)
+    learner.train()
+    learner.disagreement = "last"  # as it was
+    assert learner._due is None
+    learner.set_params(disagreement="majority")
+    assert learner.labels_[3] == y[4]
+    if resumed:
+        learner.close()
+        learner = DualPromptLearner.resume(tmp_path / "linear.npz", X)
+    learner.train()
+    assert learner.y_training.tolist() == [*y[1:5], (y[5] + 2) % 10] == learner.labels_.tolist()
+    assert learner.log_[-1]["changes"] == [{"what": "disagreement", "disagreement": "majority"}]
+    n = len(learner.log_)
+    learner.train()
+    assert len(learner.log_) == n
 
 
 # -------------------------------------------------------------------- refusals, budget, later training

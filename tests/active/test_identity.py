@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from hashlib import blake2b
 
 import numpy as np
 import pytest
@@ -209,6 +210,52 @@ def test_embeddings_in_another_order(make, embeddings, digits, tmp_path):
     np.testing.assert_array_equal(pool[order][learner.rows_], pool[[0, N, 5]])
     assert len(set(learner.rows_.tolist())) == 3
     assert learner.labels_.tolist() == digits.target[[0, 0, 5]].tolist()
+
+
+@pytest.mark.parametrize("form", ["list", "float64", "float16", "float32"])
+@pytest.mark.parametrize("given", ["float32", "float64"])
+def test_embeddings_are_known_by_their_numbers_in_any_type(make, embeddings, digits, tmp_path, given, form):
+    numbers = embeddings[: N + 5].astype("float16")  # which every type can hold
+    learner = make(numbers[:N].astype(given), path=tmp_path / "state.npz")
+    learner.teach(rows=[2, 5, 7], y=digits.target[[2, 5, 7]])
+    learner.extend(numbers[N:].tolist() if form == "list" else numbers[N:].astype(form))
+    assert learner.X_pool.dtype == given and np.array_equal(learner.X_pool, numbers)
+    predicted = learner.predict(embeddings)
+    learner.close()
+    again = DualPromptLearner.resume(
+        tmp_path / "state.npz", numbers.tolist() if form == "list" else numbers.astype(form)
+    )
+    assert again.rows_.tolist() == [2, 5, 7] and len(again.unlabeled_) == N + 2
+    np.testing.assert_array_equal(again.predict(embeddings), predicted)
+    other = numbers.astype("float64")
+    other[4, 0] += 0.01
+    again.close()
+    with pytest.raises(ValueError, match=r"differs .* in 1 of 25 rows, the first of them \[4\]"):
+        DualPromptLearner.resume(tmp_path / "state.npz", other)
+
+
+def test_a_pool_narrower_than_float32_keeps_the_digits_of_new_samples(make, embeddings, digits):
+    learner = make(embeddings[:N].astype("float16"))
+    learner.teach(rows=[2, 5, 7], y=digits.target[[2, 5, 7]])
+    learner.extend(embeddings[N : N + 5])
+    np.testing.assert_array_equal(learner.X_pool[N:], embeddings[N : N + 5])
+
+
+@pytest.mark.filterwarnings("ignore:X_pool holds the saved learner's samples at other rows")
+@pytest.mark.parametrize("order", [slice(None), slice(None, None, -1)])
+@pytest.mark.parametrize("now", ["float32", "float64"])
+def test_old_files_knew_embeddings_by_their_type(make, embeddings, digits, tmp_path, now, order):
+    """Those whose pool became float64 when it grew, too: of its keys some are of float32, some of float64."""
+    learner = make(embeddings[:N].astype(float), path=tmp_path / "state.npz")
+    learner.start()
+    learner._keys = saving.keys_of(learner._pool, None).copy()
+    for row in range(N // 2, N):
+        learner._keys[row] = np.frombuffer(blake2b(learner._pool[row].tobytes(), digest_size=16).digest(), np.uint8)
+    learner.teach(rows=[2, 15], y=digits.target[[2, 15]])
+    learner.close()
+    again = DualPromptLearner.resume(tmp_path / "state.npz", embeddings[:N].astype(now)[order])
+    np.testing.assert_array_equal(again.X_pool[again.rows_], embeddings[[2, 15]])
+    assert again.labels_.tolist() == digits.target[[2, 15]].tolist()
 
 
 def test_relative_paths_begin_where_the_learner_was_made(make, paths, digits, tmp_path, monkeypatch):

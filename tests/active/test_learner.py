@@ -19,6 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from modal_clip_dual import (
+    DualLinearClassifier,
     DualPromptLearner,
     mine_confident,
     negative_prompt_sampling,
@@ -331,6 +332,26 @@ def test_wrong_arguments(make, params, error, message):
         make(**params).query()
 
 
+@pytest.mark.parametrize(
+    ("kind", "truth", "message"),
+    [
+        ("list", lambda y, names: y + 1, r"is 10, which is not a label of class_names.*If these begin at 1"),
+        ("list", lambda y, names: y.astype(str), r"y_pool\[0\] is '\d', which is not a label of class_names"),
+        ("mapping", lambda y, names: names[y], r"y_pool\[0\] is '\w+', which is not a label.* expected one of \[100"),
+        ("mapping", lambda y, names: y, r"y_pool\[0\] is \d, which is not a label"),
+        ("list", lambda y, names: np.where(y == 3, np.nan, y), r"y_pool\[\d+\] is missing"),
+    ],
+)
+def test_a_truth_that_holds_other_labels_than_the_classes(digits, pool, kind, truth, message):
+    X, y = pool
+    names = digits.class_names if kind == "list" else {100 + k: name for k, name in enumerate(digits.class_names)}
+    clf = DualLinearClassifier(names, model_name="demo", pretrained="bundled", verbose=0)
+    learner = DualPromptLearner(clf, X, y_pool=truth(y, np.array(digits.class_names)))
+    with pytest.raises(ValueError, match=message):
+        learner.query()
+    assert not hasattr(clf, "classes_") and not hasattr(learner, "log_")
+
+
 def test_other_estimators_by_what_they_can_do(pool, tmp_path):
     X, y = pool
     learner = DualPromptLearner(LogisticRegression(), X, query_strategy=entropy_sampling, first_query="random")
@@ -492,6 +513,16 @@ def test_repr_and_notebook(make, pool):
     html = learner._repr_mimebundle_()["text/html"]
     assert "estimated_accuracy" in html
     assert list(learner.log["n_labels"]) == [0, 10]
+
+
+def test_before_the_start_nothing_was_said(make, pool):
+    learner = make()
+    for table in (learner.annotations, learner.disagreements, learner.annotator_agreement, learner.log):
+        assert not len(table)
+    assert learner.rows_.tolist() == learner.labels_.tolist() == [] and learner.rows_.dtype.kind == "i"
+    assert learner.annotations.columns.tolist() == make().start().annotations.columns.tolist()
+    assert len(learner.unlabeled_) == len(pool[0]) and learner.stop_reason() is None
+    assert not hasattr(learner, "log_") and not hasattr(learner.estimator, "classes_")  # none of it started the loop
 
 
 def test_clone(make, pool):
@@ -712,6 +743,29 @@ def test_resume_refuses(make, pool, tmp_path, classifier):
         DualPromptLearner.resume(tmp_path / "b", X)
     with pytest.raises(ValueError, match="query_strategy: the saved one was no function"):
         DualPromptLearner.resume(tmp_path / "b", X, estimator=classifier())
+
+
+class MyLinear(DualLinearClassifier):
+    """A class of one's own."""
+
+
+@pytest.mark.parametrize(("given", "fits"), [("DualPromptClassifier", False), ("MyLinear", True)])
+def test_resume_with_an_estimator_of_another_class(classifier, digits, pool, tmp_path, given, fits):
+    X, y = pool
+    names = {"model_name": "demo", "pretrained": "bundled", "verbose": 0}
+    learner = DualPromptLearner(DualLinearClassifier(digits.class_names, **names), X, path=tmp_path / "state.npz")
+    learner.teach(rows=[1, 2, 3], y=y[[1, 2, 3]])
+    learner.close()
+    saved = (tmp_path / "state.npz").read_bytes()
+    other = MyLinear(digits.class_names, **names) if fits else classifier()
+    if fits:
+        again = DualPromptLearner.resume(tmp_path / "state.npz", X, estimator=other)
+        np.testing.assert_array_equal(again.predict(X), learner.predict(X))
+        return
+    with pytest.raises(ValueError, match=f"estimator is a {given}, and the saved .* with a DualLinearClassifier"):
+        DualPromptLearner.resume(tmp_path / "state.npz", X, estimator=other)
+    assert (tmp_path / "state.npz").read_bytes() == saved
+    DualPromptLearner.resume(tmp_path / "state.npz", X)
 
 
 def test_malicious_state_runs_nothing(make, pool, tmp_path):

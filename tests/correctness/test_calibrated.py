@@ -3,13 +3,16 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.special import expit, logit
 from sklearn.base import clone
 from sklearn.datasets import load_iris, make_classification
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold
 from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from modal_clip_dual import CalibratedCorrectness, DualLinearClassifier
@@ -249,6 +252,30 @@ def test_refuses(iris):
     with pytest.raises(ValueError, match="inconsistent"):
         clf.fit(X, y[:5])
     assert clf.coef_ is before
+
+
+class Untrained(LogisticRegression):
+    """A classifier that must not be trained."""
+
+    def fit(self, X, y):
+        raise AssertionError("it was trained")
+
+
+@pytest.mark.parametrize("as_type", [np.asarray, pd.DataFrame, list])
+def test_a_pool_that_does_not_fit_is_refused_before_any_training(iris, as_type):
+    X, y = iris
+    holes = X.copy()
+    holes[4, 1] = np.nan
+    cases = [(np.hstack([X, X]), "X_pool has 4 features, and X has 2"),
+             (holes, "X_pool has values that are not finite, in row 4")]  # fmt: skip
+    for pool, message in cases:
+        with pytest.raises(ValueError, match=message):
+            CalibratedCorrectness(Untrained()).fit(X, y, X_pool=as_type(pool))
+    with pytest.raises(TypeError, match="X_pool is 3"):
+        CalibratedCorrectness(Untrained()).fit(X, y, X_pool=3)
+    imputing = make_pipeline(SimpleImputer(), GaussianNB())
+    clf = CalibratedCorrectness(imputing, cv=2).fit(X, y, X_pool=as_type(holes))
+    assert clf.predict_correct_proba(holes).shape == (150,)
 
 
 def test_seeds():

@@ -146,7 +146,7 @@ def test_wrong_answers_change_nothing(make):
     for wrong in wrong_answers:
         with pytest.raises(ValueError, match="row|answer|class"):
             session.say([(row, "label", "one"), wrong])
-    for name in ("one", "ONE ", "", " _ "):
+    for name in ("one", "ONE ", "one_", "a " * 200, "", " _ "):
         with pytest.raises(ValueError, match="class"):
             session.add_class(name)
     with pytest.raises(ValueError, match="not the one that is shown"):

@@ -16,7 +16,7 @@ from modal_clip_dual.strategies import (
     coreset_distance,
     negative_prompt_uncertainty,
 )
-from modal_clip_dual.strategies._equal import alike, also_equal, equal_to, first_equal, keys_of
+from modal_clip_dual.strategies._equal import alike, also_equal, equal_to, first_equal, keys_of, lowest_rows
 from modal_clip_dual.strategies._points import Points
 from modal_clip_dual.utils.arrays import Rows
 
@@ -127,3 +127,10 @@ def test_distances_between_close_samples_keep_their_digits(embeddings):
     # near and x round to eps / 2 of their numbers, below 1: the reference takes them as they are.
     actual = Points(x).nearest(torch.from_numpy(near)).numpy()
     np.testing.assert_allclose(actual, expected, rtol=4 * np.finfo(np.float32).eps)
+
+
+def test_the_first_of_equal_samples_stand_for_the_others():
+    first = np.array([0, 1, 0, 3, 1, 0, 1])
+    assert lowest_rows(np.array([5, 3, 6, 2]), first).tolist() == [0, 3, 1, 2]
+    assert lowest_rows(np.array([4, 6, 1]), first).tolist() == [1, 4, 6]
+    assert lowest_rows(np.array([6, 5]), None).tolist() == [6, 5]
