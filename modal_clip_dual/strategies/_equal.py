@@ -83,7 +83,7 @@ def lowest_rows(rows: np.ndarray, first: np.ndarray | None) -> np.ndarray:
     if first is None:
         return rows
     rows = rows.copy()
-    for one in np.unique(first[rows]):
+    for one in np.unique(first[rows[first[rows] != rows]]):
         chosen = np.flatnonzero(first[rows] == one)
         rows[chosen] = equal_to(one, first)[: len(chosen)]
     return rows
