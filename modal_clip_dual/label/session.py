@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..data.files import looking_once
-from .answers import DROP, FORGET, LABEL, SKIP, Names, Said, disagreements, now
+from .answers import DROP, FORGET, LABEL, SKIP, Names, Said, State, answered, disagreements, now
 from .grids import Check, Grid, check_of
 from .journal import Journal
 from .model import doubtful_labels, doubtful_predictions, holds_paths, is_lost
@@ -100,10 +101,12 @@ class LabelSession(Working):
         self.version = 0
         self._new_paths, self._first_labels = list(new_paths), dict(labels or {})
         self._ready: list[Grid] = []  # prepared, not shown yet
-        self._pending: dict[int, Said | None] = {}  # said, and not in the learner yet
+        self._states: dict[int, State] = {}  # all that was said of the rows, of which `said` has the last
+        self._gone: dict[int, str] = {}  # what is wrong with rows whose file is not there, whose answers wait for it
+        self._gone_before: set[int] = set()  # those that the learner knows of
+        self._pending: dict[int, State] = {}  # said, and not in the learner yet
         self._pending_classes: list[str] = []
-        self._folded: dict[int, Said] = {}  # what the learner holds
-        self._undo: list[tuple[dict[int, Said | None], Grid | None, bool]] = []
+        self._undo: list[tuple[dict[int, State], Grid | None, bool]] = []
         self._n_events = 0
         self._n_grids = 0
         self._stale = False  # a grid was completed since the last training
@@ -224,7 +227,10 @@ class LabelSession(Working):
             If one does not fit; nothing is changed then.
         """
         with self._changed:
-            self._say(self._checked(answers))
+            checked = self._checked(answers)
+            back = {row for row in self._gone if row in checked and os.path.isfile(self.paths[row])}
+            self._set_gone({row: reason for row, reason in self._gone.items() if row not in back})
+            self._say({row: said for row, said in checked.items() if said is not None or row not in back})
 
     def confirm(self, number: int, rows: Iterable[int] | None = None) -> None:
         """Give the images of the grid that have no answer the label that the model says, and go on to the next.
@@ -351,12 +357,27 @@ class LabelSession(Working):
             if what == LABEL and name not in self.class_names:
                 raise ValueError(f"there is no class {name!r}")
             checked[row] = None if what == FORGET else Said(what, name, now(), self.annotator)
+        self._check_own(row for row, said in checked.items() if said is None)
         return checked
 
+    def _check_own(self, rows: Iterable[int]) -> None:
+        """Refuse to take back where all answers are other people's."""
+        answers = {row: state for row in rows if row not in self._gone and (state := self._states.get(row))}
+        if answers and all(answered(state, None, self.annotator) == state for state in answers.values()):
+            row, state = next(iter(answers.items()))
+            raise ValueError(
+                f"row {row} has the answer of {state[-1].annotator}, which {self.annotator} cannot take back; an "
+                "answer of your own stands beside it"
+            )
+
+    def _after(self, answers: Mapping[int, Said | None]) -> dict[int, State]:
+        """Return what rows hold after some answers."""
+        return {row: answered(self._states.get(row, ()), said, self.annotator) for row, said in answers.items()}
+
     def _say(self, answers: dict[int, Said | None], finished: bool = False) -> None:
-        before = {row: self.said.get(row) for row in answers}
+        before = {row: self._states.get(row, ()) for row in answers}
         grid = self.grid if finished else None
-        self._take(answers)
+        self._take(self._after(answers))
         checked = False
         if grid is not None:
             labels = {row: said.name for row, said in self.said.items() if said.what == LABEL and said.name}
@@ -368,18 +389,41 @@ class LabelSession(Working):
         if answers or grid is not None:
             self._undo = [*self._undo, (before, grid, checked)][-UNDONE:]
 
-    def _take(self, answers: Mapping[int, Said | None]) -> None:
-        """Write answers down, then show them and let the thread know."""
-        self._write({"say": [[row, *(said or (FORGET, None, now()))] for row, said in answers.items()]})
-        self._apply(answers)
+    def _take(self, states: Mapping[int, State]) -> None:
+        """Write down what rows hold by now, then show it and let the thread know."""
+        self._write({"states": list(states.items())})
+        self._apply(states)
         self._wake()
 
-    def _apply(self, answers: Mapping[int, Said | None]) -> None:
-        for row, said in answers.items():
-            self.said.pop(row, None)
-            if said is not None:
-                self.said[row] = said
-            self._pending[row] = said
+    def _apply(self, states: Mapping[int, State]) -> None:
+        for row, state in states.items():
+            self._states[row] = self._pending[row] = state
+            self._show(row)
+
+    def _show(self, row: int) -> None:
+        """Let the page show the last answer of a row, or that its file is not there."""
+        self.said.pop(row, None)
+        state = self._states.get(row, ())
+        if row in self._gone:
+            self.said[row] = Said(DROP, None, now())
+        elif state:
+            self.said[row] = state[-1]
+
+    def _set_gone(self, gone: Mapping[int, str]) -> None:
+        """Note which rows have no file now: they count as dropped until it is back, with what was said before."""
+        with self._changed:
+            before, self._gone = self._gone, dict(gone)
+            back = before.keys() - gone.keys()
+            for row in before.keys() ^ gone.keys():
+                self._show(row)
+            for row in back:
+                self.unreadable.remove((str(self.paths[row]), before[row]))
+            self.unreadable += [(str(self.paths[row]), why) for row, why in gone.items() if row not in before]
+            self._gone = {row: before.get(row, why) for row, why in gone.items()}
+            changed = {*back, *(gone.keys() - before.keys())}
+            self._stale |= any(state[-1].what == LABEL for row in changed if (state := self._states.get(row)))
+            if changed:
+                self._wake()
 
     def _show_next(self) -> None:
         """Show the next grid that is prepared, without what has been answered since."""
