@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..strategies.registry import available_strategies
+from ..utils.persistence import check_writable
 from ..utils.validation import PRECISIONS
 from .parsing import (
     LEARNERS,
@@ -155,6 +156,8 @@ def check_numbers(args: argparse.Namespace) -> None:
         raise ValueError(f"--port {args.port}; expected 0 to 65535")
     if not 0 <= args.random <= args.batch:
         raise ValueError(f"--random {args.random}; expected 0 to the {args.batch} images of --batch")
+    if args.annotator is not None and not args.annotator.strip():
+        raise ValueError(f"--annotator {args.annotator!r}; expected a name, or leave it out")
 
 
 def shown_host(host: str) -> str:
@@ -188,6 +191,7 @@ def make_session(args: argparse.Namespace) -> Any:
     if not folder.is_dir():
         raise NotADirectoryError(f"FOLDER {str(args.folder)!r} is not a folder")
     check_cache(args.cache, None)
+    check_cache_folder(args.cache)
     resolve_device(args.device)
     state = (args.state or folder / "labels.npz").absolute()
     with warnings.catch_warnings():
@@ -212,6 +216,23 @@ def make_session(args: argparse.Namespace) -> Any:
         labels={path: name for path, name in labels.items() if name in names},
         annotator=args.annotator,
     )
+
+
+def check_cache_folder(cache: str) -> None:
+    """Refuse a folder of ``--cache`` that is not there and cannot be made, or not written to.
+
+    Raises
+    ------
+    ValueError
+        Names the folder.
+    """
+    if cache in ("disk", "memory"):
+        return
+    try:
+        Path(cache).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"--cache {cache!r} cannot be made: {error.strerror or error}") from error
+    check_writable(cache, "; --cache DIR keeps embeddings elsewhere")
 
 
 def class_names_of(args: argparse.Namespace, folder: Path) -> list[str]:

@@ -9,11 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from ..clip.templates import check_class_names
+from ..data.files import look_at
 from ..data.images import UnreadableImagesError, as_array, kind_of
 from .answers import LABEL, Names, Said
 
 CHUNK = 256  # images that are encoded between two looks at the time
 SHARE = 100  # and at least this share of all of them
+NO_FILE = "there is no file: it is gone, a link that leads nowhere, or no plain file"
 OTHERS = 50  # files that are looked for, to tell a file that is gone from a disk that is
 GUESSES = 9  # likeliest classes that are told of each image
 
@@ -23,11 +26,43 @@ def holds_paths(pool: Any) -> bool:
     return kind_of(as_array(pool[:1])) == "paths"
 
 
+def shown(text: str) -> str:
+    """Return a text as UTF-8 can hold it; names of files may have bytes that are none."""
+    return text.encode("utf-8", "surrogateescape" if _is_of_bytes(text) else "replace").decode("utf-8", "replace")
+
+
+def _is_of_bytes(text: str) -> bool:
+    """Whether a text has no halves of characters but those that stand for bytes."""
+    try:
+        text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def is_lost(paths: Sequence[str], row: int) -> bool:
     """Whether a file that cannot be read is broken or gone, while others of the pool are there."""
     if os.path.exists(paths[row]):
         return True
     return any(os.path.exists(path) for path in paths[:OTHERS])
+
+
+def check_readable(estimator: Any, class_names: Sequence[str]) -> None:
+    """Refuse class names with which a training of the estimator would fail.
+
+    Raises
+    ------
+    ValueError
+        Names a class whose name is too long, or two that are the same to the CLIP.
+    """
+    model, template = getattr(estimator, "model_name", None), getattr(estimator, "template", None)
+    if model is None:
+        return
+    if template is not None:
+        check_class_names(class_names, template, model)
+    n_context = getattr(estimator, "n_context", None)
+    if isinstance(n_context, int):  # learned vectors stand before the names
+        check_class_names(class_names, "x " * n_context + "{}.", model)
 
 
 def part_of(pool: Any, rows: Sequence[int]) -> Any:
@@ -46,9 +81,17 @@ def encode(
         progress(start, len(array), time.perf_counter() - began)
         rows = np.arange(start, min(start + step, len(array)))
         while len(rows):
+            if holds_paths(array):
+                looks = zip(rows.tolist(), look_at(array[rows]))
+                wrong |= {row: NO_FILE for row, look in looks if look is None}
+                rows = np.setdiff1d(rows, list(wrong))
             try:
-                estimator.transform(array[rows])
+                if len(rows):
+                    estimator.transform(array[rows])
                 break
+            except FileNotFoundError:
+                if all(look_at(array[rows])):
+                    raise
             except UnreadableImagesError as error:
                 wrong |= {int(rows[row]): reason for row, reason in zip(error.rows, error.reasons)}
                 rows = np.setdiff1d(rows, list(wrong))

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from ..active.answers import check_annotator
 from ..data.files import looking_once
 from .answers import DROP, FORGET, LABEL, SKIP, Names, Said, State, answered, disagreements, now
 from .grids import Check, Grid, check_of
 from .journal import Journal
-from .model import doubtful_labels, doubtful_predictions, holds_paths, is_lost
+from .model import check_readable, doubtful_labels, doubtful_predictions, holds_paths, is_lost, shown
 from .work import Working
 
 UNDONE = 200  # gestures that can be taken back
@@ -86,7 +87,7 @@ class LabelSession(Working):
         self.learner = learner
         self.n_instances = n_instances
         self.n_random = n_random
-        self.annotator = annotator
+        self.annotator = check_annotator(annotator)
         self.names = Names(learner)
         self.class_names = self.names.all()
         self.said: dict[int, Said] = {}
@@ -314,14 +315,20 @@ class LabelSession(Working):
         Raises
         ------
         ValueError
-            If there is one of this name, or the name is empty.
+            If it is no text, there is one of this name, or the model cannot read it or tell it from another; nothing
+            is changed then.
         """
-        name = " ".join(str(name).split())
+        if not isinstance(name, str):
+            raise ValueError(f"name={name!r}; expected a text")
+        name = " ".join(name.split())
         with self._changed:
             if not name.replace("_", ""):
                 raise ValueError("a class needs a name")
+            if shown(name) != name:
+                raise ValueError(f"name={name!r} is no text in UTF-8")
             if name.casefold() in [known.casefold() for known in self.class_names]:
                 raise ValueError(f"there is a class {name!r} already")
+            check_readable(self.learner.estimator, [*self.class_names, name])
             self._write({"class": name})
             self.class_names = [*self.class_names, name]
             self._pending_classes.append(name)
@@ -335,7 +342,14 @@ class LabelSession(Working):
         ----------
         n : int
             Labels beyond those that are there.
+
+        Raises
+        ------
+        ValueError
+            If it is no whole number above 0; nothing is changed then.
         """
+        if not isinstance(n, int) or isinstance(n, bool) or n < 1:
+            raise ValueError(f"n={n!r}; expected a whole number of labels, 1 or more")
         with self._changed:
             self.learner.budget = self.n_labeled() + n
             self._failed = False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 import traceback
@@ -33,6 +35,10 @@ from .journal import Journal
 
 GONE = "the file is gone"
 SLOW = 3.0  # seconds of a round from which on a grid is prepared ahead
+
+
+class NoImagesError(ValueError):
+    """None of the files can be read."""
 
 
 class Working:
@@ -102,10 +108,14 @@ class Working:
                         jobs[0]()
                     jobs.pop(0)
             except Exception as error:  # whatever it is, the answers are kept and the page says it
-                traceback.print_exc()
+                if isinstance(error, NoImagesError):  # said on the page and here; nothing of the program broke
+                    print(f"error: {error}", file=sys.stderr, flush=True)
+                else:
+                    traceback.print_exc()
                 with self._changed:
                     self._failed = True
-                    self._set_status("error", message=f"{type(error).__name__}: {error}")
+                    kind = "" if isinstance(error, NoImagesError) else f"{type(error).__name__}: "
+                    self._set_status("error", message=f"{kind}{error}")
             with self._changed:
                 while not self._closing and (self._failed or not (jobs or self._job())):
                     self._changed.wait()
@@ -143,9 +153,11 @@ class Working:
                 learner.extend([paths[k] for k in kept])
             elif not started:
                 if not len(kept):
-                    raise ValueError(f"none of the {len(paths)} files can be read as an image: {wrong[0][1]}")
+                    raise NoImagesError(f"none of the {len(paths)} files can be read as an image: {wrong[0][1]}")
                 learner.X_pool = paths if not wrong else [paths[k] for k in kept]
         self._set_status("training")
+        if not started and self._journal.path and not os.path.exists(learner.path):
+            self._journal.remove()  # of a state file that is gone: it says nothing of this one
         learner.start()
         with self._changed:
             self._states, names = states_of(learner, self.names), counting(learner, self.names)

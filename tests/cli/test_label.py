@@ -109,6 +109,8 @@ def test_class_names(folder, tmp_path):
             ["FLAT", "--classes", "a,b", "--learner", "prompts", "--strategy", "dirichlet-uncertainty"],
             "--strategy dirichlet-uncertainty asks the classifier for predict_alpha(X), which the classifier of",
         ),
+        (["FLAT", "--classes", "a,b", "--annotator", " "], "--annotator ' '; expected a name"),
+        (["FLAT", "--classes", "a,b", "--cache", "/proc/nosuch/x"], "--cache '/proc/nosuch/x' cannot be made"),
         (["FLAT", "--classes", "a,b", "--port", "99999"], "--port 99999; expected 0 to 65535"),
         (["FLAT", "--classes", "a,b", "--model", "demo", "--device", "nosuch"], "device='nosuch'"),
         (["FLAT", "--classes", "a,b", "--model", "demo", "--host", "192.0.2.1"], "cannot listen on 192.0.2.1"),

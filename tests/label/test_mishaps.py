@@ -1,5 +1,6 @@
 """What goes wrong while people label: nothing that they said is lost, and nothing is said that they did not say."""
 
+import json
 import os
 import shutil
 
@@ -311,3 +312,100 @@ def test_a_file_that_is_away_for_a_moment_comes_back_with_its_answers(make, fold
     expected = {*labels, (shown[1], "eight", "bob")} - {(shown[1], "nine", "bob")}
     assert {a for a in answers(bob.learner) if a[0] in shown[:2]} == expected
     assert {shown[0], shown[1]} <= set(bob.learner.rows_.tolist())
+
+
+def test_links_that_lead_nowhere_pipes_and_files_that_go_are_left_out(make, folder, monkeypatch):
+    (folder / "dangling.png").symlink_to(folder / "nowhere")
+    os.mkfifo(folder / "pipe.png")
+    transform, gone = DualLinearClassifier.transform, folder / "0007.png"
+
+    def slow(self, X):
+        gone.unlink(missing_ok=True)  # between the listing and the encoding
+        return transform(self, X)
+
+    monkeypatch.setattr(DualLinearClassifier, "transform", slow)
+    session = make()
+    assert session.n_pool == 119 and len(session.grid.rows) == 10
+    assert {os.path.basename(path) for path, _ in session.unreadable} == {"dangling.png", "pipe.png", "0007.png"}
+    session.confirm(session.grid.number)
+    session.close()
+    (folder / "new.png").symlink_to(folder / "nowhere")
+    again = make(new_paths=[str(folder / "new.png")])
+    assert again.grid is not None and again.n_labeled() == 10 and again.n_pool == 119
+
+
+@pytest.mark.parametrize(
+    ["name", "reason"],
+    [("hot dog", "same tokens"), ("word " * 100, "is too long"), ("\ud800", "no text in UTF-8"), (None, "a text")],
+)
+def test_a_class_that_the_model_cannot_have_is_refused(make, name, reason):
+    session = make()
+    client = client_of(session)
+    assert client.post("api/class", json={"name": "hot_dog"}).status_code == 200
+    body = json.dumps({"name": name})
+    answer = client.post("api/class", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 400 and reason in answer.json()["error"]
+    assert client.get("api/state").json()["classes"][10:] == ["hot_dog"]
+    session.confirm(session.grid.number)
+    session.wait()
+    assert session.names.all()[10:] == ["hot_dog"] and session.grid.round == 1
+
+
+def test_names_of_files_that_are_not_utf_8(make, folder):
+    for name in (b"caf\xe9.png", b"broken\xe9.png"):
+        shutil.copy(folder / "0003.png", os.path.join(os.fsencode(folder), name))
+    with open(os.path.join(os.fsencode(folder), b"broken\xe9.png"), "wb") as file:
+        file.write(b"no image")
+    session = make(n_instances=121)
+    state = client_of(session).get("api/state").json()
+    assert "digits/caf\ufffd.png" in [tile["file"] for tile in state["grid"]["tiles"]]
+    assert state["unreadable"]["files"][0][0] == "broken\ufffd.png"
+    client_of(session).post("api/confirm", json={"number": session.grid.number})
+    session.wait()
+    assert session.n_labeled() == 121
+
+
+def test_an_empty_name_of_an_annotator(make, folder):
+    with pytest.raises(TypeError, match="annotator=' '; expected a name"):
+        make(annotator=" ", start=False)
+    session = make(start=False)
+    session.annotator = ""  # as versions before let it be
+    session.start()
+    session.wait()
+    with session._model:
+        session.confirm(session.grid.number)
+        for name in ("labels.npz", "labels.npz.page"):
+            shutil.copy(folder / name, folder / name.replace("labels", "copy"))
+        session._pending.clear()
+    again = make("copy.npz", annotator="bob")
+    assert again.n_labeled() == 10 and {who for _, _, who in answers(again.learner)} == {None}
+
+
+def test_a_journal_without_its_state_is_not_read(make, folder):
+    session = make()
+    session.add_class("blot")
+    session.confirm(session.grid.number)
+    session.wait()
+    session.close()
+    (folder / "labels.npz").unlink()
+    again = make()
+    assert again.said == {} and again.checks == [] and "blot" not in again.class_names
+    assert again.grid.number == 1 and again.grid.round == 0
+
+
+def test_numbers_that_are_no_budget(make):
+    session = make(budget=20)
+    client = client_of(session)
+    for n in ("1e999", "-100", "0", '"x"', "true", "1.5"):
+        answer = client.post("api/budget", content=f'{{"n": {n}}}', headers={"content-type": "application/json"})
+        assert answer.status_code == 400 and "expected a whole number" in answer.json()["error"], n
+    assert session.learner.budget == 20
+
+
+def test_a_folder_of_broken_images_alone(make, folder, capsys):
+    for path in folder.glob("*.png"):
+        path.write_bytes(b"no image")
+    with pytest.raises(RuntimeError, match="none of the 120 files can be read as an image"):
+        make()
+    error = capsys.readouterr().err
+    assert error.startswith("error: none of the 120 files") and "Traceback" not in error
