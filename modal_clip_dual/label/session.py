@@ -414,31 +414,6 @@ class LabelSession(Working):
             self._states[row] = self._pending[row] = state
             self._show(row)
 
-    def _show(self, row: int) -> None:
-        """Let the page show the last answer of a row, or that its file is not there."""
-        self.said.pop(row, None)
-        state = self._states.get(row, ())
-        if row in self._gone:
-            self.said[row] = Said(DROP, None, now())
-        elif state:
-            self.said[row] = state[-1]
-
-    def _set_gone(self, gone: Mapping[int, str]) -> None:
-        """Note which rows have no file now: they count as dropped until it is back, with what was said before."""
-        with self._changed:
-            before, self._gone = self._gone, dict(gone)
-            back = before.keys() - gone.keys()
-            for row in before.keys() ^ gone.keys():
-                self._show(row)
-            for row in back:
-                self.unreadable.remove((str(self.paths[row]), before[row]))
-            self.unreadable += [(str(self.paths[row]), why) for row, why in gone.items() if row not in before]
-            self._gone = {row: before.get(row, why) for row, why in gone.items()}
-            changed = {*back, *(gone.keys() - before.keys())}
-            self._stale |= any(state[-1].what == LABEL for row in changed if (state := self._states.get(row)))
-            if changed:
-                self._wake()
-
     def _show_next(self) -> None:
         """Show the next grid that is prepared, without what has been answered since."""
         self.grid = None

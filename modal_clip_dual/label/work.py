@@ -81,8 +81,6 @@ class Working:
     _after: Callable[[Mapping[int, Said | None]], dict[int, State]]
     _take: Callable[[Mapping[int, State]], None]
     _apply: Callable[[Mapping[int, State]], None]
-    _show: Callable[[int], None]
-    _set_gone: Callable[[Mapping[int, str]], None]
     _show_next: Callable[[], None]
     _write_grid: Callable[[], None]
     _write: Callable[[dict[str, Any]], None]
@@ -162,7 +160,8 @@ class Working:
         with self._changed:
             self._states, names = states_of(learner, self.names), counting(learner, self.names)
             for row, state in self._states.items():
-                self.said[row] = state[-1]._replace(name=names[row]) if row in names else state[-1]
+                last = state[-1]
+                self.said[row] = Said(LABEL, names[row], last.time, last.annotator) if row in names else last
             self._replay()
             self._begin_with_labels()
             self.log = list(learner.log_)
@@ -340,6 +339,31 @@ class Working:
         self._gone_before = known
         self._set_gone(dict.fromkeys(gone, GONE))
         return is_new
+
+    def _show(self, row: int) -> None:
+        """Let the page show the last answer of a row, or that its file is not there."""
+        self.said.pop(row, None)
+        state = self._states.get(row, ())
+        if row in self._gone:
+            self.said[row] = Said(DROP, None, now())
+        elif state:
+            self.said[row] = state[-1]
+
+    def _set_gone(self, gone: Mapping[int, str]) -> None:
+        """Note which rows have no file now: they count as dropped until it is back, with what was said before."""
+        with self._changed:
+            before, self._gone = self._gone, dict(gone)
+            back = before.keys() - gone.keys()
+            for row in before.keys() ^ gone.keys():
+                self._show(row)
+            for row in back:
+                self.unreadable.remove((str(self.paths[row]), before[row]))
+            self.unreadable += [(str(self.paths[row]), why) for row, why in gone.items() if row not in before]
+            self._gone = {row: before.get(row, why) for row, why in gone.items()}
+            changed = {*back, *(gone.keys() - before.keys())}
+            self._stale |= any(state[-1].what == LABEL for row in changed if (state := self._states.get(row)))
+            if changed:
+                self._wake()
 
     def _leave_out(self, reasons: Mapping[int, str]) -> None:
         """Leave files out that broke, and as long as they are gone those that are, and say so on the page."""
