@@ -35,6 +35,7 @@ class Correcting:
     X_pool: Any
     pseudo_rows_: np.ndarray
     _annotations: Annotations
+    _gone: np.ndarray
     _pool: Any
     _given: Any
     _truth: np.ndarray | None
@@ -217,6 +218,32 @@ class Correcting:
         if len(left):
             check_new_labels(left, left, left, self._class_names)
         self._say(after, note, train, stale=bool(np.isin(note["rows"], self.pseudo_rows_).any()))
+
+    def look_for_files(self) -> np.ndarray:
+        """Look again which files of the pool are there; those that are gone are left out as long as they are.
+
+        Their labels are kept, and count again once this method, or `resume`, finds the files again.  A change of
+        labels is trained on by the next training.
+
+        Returns
+        -------
+        gone : ndarray of int, shape (n_gone,)
+            Rows whose file is not there, ascending; without those dropped.
+
+        Raises
+        ------
+        FileNotFoundError
+            If none of the files is there; nothing is changed then.
+        """
+        self._begin(files=False)
+        rows = np.setdiff1d(np.arange(len(self._pool)), list(self._annotations.dropped))
+        gone = missing_rows(self._pool, rows)
+        if len(gone) and len(gone) == len(rows):
+            raise FileNotFoundError(f"X_pool: none of its files is there, {named_rows(gone, self._pool)}")
+        before, self._gone = self._labeled(), gone
+        if np.isin(self.pseudo_rows_, gone).any() or not all(map(np.array_equal, self._labeled(), before)):
+            self._due = self._due or "later"
+        return gone
 
     # ---------------------------------------------------------------- the pool and the classes grow
 

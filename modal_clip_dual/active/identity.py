@@ -11,6 +11,7 @@ import numpy as np
 from ..clip.inputs import digest_cache
 from ..data.files import digests_of, look_at
 from ..data.images import image_key, kind_of
+from .places import places_of
 
 SHOWN = 5  # rows that messages name
 
@@ -97,6 +98,14 @@ def compare(saved: np.ndarray, given: np.ndarray, rows: np.ndarray) -> None:
     )
 
 
+def changed_rows(saved: np.ndarray, paths: list[str], without: Any, cache: Any) -> list[int]:
+    """Rows of a saved pool whose files hold other bytes by now; none where all only stand at other rows."""
+    there = [row for row, look in enumerate(look_at(paths)) if look is not None and row not in without]
+    found = keys_of(np.array(paths, dtype=object)[there], cache) if there else saved[:0]
+    differ = [row for row, key in zip(there, found) if not np.array_equal(key, saved[row])]
+    return [] if differ and len(there) == len(paths) and places_of(saved, found) is not None else differ
+
+
 def where_now(
     paths: list[str], keys: np.ndarray, folders: tuple[str | None, str], relocate: Any, cache: Any
 ) -> list[str]:
@@ -131,6 +140,7 @@ def _by_content(paths: list[str], moved: list[str], keys: np.ndarray, folder: st
     if not lost:
         return moved
     files = sorted(os.path.join(at, name) for at, _, names in os.walk(folder) for name in names)
+    files = [path for path, look in zip(files, look_at(files)) if look is not None]  # links may lead nowhere
     by_content = dict(zip(digests_of(files, disk), files))
     for row in lost:
         moved[row] = by_content.get(wanted[row], moved[row] if moved[row] in found else paths[row])

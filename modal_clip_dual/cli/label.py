@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..strategies.registry import available_strategies
+from ..utils.persistence import check_writable
 from ..utils.validation import PRECISIONS
 from .parsing import (
     LEARNERS,
@@ -30,6 +31,7 @@ from .parsing import (
 )
 
 DEFAULT_LEARNER = "dual-linear"
+CHANGED = "it is another image than it was: its old answer is left out, and it is asked for as a new image"
 SAVE_ELSEWHERE = "; --state FILE saves elsewhere"
 
 LABEL = """\
@@ -155,6 +157,8 @@ def check_numbers(args: argparse.Namespace) -> None:
         raise ValueError(f"--port {args.port}; expected 0 to 65535")
     if not 0 <= args.random <= args.batch:
         raise ValueError(f"--random {args.random}; expected 0 to the {args.batch} images of --batch")
+    if args.annotator is not None and not args.annotator.strip():
+        raise ValueError(f"--annotator {args.annotator!r}; expected a name, or leave it out")
 
 
 def shown_host(host: str) -> str:
@@ -188,6 +192,7 @@ def make_session(args: argparse.Namespace) -> Any:
     if not folder.is_dir():
         raise NotADirectoryError(f"FOLDER {str(args.folder)!r} is not a folder")
     check_cache(args.cache, None)
+    check_cache_folder(args.cache)
     resolve_device(args.device)
     state = (args.state or folder / "labels.npz").absolute()
     with warnings.catch_warnings():
@@ -195,16 +200,17 @@ def make_session(args: argparse.Namespace) -> Any:
         paths = [str(path) for path in list_images(folder)]
     find_own_strategies([args.strategy])
     if state.exists():
-        loop = _resumed(args, state)
+        loop, changed = _resumed(args, state, folder)
         known = set(map(str, loop.X_pool))
-        new = [path for path in paths if path not in known]
+        new = [path for path in paths if path not in known] + changed
     else:
         if not paths:
             raise ValueError(f"FOLDER {str(args.folder)!r} holds no images")
         loop, new = _begun(args, state, paths, class_names_of(args, folder)), []
+        changed = []
     names = list(loop.estimator.class_names.values())
     labels = {path: Path(path).parent.name for path in paths} if args.folder_labels else {}
-    return LabelSession(
+    session = LabelSession(
         loop,
         n_instances=args.batch,
         n_random=args.random,
@@ -212,6 +218,25 @@ def make_session(args: argparse.Namespace) -> Any:
         labels={path: name for path, name in labels.items() if name in names},
         annotator=args.annotator,
     )
+    session.unreadable += [(path, CHANGED) for path in changed]
+    return session
+
+
+def check_cache_folder(cache: str) -> None:
+    """Refuse a folder of ``--cache`` that is not there and cannot be made, or not written to.
+
+    Raises
+    ------
+    ValueError
+        Names the folder.
+    """
+    if cache in ("disk", "memory"):
+        return
+    try:
+        Path(cache).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"--cache {cache!r} cannot be made: {error.strerror or error}") from error
+    check_writable(cache, "; --cache DIR keeps embeddings elsewhere")
 
 
 def class_names_of(args: argparse.Namespace, folder: Path) -> list[str]:
@@ -284,7 +309,8 @@ def model_of(args: argparse.Namespace) -> tuple[str, str]:
     return model, args.pretrained or ("bundled" if model == "demo" else "openai")
 
 
-def _resumed(args: argparse.Namespace, state: Path) -> Any:
+def _resumed(args: argparse.Namespace, state: Path, folder: Path) -> tuple[Any, list[str]]:
+    """The loop of a saved state, and files of it that hold another image by now."""
     from .. import DualPromptLearner, get_strategy
     from ..active import StablePredictions
 
@@ -292,7 +318,12 @@ def _resumed(args: argparse.Namespace, state: Path) -> Any:
     check_file(state, SAVE_ELSEWHERE)
     query_strategy = get_strategy(args.strategy, name="--strategy")
     _check_resumed(args, state, query_strategy)
-    loop = DualPromptLearner.resume(state, query_strategy=query_strategy, stopping=[StablePredictions()])
+    relocate, changed = _moved_and_changed(state, folder, args.cache)
+    for path in changed.values():
+        print(f"warning: {path}: {CHANGED}", file=sys.stderr)
+    loop = DualPromptLearner.resume(
+        state, query_strategy=query_strategy, stopping=[StablePredictions()], relocate=relocate, drop=list(changed)
+    )
     estimator = loop.estimator
     if args.template and args.template != estimator.template:
         estimator.set_params(template=args.template)
@@ -307,7 +338,43 @@ def _resumed(args: argparse.Namespace, state: Path) -> Any:
     for name in names_in(args.classes or []):
         if name not in names.values():
             loop.add_class(name, label=name, train=False)
-    return loop
+    return loop, list(changed.values())
+
+
+def _moved_and_changed(state: Path, folder: Path, cache: str) -> tuple[Path | None, dict[int, str]]:
+    """Where to look for the images if they are not where they were, and those that are other images, by row.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If the folder holds none of the images, or all are others.
+    """
+    from ..active.annotations import Annotations
+    from ..active.identity import changed_rows, where_now
+    from ..active.saving import read_learner
+    from ..data.files import look_at
+
+    settings, arrays = read_learner(state)
+    if "pool_paths" not in arrays or settings["keys"] != "content":
+        return None, {}
+    saved, folders = arrays["pool_keys"], (settings["folder"], str(state.resolve().parent))
+    paths, relocate = where_now(arrays["pool_paths"].tolist(), saved, folders, None, cache), None
+    if not any(look_at(paths)):
+        relocate, before = folder, paths
+        paths = where_now(before, saved, folders, folder, cache)
+        if not any(look_at(paths)):
+            raise FileNotFoundError(
+                f"FOLDER {str(folder)!r} holds none of the {len(paths):,} images of {state}, nor are they where they "
+                f"were ({before[0]!r}, ...); expected the folder in which they lie now"
+            )
+    dropped = Annotations.from_arrays(arrays).dropped
+    changed = {row: paths[row] for row in changed_rows(saved, paths, dropped, cache)}
+    if changed and len(changed) == len(paths) - len(dropped):
+        raise ValueError(
+            f"all {len(changed):,} images of {state} are others by now, the first of them {min(changed.values())!r}; "
+            "expected those that were labeled, or another --state to begin anew"
+        )
+    return relocate, changed
 
 
 def _check_resumed(args: argparse.Namespace, state: Path, query_strategy: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +21,9 @@ class Said(NamedTuple):
     name: str | None
     time: float
     annotator: str | None = None
+
+
+State = tuple[Said, ...]  # of a row: a skip, or labels of one or several people, the latest last; and then a drop
 
 
 class Names:
@@ -56,20 +59,52 @@ class Names:
         self.learner.add_class(name, label=name if texts else None, train=False)
 
 
-def said_of(learner: Any, names: Names) -> dict[int, Said]:
-    """Return all answers that a learner holds, the latest last."""
+def read_said(values: Sequence[Any]) -> Said:
+    """Return an answer that a journal holds; a name of blanks alone, which older ones may have, is nobody's."""
+    what, name, seconds, *who = values
+    annotator = who[0] if who and isinstance(who[0], str) and who[0].strip() else None
+    return Said(what, name, seconds, annotator)
+
+
+def states_of(learner: Any, names: Names) -> dict[int, State]:
+    """Return all answers that a learner holds, by row; the row that was answered last comes last."""
     table = learner.annotations
-    if not len(table):
-        return {}
-    seconds = table["time"].astype("int64").to_numpy() / 1e9
-    last = dict(zip(table["row"].tolist(), zip(seconds.tolist(), table["annotator"].tolist())))
-    said = {}
-    for row, label in zip(learner.rows_.tolist(), learner.labels_.tolist()):
-        said[row] = Said(LABEL, names.name(label), *last[row])
-    for row, what in zip(table["row"].tolist(), table["what"].tolist()):
-        if what != LABEL:
-            said[row] = Said(what, None, *last[row])
-    return dict(sorted(said.items(), key=lambda item: item[1].time))
+    states: dict[int, State] = {}
+    if len(table):
+        seconds = (table["time"].astype("int64") / 1e9).tolist()
+        columns = (table[name].tolist() for name in ("row", "what", "label", "annotator"))
+        for row, what, label, who, when in zip(*columns, seconds):
+            name, annotator = names.name(label) if what == LABEL else None, who if isinstance(who, str) else None
+            said = Said(what, name, when, annotator)
+            states[row] = (*states.get(row, ()), said)
+    return dict(sorted(states.items(), key=lambda item: item[1][-1].time))
+
+
+def counting(learner: Any, names: Names) -> dict[int, str]:
+    """Return the class that counts of each labeled row of a learner."""
+    return {row: names.name(label) for row, label in zip(learner.rows_.tolist(), learner.labels_.tolist())}
+
+
+def answered(state: State, said: Said | None, annotator: str | None) -> State:
+    """Return what a row holds after an answer of an annotator, or with None after it is taken back.
+
+    A label stands beside those of others, one without a name in place of them.  To take back a skip or a drop
+    leaves what was said before it; to take back a label leaves those of others.
+    """
+    labels = tuple(one for one in state if one.what == LABEL)
+    if said is None:
+        if state and state[-1].what != LABEL:
+            return state[:-1]
+        mine = annotator if annotator in {one.annotator for one in labels} else None
+        return () if annotator is None else tuple(one for one in labels if one.annotator != mine)
+    if said.what == DROP:
+        return (*(one for one in state if one.what != DROP), said)
+    if said.what == SKIP:
+        return (said,)
+    if said.annotator is None:
+        agrees = bool(state) and state[-1][:2] == said[:2]  # nothing new, and nobody's name is taken away
+        return state if agrees else (said,)
+    return (*(one for one in labels if one.annotator != said.annotator), said)
 
 
 def disagreements(learner: Any, names: Names) -> list[dict[str, Any]]:
@@ -96,34 +131,84 @@ def agreements(learner: Any) -> list[dict[str, Any]]:
     ]
 
 
-def bring(learner: Any, names: Names, have: Mapping[int, Said], want: Mapping[int, Said | None]) -> None:
+def bring(learner: Any, names: Names, want: Mapping[int, State]) -> None:
     """Say to a learner what it lacks of the answers that are wanted; it saves them, and trains on nothing yet.
 
     It may be repeated: what is there already is not said again.
     """
-    changed = {row: said for row, said in want.items() if not _same(have.get(row), said)}
     with looking_once():
-        dropped = {row: said for row, said in changed.items() if said is not None and said.what == DROP}
-        for annotator, rows in _by_annotator(dropped):  # first: the others look whether all files are there
-            learner.drop(rows, annotator=annotator, train=False)
-        undone = {row: have[row] for row, said in changed.items() if row in have and _is_undone(have[row], said)}
-        if undone:
-            for annotator, rows in _by_annotator(undone):
-                learner.forget(rows, annotator=annotator, train=False)
-            have = said_of(learner, names)  # what others had said of them
-            changed = {row: said for row, said in changed.items() if not _same(have.get(row), said)}
-        back = [row for row, said in changed.items() if row in have and (said is None or have[row].what == DROP)]
-        if back:
-            learner.forget(back, train=False)
-        labels = {row: said for row, said in changed.items() if said is not None and said.what == LABEL}
-        others = {row for row in labels if row not in back and row in have and have[row].what == LABEL}
-        for what, some in (("teach", labels.keys() - others), ("relabel", others)):
-            for annotator, rows in _by_annotator({row: labels[row] for row in labels if row in some}):
-                y = _labels(names, (labels[row] for row in rows))
-                getattr(learner, what)(rows=rows, y=y, annotator=annotator, train=False)
-        skipped = {row: said for row, said in changed.items() if said is not None and said.what == SKIP}
-        for annotator, rows in _by_annotator(skipped):
-            learner.skip(rows, annotator=annotator, train=False)
+        have = states_of(learner, names)
+        changed = {row: state for row, state in want.items() if _heard(state) != _heard(have.get(row, ()))}
+        left = _take_back(learner, {row: have.get(row, ()) for row in changed}, changed)
+        labels = {row: _labels(state) for row, state in changed.items()}
+        labels = {row: wanted if left[row] else _nobody_first(wanted) for row, wanted in labels.items()}
+        for place in range(max(map(len, labels.values()), default=0)):
+            _label(learner, names, left, labels, place)
+        for what in (SKIP, DROP):
+            some = {row: said for row, state in changed.items() for said in state if said.what == what}
+            for annotator, rows in _by_annotator(some):
+                getattr(learner, what)(rows, annotator=annotator, train=False)
+
+
+def _take_back(learner: Any, have: Mapping[int, State], want: Mapping[int, State]) -> dict[int, State]:
+    """Take back what is not wanted any more; return the labels that are left."""
+    left, everything, of_one = dict[int, State](), list[int](), dict[str, list[int]]()
+    for row, state in have.items():
+        wanted, labels = _labels(want[row]), _labels(state)
+        is_dropped = bool(state) and state[-1].what == DROP
+        skipped = SKIP in {said.what for said in want[row]}
+        by_nobody = [said.annotator for said in wanted] == [None]
+        overruled = skipped or (by_nobody and _heard(labels[:1]) != _heard(wanted))
+        if state and (is_dropped or not (wanted or skipped)):
+            everything.append(row)
+        elif labels and not overruled:  # a label without a name, or a skip, takes the place of all others by itself
+            who = {said.annotator for said in wanted}
+            gone = [said.annotator for said in labels if said.annotator not in who]
+            rest = tuple(said for said in labels if said.annotator in who)
+            is_begun = _heard(rest) == _heard(wanted[: len(rest)])
+            if None in gone or (None in who and not is_begun):  # it cannot be taken back, or said, beside others
+                everything.append(row)
+            else:
+                left[row] = rest
+                for annotator in gone:
+                    of_one.setdefault(str(annotator), []).append(row)
+        else:
+            left[row] = labels
+    if everything:
+        learner.forget(everything, train=False)
+    for annotator, rows in of_one.items():
+        learner.forget(rows, annotator=annotator, train=False)
+    return dict.fromkeys(everything, ()) | left
+
+
+def _label(learner: Any, names: Names, left: dict[int, State], want: Mapping[int, State], place: int) -> None:
+    """Say the label of each row that stands at a place among the wanted ones, unless it stands there already."""
+    first, others = dict[int, Said](), dict[int, Said]()
+    for row, labels in want.items():
+        if place < len(labels) and _heard(left[row][: place + 1]) != _heard(labels[: place + 1]):
+            said = labels[place]
+            (others if left[row] else first)[row] = said
+            others_say = () if said.annotator is None else left[row]
+            left[row] = (*(one for one in others_say if one.annotator != said.annotator), said)
+    known = {name: names.label(name) for name in names.all()}
+    for what, some in (("teach", first), ("relabel", others)):
+        for annotator, rows in _by_annotator(some):
+            y = np.array([known[some[row].name or ""] for row in rows])
+            getattr(learner, what)(rows=rows, y=y, annotator=annotator, train=False)
+
+
+def _nobody_first(labels: State) -> State:
+    """Labels in an order in which each can be said: one without a name overrules those before it."""
+    return tuple(sorted(labels, key=lambda said: said.annotator is not None))
+
+
+def _labels(state: State) -> State:
+    return tuple(said for said in state if said.what == LABEL)
+
+
+def _heard(state: State) -> list[tuple[str, str | None, str | None]]:
+    """What was said and by whom, whenever that was."""
+    return [(said.what, said.name, said.annotator) for said in state]
 
 
 def _by_annotator(answers: Mapping[int, Said]) -> list[tuple[str | None, list[int]]]:
@@ -131,26 +216,6 @@ def _by_annotator(answers: Mapping[int, Said]) -> list[tuple[str | None, list[in
     for row, said in answers.items():
         rows.setdefault(said.annotator, []).append(row)
     return list(rows.items())
-
-
-def _is_undone(have: Said, want: Said | None) -> bool:
-    """Whether a label is taken back in favor of what another one had said before."""
-    return (
-        want is not None and have.what == want.what == LABEL and have.annotator not in (None, want.annotator)
-        and want.time < have.time
-    )  # fmt: skip
-
-
-def _labels(names: Names, said: Iterable[Said | None]) -> np.ndarray:
-    known = {name: names.label(name) for name in names.all()}
-    return np.array([known[answer.name] for answer in said if answer is not None and answer.name is not None])
-
-
-def _same(have: Said | None, want: Said | None) -> bool:
-    """Whether there is nothing to say: the same answer of the same person, or one without a name to it."""
-    if have is None or want is None:
-        return have is want
-    return have[:2] == want[:2] and want.annotator in (None, have.annotator)
 
 
 def now() -> float:

@@ -51,6 +51,11 @@ class Journal:
             return []
         return events[1:]
 
+    def remove(self) -> None:
+        """Remove the file, if there is one."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
     def start(self, paths: Sequence[str], events: Sequence[dict[str, Any]] = ()) -> None:
         """Begin anew with some events, in place of what the file held."""
         if self.path is None:

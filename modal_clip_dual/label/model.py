@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from ..data.files import look_at
 from ..data.images import UnreadableImagesError, as_array, kind_of
 from .answers import LABEL, Names, Said
 
 CHUNK = 256  # images that are encoded between two looks at the time
 SHARE = 100  # and at least this share of all of them
+NO_FILE = "there is no file: it is gone, a link that leads nowhere, or no plain file"
 OTHERS = 50  # files that are looked for, to tell a file that is gone from a disk that is
 GUESSES = 9  # likeliest classes that are told of each image
 
@@ -21,6 +23,20 @@ GUESSES = 9  # likeliest classes that are told of each image
 def holds_paths(pool: Any) -> bool:
     """Whether a pool consists of files; told by its first sample, since there may be very many."""
     return kind_of(as_array(pool[:1])) == "paths"
+
+
+def shown(text: str) -> str:
+    """Return a text as UTF-8 can hold it; names of files may have bytes that are none."""
+    return text.encode("utf-8", "surrogateescape" if _is_of_bytes(text) else "replace").decode("utf-8", "replace")
+
+
+def _is_of_bytes(text: str) -> bool:
+    """Whether a text has no halves of characters but those that stand for bytes."""
+    try:
+        text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def is_lost(paths: Sequence[str], row: int) -> bool:
@@ -46,9 +62,17 @@ def encode(
         progress(start, len(array), time.perf_counter() - began)
         rows = np.arange(start, min(start + step, len(array)))
         while len(rows):
+            if holds_paths(array):
+                looks = zip(rows.tolist(), look_at(array[rows]))
+                wrong |= {row: NO_FILE for row, look in looks if look is None}
+                rows = np.setdiff1d(rows, list(wrong))
             try:
-                estimator.transform(array[rows])
+                if len(rows):
+                    estimator.transform(array[rows])
                 break
+            except FileNotFoundError:
+                if all(look_at(array[rows])):
+                    raise
             except UnreadableImagesError as error:
                 wrong |= {int(rows[row]): reason for row, reason in zip(error.rows, error.reasons)}
                 rows = np.setdiff1d(rows, list(wrong))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..data.images import UnreadableImagesError
 from .exports import export_file, new_folder, offers_of
+from .model import shown
 from .session import LabelSession
 from .thumbnails import LARGE, THUMBNAIL, Thumbnails
 from .view import state_of, tiles_of
@@ -181,7 +182,7 @@ class Page:
             "confirm": lambda body: session.confirm(body["number"], body.get("rows")),
             "undo": lambda body: session.undo(),
             "class": lambda body: session.add_class(body["name"]),
-            "budget": lambda body: session.extend_budget(int(body["n"])),
+            "budget": lambda body: session.extend_budget(body["n"]),
             "retry": lambda body: session.retry(),
         }
 
@@ -291,7 +292,7 @@ class Page:
         try:
             return JSONResponse(await run_in_threadpool(ask))
         except (ValueError, OSError, RuntimeError) as error:
-            return JSONResponse({"error": str(error)}, 400)
+            return JSONResponse({"error": shown(str(error))}, 400)
 
 
 def _answer(entry: Any) -> tuple[int, str, str | None]:

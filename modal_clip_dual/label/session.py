@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -10,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from ..active.answers import check_annotator
 from ..active.class_names import check_readable
 from ..data.files import looking_once
-from .answers import DROP, FORGET, LABEL, SKIP, Names, Said, disagreements, now
+from .answers import DROP, FORGET, LABEL, SKIP, Names, Said, State, answered, disagreements, now
 from .grids import Check, Grid, check_of
 from .journal import Journal
-from .model import doubtful_labels, doubtful_predictions, holds_paths, is_lost
+from .model import doubtful_labels, doubtful_predictions, holds_paths, is_lost, shown
 from .work import Working
 
 UNDONE = 200  # gestures that can be taken back
@@ -86,7 +88,7 @@ class LabelSession(Working):
         self.learner = learner
         self.n_instances = n_instances
         self.n_random = n_random
-        self.annotator = annotator
+        self.annotator = check_annotator(annotator)
         self.names = Names(learner)
         self.class_names = self.names.all()
         self.said: dict[int, Said] = {}
@@ -101,10 +103,12 @@ class LabelSession(Working):
         self.version = 0
         self._new_paths, self._first_labels = list(new_paths), dict(labels or {})
         self._ready: list[Grid] = []  # prepared, not shown yet
-        self._pending: dict[int, Said | None] = {}  # said, and not in the learner yet
+        self._states: dict[int, State] = {}  # all that was said of the rows, of which `said` has the last
+        self._gone: dict[int, str] = {}  # what is wrong with rows whose file is not there, whose answers wait for it
+        self._gone_before: set[int] = set()  # those that the learner knows of
+        self._pending: dict[int, State] = {}  # said, and not in the learner yet
         self._pending_classes: list[str] = []
-        self._folded: dict[int, Said] = {}  # what the learner holds
-        self._undo: list[tuple[dict[int, Said | None], Grid | None, bool]] = []
+        self._undo: list[tuple[dict[int, State], Grid | None, bool]] = []
         self._n_events = 0
         self._n_grids = 0
         self._stale = False  # a grid was completed since the last training
@@ -225,7 +229,10 @@ class LabelSession(Working):
             If one does not fit; nothing is changed then.
         """
         with self._changed:
-            self._say(self._checked(answers))
+            checked = self._checked(answers)
+            back = {row for row in self._gone if row in checked and os.path.isfile(self.paths[row])}
+            self._set_gone({row: reason for row, reason in self._gone.items() if row not in back})
+            self._say({row: said for row, said in checked.items() if said is not None or row not in back})
 
     def confirm(self, number: int, rows: Iterable[int] | None = None) -> None:
         """Give the images of the grid that have no answer the label that the model says, and go on to the next.
@@ -309,12 +316,17 @@ class LabelSession(Working):
         Raises
         ------
         ValueError
-            If there is one of this name, the name is empty, or the learner cannot be trained with it.
+            If it is no text, there is one of this name, or the model cannot read it or tell it from another; nothing
+            is changed then.
         """
-        name = " ".join(str(name).split())
+        if not isinstance(name, str):
+            raise ValueError(f"name={name!r}; expected a text")
+        name = " ".join(name.split())
         with self._changed:
             if not name.replace("_", ""):
                 raise ValueError("a class needs a name")
+            if shown(name) != name:
+                raise ValueError(f"name={name!r} is no text in UTF-8")
             if name.casefold() in [known.casefold() for known in self.class_names]:
                 raise ValueError(f"there is a class {name!r} already")
             check_readable(self.learner.estimator, [*self.class_names, name])
@@ -331,7 +343,14 @@ class LabelSession(Working):
         ----------
         n : int
             Labels beyond those that are there.
+
+        Raises
+        ------
+        ValueError
+            If it is no whole number above 0; nothing is changed then.
         """
+        if not isinstance(n, int) or isinstance(n, bool) or n < 1:
+            raise ValueError(f"n={n!r}; expected a whole number of labels, 1 or more")
         with self._changed:
             self.learner.budget = self.n_labeled() + n
             self._failed = False
@@ -353,12 +372,27 @@ class LabelSession(Working):
             if what == LABEL and name not in self.class_names:
                 raise ValueError(f"there is no class {name!r}")
             checked[row] = None if what == FORGET else Said(what, name, now(), self.annotator)
+        self._check_own(row for row, said in checked.items() if said is None)
         return checked
 
+    def _check_own(self, rows: Iterable[int]) -> None:
+        """Refuse to take back where all answers are other people's."""
+        answers = {row: state for row in rows if row not in self._gone and (state := self._states.get(row))}
+        if answers and all(answered(state, None, self.annotator) == state for state in answers.values()):
+            row, state = next(iter(answers.items()))
+            raise ValueError(
+                f"row {row} has the answer of {state[-1].annotator}, which {self.annotator} cannot take back; an "
+                "answer of your own stands beside it"
+            )
+
+    def _after(self, answers: Mapping[int, Said | None]) -> dict[int, State]:
+        """Return what rows hold after some answers."""
+        return {row: answered(self._states.get(row, ()), said, self.annotator) for row, said in answers.items()}
+
     def _say(self, answers: dict[int, Said | None], finished: bool = False) -> None:
-        before = {row: self.said.get(row) for row in answers}
+        before = {row: self._states.get(row, ()) for row in answers}
         grid = self.grid if finished else None
-        self._take(answers)
+        self._take(self._after(answers))
         checked = False
         if grid is not None:
             labels = {row: said.name for row, said in self.said.items() if said.what == LABEL and said.name}
@@ -370,18 +404,16 @@ class LabelSession(Working):
         if answers or grid is not None:
             self._undo = [*self._undo, (before, grid, checked)][-UNDONE:]
 
-    def _take(self, answers: Mapping[int, Said | None]) -> None:
-        """Write answers down, then show them and let the thread know."""
-        self._write({"say": [[row, *(said or (FORGET, None, now()))] for row, said in answers.items()]})
-        self._apply(answers)
+    def _take(self, states: Mapping[int, State]) -> None:
+        """Write down what rows hold by now, then show it and let the thread know."""
+        self._write({"states": list(states.items())})
+        self._apply(states)
         self._wake()
 
-    def _apply(self, answers: Mapping[int, Said | None]) -> None:
-        for row, said in answers.items():
-            self.said.pop(row, None)
-            if said is not None:
-                self.said[row] = said
-            self._pending[row] = said
+    def _apply(self, states: Mapping[int, State]) -> None:
+        for row, state in states.items():
+            self._states[row] = self._pending[row] = state
+            self._show(row)
 
     def _show_next(self) -> None:
         """Show the next grid that is prepared, without what has been answered since."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from .answers import DROP, LABEL, SKIP, Said
 from .grids import Grid, agreement
-from .model import holds_paths
+from .model import holds_paths, shown
 from .session import LabelSession
 
 RECENT = 5  # grids over which agreement is told
@@ -21,6 +21,8 @@ def state_of(session: LabelSession) -> dict[str, Any]:
     """Return all that the page shows, but for the pictures and what is looked through."""
     with session.lock:
         status = dict(session.status)
+        if status.get("message") is not None:
+            status["message"] = shown(status["message"])
         since = status.pop("since", time.time())
         counts = Counter(said.what for said in session.said.values())
         per_class = Counter(said.name for said in session.said.values() if said.what == LABEL)
@@ -44,10 +46,10 @@ def state_of(session: LabelSession) -> dict[str, Any]:
             "agreements": session.agreements,
             "unreadable": {
                 "n": len(session.unreadable),
-                "files": [[os.path.basename(path), reason] for path, reason in session.unreadable[:SHOWN]],
+                "files": [[shown(os.path.basename(path)), shown(why)] for path, why in session.unreadable[:SHOWN]],
             },
             "can_undo": session.can_undo,
-            "state_file": None if session.learner.path is None else os.path.basename(session.learner.path),
+            "state_file": None if session.learner.path is None else shown(os.path.basename(session.learner.path)),
         }
 
 
@@ -63,7 +65,7 @@ def tiles_of(session: LabelSession, tiles: Iterable[dict[str, Any]]) -> list[dic
 
 def file_name(paths: Any, row: int, files: bool) -> str:
     """Return how the page calls an image: the last two parts of its path, or its row."""
-    return "/".join(str(paths[row]).replace("\\", "/").split("/")[-2:]) if files else f"image {row}"
+    return shown("/".join(str(paths[row]).replace("\\", "/").split("/")[-2:])) if files else f"image {row}"
 
 
 def _grid(session: LabelSession, grid: Grid | None) -> dict[str, Any] | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 import traceback
@@ -10,14 +12,33 @@ from typing import Any
 
 import numpy as np
 
-from ..data.files import look_at
+from ..data.files import look_at, looking_once
 from ..data.images import UnreadableImagesError
 from . import model
-from .answers import DROP, FORGET, LABEL, Names, Said, agreements, bring, now, said_of
+from .answers import (
+    DROP,
+    FORGET,
+    LABEL,
+    Names,
+    Said,
+    State,
+    agreements,
+    answered,
+    bring,
+    counting,
+    now,
+    read_said,
+    states_of,
+)
 from .grids import Check, Grid, choose_rows, draw
 from .journal import Journal
 
+GONE = "the file is gone"
 SLOW = 3.0  # seconds of a round from which on a grid is prepared ahead
+
+
+class NoImagesError(ValueError):
+    """None of the files can be read."""
 
 
 class Working:
@@ -43,9 +64,11 @@ class Working:
     _new_paths: list[str]
     _first_labels: dict[str, str]
     _ready: list[Grid]  # prepared, not shown yet
-    _pending: dict[int, Said | None]  # said, and not in the learner yet
+    _states: dict[int, State]  # all that was said of the rows, of which `said` has the last
+    _gone: dict[int, str]  # what is wrong with rows whose file is not there, whose answers wait for it
+    _gone_before: set[int]  # those that the learner knows of
+    _pending: dict[int, State]  # said, and not in the learner yet
     _pending_classes: list[str]
-    _folded: dict[int, Said]  # what the learner holds
     _n_events: int
     _n_grids: int
     _stale: bool  # a grid was completed since the last training
@@ -55,8 +78,9 @@ class Working:
     _failed: bool
     _journal: Journal
     _checked: Callable[..., dict[int, Said | None]]
-    _take: Callable[[Mapping[int, Said | None]], None]
-    _apply: Callable[[Mapping[int, Said | None]], None]
+    _after: Callable[[Mapping[int, Said | None]], dict[int, State]]
+    _take: Callable[[Mapping[int, State]], None]
+    _apply: Callable[[Mapping[int, State]], None]
     _show_next: Callable[[], None]
     _write_grid: Callable[[], None]
     _write: Callable[[dict[str, Any]], None]
@@ -82,10 +106,14 @@ class Working:
                         jobs[0]()
                     jobs.pop(0)
             except Exception as error:  # whatever it is, the answers are kept and the page says it
-                traceback.print_exc()
+                if isinstance(error, NoImagesError):  # said on the page and here; nothing of the program broke
+                    print(f"error: {error}", file=sys.stderr, flush=True)
+                else:
+                    traceback.print_exc()
                 with self._changed:
                     self._failed = True
-                    self._set_status("error", message=f"{type(error).__name__}: {error}")
+                    kind = "" if isinstance(error, NoImagesError) else f"{type(error).__name__}: "
+                    self._set_status("error", message=f"{kind}{error}")
             with self._changed:
                 while not self._closing and (self._failed or not (jobs or self._job())):
                     self._changed.wait()
@@ -94,7 +122,7 @@ class Working:
                 jobs = jobs or [self._fold if self._closing else self._job() or self._fold]
 
     def _unfolded(self) -> bool:
-        return bool(self._pending or self._pending_classes)
+        return bool(self._pending.keys() - self._gone.keys() or self._pending_classes)
 
     def _job(self) -> Callable[[], None] | None:
         """What the thread has to do next: take in answers, then see to it that there is a grid."""
@@ -123,16 +151,21 @@ class Working:
                 learner.extend([paths[k] for k in kept])
             elif not started:
                 if not len(kept):
-                    raise ValueError(f"none of the {len(paths)} files can be read as an image: {wrong[0][1]}")
+                    raise NoImagesError(f"none of the {len(paths)} files can be read as an image: {wrong[0][1]}")
                 learner.X_pool = paths if not wrong else [paths[k] for k in kept]
         self._set_status("training")
+        if not started and self._journal.path and not os.path.exists(learner.path):
+            self._journal.remove()  # of a state file that is gone: it says nothing of this one
         learner.start()
         with self._changed:
-            self._folded = said_of(learner, self.names)
-            self.said = dict(self._folded)
+            self._states, names = states_of(learner, self.names), counting(learner, self.names)
+            for row, state in self._states.items():
+                last = state[-1]
+                self.said[row] = Said(LABEL, names[row], last.time, last.annotator) if row in names else last
             self._replay()
             self._begin_with_labels()
             self.log = list(learner.log_)
+        self._look_for_files()
         self._fold()
         with self._changed:
             self._stale |= self.log[-1]["n_labels"] != self.n_labeled()
@@ -160,14 +193,18 @@ class Working:
             if "class" in event and event["class"] not in self.class_names:
                 self.class_names = [*self.class_names, event["class"]]
                 self._pending_classes.append(event["class"])
-            if "say" in event and event["n"] > folded:
-                self._apply({row: None if said[0] == FORGET else Said(*said) for row, *said in event["say"]})
+            if "states" in event and event["n"] > folded:
+                self._apply({row: tuple(map(read_said, said)) for row, said in event["states"]})
+            if "say" in event and event["n"] > folded:  # of a version before, one answer for each row
+                for row, *values in event["say"]:
+                    said = None if values[0] == FORGET else read_said(values)
+                    self._apply({row: answered(self._states.get(row, ()), said, said and said.annotator)})
         grids = [grid for grid in self._ready if not all(row in self.said for row in grid.rows)]
         self.grid, self._ready = (grids[0], grids[1:]) if grids else (None, [])
         self._n_grids = max([len(self.checks), *(grid.number for grid in grids)])
         kept: list[dict[str, Any]] = [{"check": list(vars(check).values())} for check in self.checks]
         kept += [{"class": name} for name in self._pending_classes]
-        kept.append({"say": [[row, *(said or (FORGET, None, now()))] for row, said in self._pending.items()]})
+        kept.append({"states": list(self._pending.items())})
         kept.append({"grids": [grid.to_json() for grid in grids]})
         self._n_events = len(kept)
         if self._journal.path:
@@ -181,35 +218,36 @@ class Working:
             known = {rows[path]: name for path, name in self._first_labels.items() if path in rows}
             answers = self._checked((row, LABEL, name) for row, name in known.items() if row not in self.said)
             if answers:
-                self._take(answers)
+                self._take(self._after(answers))
                 self._stale = True
 
     def _fold(self) -> None:
         """Bring what was said into the learner, which saves it."""
         with self._changed:
-            want, classes, n = dict(self._pending), list(self._pending_classes), self._n_events
+            want = {row: state for row, state in self._pending.items() if row not in self._gone}
+            classes, n = list(self._pending_classes), self._n_events
         for name in classes:
             if name not in self.names.all():
                 self.names.add(name)
         if want:
             try:
-                bring(self.learner, self.names, self._folded, want)
+                if self._gone_before & want.keys() and self._look_for_files():  # they are back
+                    return self._fold()
+                bring(self.learner, self.names, want)
             except FileNotFoundError:
-                if not self._drop_lost_files():
+                if not self._look_for_files():
                     raise
-                self._folded = said_of(self.learner, self.names)  # a part may have been taken in
-                return self._fold()
+                return self._fold()  # a part may have been taken in
         n_disagreements, pairs = len(self.learner.disagreements), agreements(self.learner)
         with self._changed:
             self.n_disagreements, self.agreements = n_disagreements, pairs
-            for row, said in want.items():
-                self._folded.pop(row, None)
-                if said is not None:
-                    self._folded[row] = said
-                if self._pending.get(row) == said:  # not said anew meanwhile
+            for row, state in want.items():
+                if self._pending.get(row) == state:  # not said anew meanwhile
                     self._pending.pop(row, None)
             self._pending_classes = self._pending_classes[len(classes) :]
             if want or classes:
+                if self._pending:
+                    self._write({"states": list(self._pending.items())})
                 self._write({"folded": n})
             self._wake()
 
@@ -229,7 +267,7 @@ class Working:
     def _train_and_choose(self) -> None:
         learner = self.learner
         over = self._over()
-        if self._drop_lost_files():
+        if self._look_for_files():
             self._fold()
         if self._stale:
             expected = self.log[-1]["train_seconds"] if self.log else None
@@ -282,22 +320,57 @@ class Working:
         said = model.predictions(learner, self.paths, rows, self.names)
         return Grid(self._n_grids, len(self.log) - 1, rows, random=[r for r in random if r in rows], **said)
 
-    def _drop_lost_files(self) -> bool:
-        """Leave out files that are gone by now, with a word on the page; return whether there are some."""
+    def _look_for_files(self) -> bool:
+        """Set files aside that are gone by now, and take in those that are back; return whether there are some."""
         if not model.holds_paths(self.paths):
             return False
         with self._changed:
-            dropped = {row for row, said in self.said.items() if said.what == DROP}
-        rows = [row for row in range(self.n_pool) if row not in dropped]
-        gone = [row for row, look in zip(rows, look_at([self.paths[row] for row in rows])) if look is None]
-        if gone and len(gone) == len(rows):  # rather a disk or a network that may come back
-            raise FileNotFoundError(f"none of the {len(gone):,} files is there any more: {self.paths[gone[0]]}, ...")
-        if gone:
-            self._leave_out(dict.fromkeys(gone, "the file is gone"))
-        return bool(gone)
+            dropped = {row for row, state in self._states.items() if state and state[-1].what == DROP}
+            before = set(self._gone)
+        with looking_once():
+            rows = [row for row in range(self.n_pool) if row not in dropped]
+            gone = [row for row, look in zip(rows, look_at([self.paths[row] for row in rows])) if look is None]
+            if gone and len(gone) == len(rows):  # rather a disk or a network that may come back
+                raise FileNotFoundError(
+                    f"none of the {len(gone):,} files is there any more: {self.paths[gone[0]]}, ..."
+                )
+            known = set(self.learner.look_for_files().tolist())
+        is_new = before != set(gone) or known != self._gone_before
+        self._gone_before = known
+        self._set_gone(dict.fromkeys(gone, GONE))
+        return is_new
+
+    def _show(self, row: int) -> None:
+        """Let the page show the last answer of a row, or that its file is not there."""
+        self.said.pop(row, None)
+        state = self._states.get(row, ())
+        if row in self._gone:
+            self.said[row] = Said(DROP, None, now())
+        elif state:
+            self.said[row] = state[-1]
+
+    def _set_gone(self, gone: Mapping[int, str]) -> None:
+        """Note which rows have no file now: they count as dropped until it is back, with what was said before."""
+        with self._changed:
+            before, self._gone = self._gone, dict(gone)
+            back = before.keys() - gone.keys()
+            for row in before.keys() ^ gone.keys():
+                self._show(row)
+            for row in back:
+                self.unreadable.remove((str(self.paths[row]), before[row]))
+            self.unreadable += [(str(self.paths[row]), why) for row, why in gone.items() if row not in before]
+            self._gone = {row: before.get(row, why) for row, why in gone.items()}
+            changed = {*back, *(gone.keys() - before.keys())}
+            self._stale |= any(state[-1].what == LABEL for row in changed if (state := self._states.get(row)))
+            if changed:
+                self._wake()
 
     def _leave_out(self, reasons: Mapping[int, str]) -> None:
-        """Leave files out that are gone or broken, and say so on the page."""
+        """Leave files out that broke, and as long as they are gone those that are, and say so on the page."""
         with self._changed:
-            self._take({row: Said(DROP, None, now()) for row in reasons})
-            self.unreadable += [(str(self.paths[row]), reason) for row, reason in reasons.items()]
+            gone = {row: why for row, why in reasons.items() if look_at([self.paths[row]])[0] is None}
+            broken = {row: why for row, why in reasons.items() if row not in gone}
+            self._set_gone({**self._gone, **gone})
+            if broken:
+                self._take(self._after({row: Said(DROP, None, now()) for row in broken}))
+                self.unreadable += [(str(self.paths[row]), reason) for row, reason in broken.items()]

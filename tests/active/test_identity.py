@@ -121,6 +121,25 @@ def test_rows_whose_files_are_gone_are_named_and_come_back(state, paths, digits,
     assert 1 in learner.unlabeled_
 
 
+def test_files_that_are_away_for_a_moment_while_the_loop_runs(make, paths, digits, tmp_path):
+    learner = make(paths)
+    learner.teach(rows=[2, 5, 7], y=digits.target[[2, 5, 7]])
+    for row in (4, 5):
+        shutil.move(paths[row], tmp_path / f"{row}")
+    assert learner.look_for_files().tolist() == [4, 5] and learner.rows_.tolist() == [2, 7]
+    learner.teach(rows=[9], y=[9])
+    assert learner.y_training.tolist() == digits.target[[2, 7, 9]].tolist()
+    shutil.move(tmp_path / "5", paths[5])
+    assert learner.look_for_files().tolist() == [4] and learner.rows_.tolist() == [2, 5, 7, 9]
+    learner.train()  # the label counts again
+    assert learner.log_[-1]["n_labels"] == 4
+    for row in set(range(len(paths))) - {4}:
+        shutil.move(paths[row], tmp_path / f"{row}")
+    with pytest.raises(FileNotFoundError, match="X_pool: none of its files is there"):
+        learner.look_for_files()
+    assert learner.rows_.tolist() == [2, 5, 7, 9]
+
+
 def test_a_file_that_goes_while_the_loop_runs(make, paths, digits):
     learner = make(paths)
     learner.teach(rows=[2, 5, 7], y=digits.target[[2, 5, 7]])

@@ -56,6 +56,71 @@ def test_session_of_the_arguments_and_going_on(folder, monkeypatch):
         make_session(build_parser().parse_args(["label", str(folder), "--model", "ViT-B-32"]))
 
 
+def begun(folder, *arguments):
+    session = make_session(parse(folder, "--folder-labels", *arguments))
+    session.start()
+    session.wait()
+    labels = {Path(session.paths[row]).name: said.name for row, said in session.said.items()}
+    return session, labels
+
+
+def test_a_folder_that_moved_away_from_its_state(folder, tmp_path):
+    state = ("--state", str(tmp_path / "state.npz"))
+    session, labels = begun(folder, *state)
+    session.close()
+    (tmp_path / "elsewhere").mkdir()
+    with pytest.raises(FileNotFoundError, match="holds none of the 31 images of .*state.npz, nor are they where"):
+        folder.rename(tmp_path / "moved")
+        make_session(parse(tmp_path / "elsewhere", *state))
+    (tmp_path / "moved" / "link.png").symlink_to(tmp_path / "nowhere")
+    again, after = begun(tmp_path / "moved", *state)
+    assert after == labels and again.n_pool == 31
+    assert all(path.startswith(str(tmp_path / "moved")) for path in again.paths)
+    again.close()
+
+
+def test_images_that_were_changed_are_asked_for_anew(folder, capsys):
+    session, labels = begun(folder)
+    session.close()
+    row = next(row for row, said in session.said.items() if said.name == "three")
+    changed = session.paths[row]
+    image = Image.open(changed).copy()
+    image.rotate(90).save(changed)
+    again = make_session(parse(folder))
+    assert f"warning: {changed}: it is another image than it was" in capsys.readouterr().err
+    again.start()
+    again.wait()
+    assert again.n_pool == 32 and again.paths[31] == changed and again.said[row].what == "drop"
+    assert again.n_labeled() == 29 and 31 not in again.said and 31 in again.learner.unlabeled_
+    assert [path for path, _ in again.unreadable] == [changed]
+    again.say([(31, "label", "three")])
+    again.close()
+    once_more = make_session(parse(folder))  # it is known by now
+    once_more.start()
+    once_more.wait()
+    assert once_more.n_pool == 32 and once_more.n_labeled() == 30 and once_more.unreadable == []
+    once_more.close()
+    for path in folder.rglob("*.png"):
+        Image.open(path).rotate(45).save(path)
+    with pytest.raises(ValueError, match="all 31 images of .*labels.npz are others by now, the first of them '"):
+        make_session(parse(folder))
+
+
+def test_images_that_changed_places_keep_their_labels(folder):
+    session, _ = begun(folder)
+    session.close()
+    first, second = (next(path for path in session.paths if f"/{name}/" in path) for name in ("three", "other"))
+    os.rename(first, first + ".moving")
+    os.rename(second, first)
+    os.rename(first + ".moving", second)
+    with pytest.warns(UserWarning, match="at other rows; labels and log follow them"):
+        again = make_session(parse(folder))
+    again.start()
+    again.wait()
+    assert again.n_pool == 31 and again.said[again.paths.index(second)].name == "three"
+    again.close()
+
+
 def test_precision_stays_until_another_is_asked_for(folder):
     for arguments, expected in (("--precision", "bf16"), "bf16"), ((), "bf16"), (("--precision", "fp32"), "fp32"):
         session = make_session(parse(folder, "--folder-labels", *arguments))
@@ -109,6 +174,8 @@ def test_class_names(folder, tmp_path):
             ["FLAT", "--classes", "a,b", "--learner", "prompts", "--strategy", "dirichlet-uncertainty"],
             "--strategy dirichlet-uncertainty asks the classifier for predict_alpha(X), which the classifier of",
         ),
+        (["FLAT", "--classes", "a,b", "--annotator", " "], "--annotator ' '; expected a name"),
+        (["FLAT", "--classes", "a,b", "--cache", "/proc/nosuch/x"], "--cache '/proc/nosuch/x' cannot be made"),
         (["FLAT", "--classes", "a,b", "--port", "99999"], "--port 99999; expected 0 to 65535"),
         (["FLAT", "--classes", "a,b", "--model", "demo", "--device", "nosuch"], "device='nosuch'"),
         (["FLAT", "--classes", "a,b", "--model", "demo", "--host", "192.0.2.1"], "cannot listen on 192.0.2.1"),
