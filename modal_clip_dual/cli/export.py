@@ -23,7 +23,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add("out", type=Path, metavar="OUT", help="file or folder to write")
     add_format(export)
     add("--predictions", action="store_true", help="also write the model's predictions, and P(correct)")
-    add("--overwrite", action="store_true", help="replace OUT, if it is a file or an exported folder")
+    add("--overwrite", action="store_true",
+        help="replace OUT, if it is a file, or an exported folder in which nothing else lies")  # fmt: skip
     add("--link", action="store_true", help="with folders: symbolic links in place of copies")
     add("--root", type=Path, metavar="DIR",
         help="with label-studio: its LOCAL_FILES_DOCUMENT_ROOT (default: the folder of all images)")  # fmt: skip

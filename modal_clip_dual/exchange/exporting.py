@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +16,11 @@ from ..active.saved import SavedLoop, read_loop
 from ..data.images import as_array
 from ..utils.persistence import check_target, check_writable, replacing
 from .registry import format_of
+from .replacing import check_apart, check_exported, write_mark
 from .table import DROP, LABEL, Entry, Format, Table
 
 if TYPE_CHECKING:
     import pandas as pd
-
-MARK = "classes.json"  # what a folder that was exported has, and another one hardly
 
 
 def export_labels(
@@ -59,7 +58,8 @@ def export_labels(
         Whether to add the model's prediction for every sample that is there, and P(correct).  In ``"folders"``
         samples without a label then lie in the folder of their predicted class.
     overwrite : bool, default=False
-        Whether to replace what is at the path: a file, or a folder that was exported before.
+        Whether to replace what is at the path: a file, or a folder that was exported before and in which nothing else
+        lies since.
     **options
         Arguments of the format: ``link``, ``root``.
 
@@ -71,9 +71,10 @@ def export_labels(
     Raises
     ------
     FileExistsError
-        If there is something at the path.
+        If there is something at the path, or, with ``overwrite=True``, a folder with anything that no export wrote.
     TypeError, ValueError
-        If an argument does not fit; nothing is written then.
+        If an argument does not fit, or the path is or holds the state file or an image of the pool; then nothing is
+        written.
 
     See Also
     --------
@@ -101,43 +102,35 @@ def export_labels(
         raise TypeError(
             f"{chosen.title} takes no {', '.join(unknown)}; expected {list(chosen.options) or 'nothing more'}"
         )
-    target = check_target(path) if not chosen.folder else Path(path)
-    _check_free(target, chosen, overwrite)
+    target = check_target(path) if not chosen.folder else Path(os.path.realpath(path))
+    _check_free(target, str(path), overwrite)
     if isinstance(learner, (str, os.PathLike)):
         loop, samples = read_loop(learner), None
     else:
         loop, samples = _loop_of(learner), as_array(learner.X_pool)
-    place = os.path.abspath(target)
-    state = learner if samples is None else learner.path
-    if state is not None and place == os.path.abspath(state):
-        raise ValueError(f"path={str(path)!r} is the state file itself; expected another path")
-    if loop.paths is not None and place in set(loop.paths):
-        raise ValueError(f"path={str(path)!r} is an image of the pool; expected another path")
+    check_apart(target, str(path), learner if samples is None else learner.path, loop.paths)
     if chosen.paths and loop.paths is None:
         raise ValueError(f"{chosen.title} needs a pool of files, and this one holds none; expected format='csv'")
+    if chosen.folder and os.path.lexists(target):
+        check_exported(target, str(path), loop.paths or [])
     table = table_of(loop, predictions, samples)
     if chosen.folder:
-        _write_folder(table, target, chosen, options)
+        _write_folder(table, target, chosen, options, str(path), loop.paths or [])
     else:
         with replacing(target) as temporary:
             chosen.write(table, temporary, **options)
     return sum(entry.what == LABEL for entry in table.entries)
 
 
-def _check_free(target: Path, chosen: Format, overwrite: bool) -> None:
+def _check_free(target: Path, shown: str, overwrite: bool) -> None:
     if target.absolute().parent.is_dir():
         check_writable(target.absolute().parent)
     if not os.path.lexists(target):
         if not target.absolute().parent.is_dir():
-            raise ValueError(f"path={str(target)!r}: there is no such folder to write to")
+            raise ValueError(f"path={shown!r}: there is no such folder to write to")
         return
     if not overwrite:
-        raise FileExistsError(f"path={str(target)!r} exists; overwrite=True replaces it (in the shell --overwrite)")
-    if chosen.folder and not (target / MARK).is_file():
-        raise FileExistsError(
-            f"path={str(target)!r} is no folder that was exported before (it has no {MARK}), so it is not replaced; "
-            "expected another path"
-        )
+        raise FileExistsError(f"path={shown!r} exists; overwrite=True replaces it (in the shell --overwrite)")
 
 
 def _loop_of(learner: Any) -> SavedLoop:
@@ -218,14 +211,18 @@ def _predicted(
     }
 
 
-def _write_folder(table: Table, target: Path, chosen: Format, options: Mapping[str, Any]) -> None:
+def _write_folder(
+    table: Table, target: Path, chosen: Format, options: Mapping[str, Any], shown: str, paths: Sequence[str]
+) -> None:
     """Write a folder beside the target, which then takes its place."""
     mark = uuid.uuid4().hex[:8]
     new, old = (target.with_name(f".{target.name}.{mark}.{part}") for part in ("new", "old"))
     try:
         chosen.write(table, new, **options)
+        write_mark(new)
         if os.path.lexists(target):
             os.replace(target, old)
+            check_exported(old, shown, paths)  # again: what came meanwhile is nobody's to delete either
         os.replace(new, target)
     finally:
         shutil.rmtree(new, ignore_errors=True)

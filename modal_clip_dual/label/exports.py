@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from ..data.files import looking_once
 from ..exchange import export_labels
+from ..exchange.replacing import MARK
 from .model import holds_paths
 from .session import LabelSession
 
@@ -60,7 +61,7 @@ def export_file(session: LabelSession, name: str, folder: str) -> Path:
         export_labels(session.learner, root, format="folders", link=True)
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:  # images are compressed already
         for parent, folders, files in os.walk(root):
-            for file in sorted(files):
+            for file in sorted(set(files) - {MARK}):
                 path = Path(parent, file)
                 archive.write(path.resolve(), path.relative_to(root.parent))
             folders.sort()

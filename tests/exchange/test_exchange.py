@@ -178,6 +178,112 @@ def test_nothing_is_overwritten_unless_asked(learner, tmp_path, format):
     assert sorted(os.listdir(tmp_path)) == sorted(["pool", PATHS[format]])
 
 
+def tree(folder):
+    """All names in a folder and the bytes behind them."""
+    return {path.relative_to(folder): path.is_file() and path.read_bytes() for path in folder.rglob("*")}
+
+
+OWN = ["labels.npz", "cat/mine.png", "notes/todo.txt", "cat/deep/one.png", "empty/"]
+
+
+@pytest.mark.parametrize("marked", [True, False])
+@pytest.mark.parametrize("own", OWN)
+@pytest.mark.parametrize("link", [True, False])
+def test_what_no_export_wrote_is_not_deleted(learner, tmp_path, own, link, marked):
+    out = tmp_path / "out"
+    export_labels(learner, out, link=link)
+    if not marked:  # as earlier versions left it
+        (out / ".modal-clip-dual-export.json").unlink()
+    (out / own).parent.mkdir(parents=True, exist_ok=True)
+    (out / own).mkdir() if own.endswith("/") else (out / own).write_text("mine")
+    before = tree(out)
+    with pytest.raises(FileExistsError, match=f"out' holds '{own}', which no export wrote"):
+        export_labels(learner, out, link=not link, overwrite=True)
+    assert tree(out) == before and sorted(os.listdir(tmp_path)) == ["out", "pool"]
+
+
+@pytest.mark.parametrize("marked", [True, False])
+@pytest.mark.parametrize("link", [True, False])
+def test_exports_are_replaced_by_exports(learner, tmp_path, link, marked):
+    out = tmp_path / "out"
+    learner.relabel(rows=[1], y=[0], train=False)  # both files of one name in one folder, one with a number
+    export_labels(learner, out, link=link)
+    if not marked:
+        (out / ".modal-clip-dual-export.json").unlink()
+    (out / "cat" / "Thumbs.db").write_text("of the system")
+    learner.relabel(rows=[0, 1, 2], y=[3, 3, 3], train=False)
+    assert export_labels(learner, out, overwrite=True) == 4
+    assert sorted(path.name for path in out.iterdir()) == [".modal-clip-dual-export.json", "classes.json", NAMES[3]]
+    assert len(os.listdir(out / NAMES[3])) == 4 and sorted(os.listdir(tmp_path)) == ["out", "pool"]
+
+
+@pytest.mark.parametrize("content", ['["cat", "dog"]', '{"cat": "cat"}', "{"])
+def test_a_list_of_classes_makes_no_export_of_a_folder(learner, tmp_path, content):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "classes.json").write_text(content)
+    (tmp_path / "out" / "model.bin").write_text("mine")
+    before = tree(tmp_path / "out")
+    with pytest.raises(FileExistsError, match="which no export wrote"):
+        export_labels(learner, tmp_path / "out", overwrite=True)
+    assert tree(tmp_path / "out") == before
+
+
+def test_what_comes_while_the_folder_is_written_stays(learner, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    export_labels(learner, out)
+    copy = shutil.copyfile
+
+    def late(source, target):
+        (out / "late.txt").write_text("mine")
+        return copy(source, target)
+
+    monkeypatch.setattr(shutil, "copyfile", late)
+    with pytest.raises(FileExistsError, match="out' holds 'late.txt'"):
+        export_labels(learner, out, overwrite=True)
+    assert (out / "late.txt").read_text() == "mine" and len(load_image_folder(out).paths) == 4
+    assert sorted(os.listdir(tmp_path)) == ["out", "pool"]
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_a_pool_is_not_replaced_by_its_own_export(learner, tmp_path, linked):
+    out = tmp_path / "out"
+    export_labels(learner, out)
+    paths = load_image_folder(out).paths.tolist()
+    if linked:  # the pool is another folder, with links to the files of the first
+        (tmp_path / "links").mkdir()
+        for k, path in enumerate(paths):
+            (tmp_path / "links" / f"{k}.png").symlink_to(path)
+        paths = [str(tmp_path / "links" / f"{k}.png") for k in range(len(paths))]
+    state = tmp_path / ("state.npz" if linked else "out/state.npz")
+    other = make(paths, path=state)
+    other.teach(rows=[0], y=["cat"], train=False)
+    other.close()
+    before = tree(out)
+    (tmp_path / "alias").symlink_to(out)
+    for place in (out, tmp_path / "alias"):
+        with pytest.raises(ValueError, match="holds .*an image of the pool" if linked else "holds the state file"):
+            export_labels(state, place, format="folders", overwrite=True)
+    with pytest.raises(ValueError, match="holds .*, which would be deleted"):  # a folder above
+        export_labels(state, tmp_path, format="folders", overwrite=True)
+    assert tree(out) == before
+
+
+@pytest.mark.parametrize("format", ["csv", "coco", "label-studio"])
+def test_files_of_the_loop_under_other_names(pool, tmp_path, format):
+    state = tmp_path / "state.npz"
+    learner = make(pool, path=state)
+    learner.teach(rows=[0], y=["cat"], train=False)
+    learner.close()
+    Path(f"{state}.page").write_text("answers")
+    (tmp_path / "alias").symlink_to(tmp_path / "pool" / "a")
+    before = tree(tmp_path / "pool")
+    with pytest.raises(ValueError, match="is an image of the pool"):
+        export_labels(state, tmp_path / "alias" / "two.png", format=format, overwrite=True)
+    with pytest.raises(ValueError, match="is a file of the state"):
+        export_labels(state, f"{state}.page", format=format, overwrite=True)
+    assert tree(tmp_path / "pool") == before and Path(f"{state}.page").read_text() == "answers"
+
+
 def test_file_that_vanishes_leaves_the_old_folder(learner, pool, tmp_path):
     export_labels(learner, tmp_path / "out")
     before = sorted(str(path) for path in (tmp_path / "out").rglob("*"))
