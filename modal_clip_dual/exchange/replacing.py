@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import TypeAlias
 
+from ..data.files import look_at
 from ..data.folders import SYSTEM_FILES
 from ..utils.text_files import read_text
 
@@ -61,6 +62,34 @@ def check_exported(folder: Path, shown: str, paths: Sequence[str]) -> None:
             f"path={shown!r} holds {first!r}, which no export wrote, so the folder is not replaced; move that "
             "elsewhere, or choose another path"
         )
+
+
+def check_no_last_copies(folder: Path, shown: str, paths: Sequence[str]) -> None:
+    """Refuse to replace an exported folder that may hold the last copies of images whose files are gone.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder that would be replaced.
+    shown : str
+        What the user calls it.
+    paths : sequence of str
+        Files of the pool, also those without a label: what is lost is dropped.
+
+    Raises
+    ------
+    FileNotFoundError
+        Names the first such copy.
+    """
+    lost = {os.path.basename(path): path for path, look in zip(paths, look_at(paths)) if look is None}
+    for name in _others(folder):
+        file = name.rpartition("/")[2]
+        path = lost.get(file) or lost.get(_without_number(file))
+        if path is not None and not (folder / name).is_symlink():
+            raise FileNotFoundError(
+                f"{path!r} is gone, and {name!r} in path={shown!r} may be its last copy, so the folder is not "
+                "replaced; expected another path"
+            )
 
 
 def _contents(folder: Name, start: str = "") -> Iterator[str]:

@@ -292,6 +292,23 @@ class LabelSession(Working):
             if row not in self.said and holds_paths(self.paths) and is_lost(self.paths, row):
                 self._leave_out({row: reason})
 
+    def tell_left_out(self, paths: Iterable[str], reason: str) -> None:
+        """Name files on the page that an export has to do without; what was said of them stays.
+
+        Parameters
+        ----------
+        paths : iterable of str
+            Files of the pool; those that are named already are not named again.
+        reason : str
+            What is wrong with them.
+        """
+        with self._changed:
+            known = {path for path, _ in self.unreadable}
+            new = [path for path in dict.fromkeys(paths) if path not in known]
+            self.unreadable += [(path, reason) for path in new]
+            if new:
+                self._wake()
+
     def add_class(self, name: str) -> str:
         """Add a class behind the others.
 

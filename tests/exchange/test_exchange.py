@@ -294,6 +294,64 @@ def test_file_that_vanishes_leaves_the_old_folder(learner, pool, tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["out", "pool"]
 
 
+@pytest.mark.parametrize("link", [True, False])
+def test_files_that_are_gone_are_left_out(learner, pool, tmp_path, link):
+    os.remove(pool[4])  # alone in its class
+    with pytest.warns(UserWarning, match="1 files are gone or cannot be read, and are left out: '.*with") as told:
+        assert export_labels(learner, tmp_path / "out", link=link) == 3
+    assert told[0].filename == __file__
+    folders = [path.name for path in (tmp_path / "out").iterdir() if path.is_dir()]
+    assert sorted(folders) == ["=SUM(1)", "cat", "dog_.._.._wolf"]
+    assert len(load_image_folder(tmp_path / "out").paths) == 3
+
+
+def test_a_file_that_goes_while_it_is_copied_is_left_out(learner, pool, tmp_path, monkeypatch):
+    copy = shutil.copyfile
+
+    def gone(source, target):
+        if source == pool[2]:
+            Path(target).write_bytes(b"half of it")
+            os.remove(source)
+            raise OSError("the file went")
+        return copy(source, target)
+
+    monkeypatch.setattr(shutil, "copyfile", gone)
+    with pytest.warns(UserWarning, match="are left out: '.*two.png'"):
+        assert export_labels(learner, tmp_path / "out") == 3
+    assert not list((tmp_path / "out").rglob("two.png"))
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_copy_that_fails_leaves_the_old_folder(learner, pool, tmp_path, monkeypatch, error):
+    export_labels(learner, tmp_path / "out")
+    before = tree(tmp_path / "out")
+
+    def fail(source, target):
+        raise error
+
+    monkeypatch.setattr(shutil, "copyfile", fail)
+    with pytest.raises(type(error)):
+        export_labels(learner, tmp_path / "out", overwrite=True)
+    assert tree(tmp_path / "out") == before and sorted(os.listdir(tmp_path)) == ["out", "pool"]
+
+
+def test_the_last_copy_of_an_image_that_was_dropped_stays(learner, pool, tmp_path):
+    export_labels(learner, tmp_path / "out")
+    os.remove(pool[4])
+    learner.drop([4], train=False)  # as the page does with files that are gone
+    before = tree(tmp_path / "out")
+    with pytest.raises(FileNotFoundError, match="is gone, and '.*' in path='.*out' may be its last copy"):
+        export_labels(learner, tmp_path / "out", overwrite=True)
+    assert tree(tmp_path / "out") == before
+
+
+def test_links_to_a_file_that_is_gone_are_no_last_copies(learner, pool, tmp_path):
+    export_labels(learner, tmp_path / "out", link=True)
+    os.remove(pool[4])
+    with pytest.warns(UserWarning, match="1 files are gone"):
+        assert export_labels(learner, tmp_path / "out", link=True, overwrite=True) == 3
+
+
 def test_what_is_refused(learner, tmp_path):
     with pytest.raises(ValueError, match="does not tell the format; expected format=, one of 'coco'"):
         export_labels(learner, tmp_path / "out.json")

@@ -7,6 +7,7 @@ import re
 import shutil
 import zipfile
 from importlib.resources import files
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -220,6 +221,22 @@ def test_export(client, session, truth):
     assert packed == {path.rpartition("/")[2]: name for path, name in said.items()}
     assert len(answers["coco"].json()["annotations"]) == 10
     assert len(answers["label-studio"].json()) == 121
+
+
+def test_export_without_files_that_are_gone(client, session):
+    session.confirm(session.grid.number)
+    session.wait()
+    path = Path(session.paths[min(session.said)])
+    n = session.n_labeled()
+    path.unlink()
+    for _ in range(2):  # it is named once
+        answer = client.get("api/export/folders")
+        with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+            packed = [Path(name).name for name in archive.namelist()]
+        assert len(packed) == n and "classes.json" in packed and path.name not in packed  # n - 1 images
+        named = client.get("api/state").json()["unreadable"]
+        assert named["n"] == 1 and named["files"][0][0] == path.name and "not in the export" in named["files"][0][1]
+    assert session.n_labeled() == n  # what was said stays
 
 
 def test_missing_extra(monkeypatch):
