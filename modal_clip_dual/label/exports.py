@@ -60,7 +60,8 @@ def export_file(session: LabelSession, name: str, folder: str) -> Path:
             return target
         root = Path(folder) / "labels"
         left_out = write_labels(session.learner, root, format="folders", link=True).left_out
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:  # images are compressed already
+    # Images are compressed already.  ZIP knows the years 1980 to 2107; files of others get the nearest.
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED, strict_timestamps=False) as archive:
         for parent, folders, files in os.walk(root):
             for file in sorted(set(files) - {MARK}):
                 path = Path(parent, file)

@@ -3,6 +3,7 @@
 import html.parser
 import io
 import json
+import os
 import re
 import shutil
 import zipfile
@@ -237,6 +238,16 @@ def test_export_without_files_that_are_gone(client, session):
         named = client.get("api/state").json()["unreadable"]
         assert named["n"] == 1 and named["files"][0][0] == path.name and "not in the export" in named["files"][0][1]
     assert session.n_labeled() == n  # what was said stays
+
+
+@pytest.mark.parametrize("seconds", [0, 5_000_000_000])  # 1970 and 2128
+def test_export_of_files_of_any_year(client, session, seconds):
+    session.confirm(session.grid.number)
+    path = Path(session.paths[min(session.said)])
+    os.utime(path, (seconds, seconds))
+    with zipfile.ZipFile(io.BytesIO(client.get("api/export/folders").content)) as archive:
+        (name,) = (name for name in archive.namelist() if Path(name).name == path.name)
+        assert archive.read(name) == path.read_bytes()
 
 
 def test_missing_extra(monkeypatch):
