@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..active import DualPromptLearner
-from ..active.class_names import meanings
+from ..active.class_names import label_of_new, meanings, with_class
 from ..data.files import digests_of
 from ..utils.text_files import EXPECTED, foreign_byte
 from ..utils.validation import check_option
@@ -86,7 +86,8 @@ def import_labels(
     conflicts : {"keep", "replace"}, default="keep"
         What happens where a sample has another label already: the learner's is kept, or replaced.
     add_classes : bool, default=False
-        Whether names of classes that the learner does not have are added; otherwise they are an error.
+        Whether names of classes that the learner does not have are added; otherwise they are an error.  Where labels
+        are texts, as those of the page are, the name is the label, too.
     train : bool, default=True
         Whether to train at the end; what was taken in is saved in any case.
 
@@ -167,8 +168,11 @@ def _take_in(
             f"path={path!r} has the labels {new[:SHOWN]}, which are no class_names; add_classes=True adds them "
             "(in the shell --add-classes)"
         )
+    names = learner.estimator.class_names if new else None
+    for name in new:  # all of them can be added, or none is
+        names = with_class(names, name, label_of_new(names, name))
     for name in new:
-        learner.add_class(name, train=False)
+        learner.add_class(name, label=label_of_new(learner.estimator.class_names, name), train=False)
     changed, kept = _apply(learner, found, annotator, conflicts)
     if train:
         learner.train()

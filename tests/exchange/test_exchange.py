@@ -471,6 +471,29 @@ def test_new_classes_are_asked_for(pool, tmp_path):
     assert learner.estimator.class_names == [*NAMES, "horse"] and learner.labels_.tolist() == [4, 0]
 
 
+@pytest.mark.parametrize(
+    ("names", "label", "labels"),
+    [({name: name for name in NAMES}, "horse", ["horse", "cat"]), ({"c": "cat", "d": "dog"}, "horse", ["horse", "c"]),
+     ({3: "cat", 7: "dog"}, 8, [8, 3])],
+)  # fmt: skip
+def test_new_classes_of_a_mapping(pool, tmp_path, names, label, labels):
+    state = tmp_path / "state.npz"
+    make(pool, names, path=state).start().close()
+    (tmp_path / "in.csv").write_text("path,label\na/two.png,horse\na/six.png,cat\n")
+    assert import_labels(state, tmp_path / "in.csv", add_classes=True, train=False).n_labels == 2
+    again = DualPromptLearner.resume(state)
+    assert again.estimator.class_names == {**names, label: "horse"} and again.labels_.tolist() == labels
+
+
+def test_new_classes_of_which_one_cannot_be_added(pool, tmp_path):
+    names = {"c": "cat", "d": "dog"}
+    (tmp_path / "in.csv").write_text("path,label\na/two.png,horse\na/six.png,d\n")
+    learner = make(pool, names)
+    with pytest.raises(ValueError, match="label='d'; class_names is a dict of labels"):
+        import_labels(learner, tmp_path / "in.csv", add_classes=True)
+    assert learner.estimator.class_names == names and not len(learner.rows_)
+
+
 def test_state_files_are_taught_and_closed(pool, tmp_path):
     make(pool, path=tmp_path / "state.npz").start().close()
     (tmp_path / "in.csv").write_text("path,label\na/two.png,cat\na/six.png,=SUM(1)\n")
