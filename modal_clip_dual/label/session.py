@@ -13,7 +13,7 @@ import numpy as np
 from ..data.files import looking_once
 from .answers import DROP, FORGET, LABEL, SKIP, Names, Said, disagreements, now
 from .grids import Check, Grid, check_of
-from .journal import Journal
+from .journal import Journal, journal_of
 from .model import doubtful_labels, doubtful_predictions, holds_paths, is_lost
 from .work import Working
 
@@ -112,7 +112,7 @@ class LabelSession(Working):
         self._reviewed: dict[str, tuple[int, list[dict[str, Any]]]] = {}
         self._closing = self._failed = False
         path = getattr(learner, "path", None)
-        self._journal = Journal(None if path is None else f"{path}.page")
+        self._journal = Journal(None if path is None else journal_of(path))
         self._thread = threading.Thread(target=self._run, name="label", daemon=True)
         self._set_status("starting")
 

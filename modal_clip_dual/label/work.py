@@ -15,7 +15,7 @@ from ..data.images import UnreadableImagesError
 from . import model
 from .answers import DROP, FORGET, LABEL, Names, Said, agreements, bring, now, said_of
 from .grids import Check, Grid, choose_rows, draw
-from .journal import Journal
+from .journal import Journal, n_folded
 
 SLOW = 3.0  # seconds of a round from which on a grid is prepared ahead
 
@@ -149,7 +149,7 @@ class Working:
     def _replay(self) -> None:
         """Apply what the journal holds, and write it anew without what the learner has."""
         events = self._journal.read([str(path) for path in self.paths] if self._journal.path else [])
-        folded = max((event.get("folded", 0) for event in events), default=0)
+        folded = n_folded(events)
         for event in events:
             if "grids" in event:
                 self._ready = [Grid(**grid) for grid in event["grids"]]
