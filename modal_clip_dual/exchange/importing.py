@@ -79,8 +79,8 @@ def import_labels(
     path : str or path-like
         File or folder to read.
     format : {"csv", "folders", "coco", "label-studio"}, default=None
-        As in `export_labels`.  CSV needs the columns "label", and "path" or "row"; Label Studio's is its export
-        format JSON.
+        As in `export_labels`.  CSV needs the columns "label", and "path" (of a pool without files "row"); Label
+        Studio's is its export format JSON.
     annotator : str, default=None
         Who gave the labels, where the file does not say it.
     conflicts : {"keep", "replace"}, default="keep"
@@ -160,7 +160,7 @@ def _take_in(
         shown = f", such as {unmatched[0]!r}" if unmatched else ""
         raise ValueError(
             f"path={path!r} has no label for a sample of the pool ({len(unmatched)} for others{shown})"
-            f"{_encoding_advice(unmatched)}"
+            f"{_encoding_advice(unmatched)}{_row_advice(said, paths)}"
         )
     new = _new_classes(found, learner.estimator)
     if new and not add_classes:
@@ -186,6 +186,14 @@ def _take_in(
         )
     n_left_out = changed["skip"] + changed["drop"]
     return ImportReport(changed["teach"], changed["relabel"], kept, n_left_out, unmatched)
+
+
+def _row_advice(said: Sequence[Said], paths: Sequence[str] | None) -> str:
+    """What is said where rows alone are to tell which files are meant."""
+    rows_only = any(one.row is not None and one.path is None and one.file is None for one in said)
+    if paths is None or not rows_only:
+        return ""
+    return "; rows do not tell which files are meant, since another pool has them in another order: expected 'path'"
 
 
 def _encoding_advice(unmatched: Sequence[str]) -> str:

@@ -614,6 +614,10 @@ def name_of(path):
         ("csv", "path,label\nnowhere.png,cat\n", "for a sample of the pool .1 for others, such as 'nowhere"),
         ("csv", "path,label\n../../../etc/passwd,cat\n", "no label for a sample of the pool"),
         ("csv", "row,label\n2,cat\n", "no label for a sample of the pool"),  # rows are no names of files
+        ("csv", "row,label\n2,cat\n", "rows do not tell which files are meant.*expected 'path'"),
+        ("csv", "Path,PATH,label\na/two.png,a/six.png,cat\n", "expected one 'path'"),
+        ("csv", "sep=;\npath,label\na/two.png,cat\n", "it has the columns ..path,label..; expected 'label'"),
+        ("csv", "sep=;\npath;label\na/two.png\n", "line 3 is longer or shorter"),
     ],
 )  # fmt: skip
 def test_files_of_strangers(pool, tmp_path, format, content, message):
@@ -634,6 +638,37 @@ def test_tables_of_spreadsheets(pool, tmp_path, encoding, separator):
     learner = make(pool)
     assert import_labels(learner, tmp_path / "in.csv", train=False).n_labels == 2
     assert dict(zip(learner.rows_.tolist(), learner.labels_.tolist())) == {2: NAMES.index("ünï 犬"), 4: 2}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sep=;\r\npath;label\r\na/two.png;cat\r\n",
+        'SEP=|\n"path"|label\na/two.png|cat\n',
+        '"sep=,",\npath,label\na/two.png,cat\n',
+        "path, label\na/two.png, cat\n",
+        'path, "label"\na/two.png, "cat"\n',
+        "path      , label\na/two.png , cat  \n",
+        "Path,Label\na/two.png,cat\n",
+        " LABEL ;Path;Note\ncat;a/two.png;x\n",
+        "label,path,Label\ncat,a/two.png,other\n",  # what is called exactly so comes first
+    ],
+)
+def test_tables_whose_first_lines_are_written_otherwise(pool, tmp_path, text):
+    (tmp_path / "in.csv").write_bytes(text.encode())
+    learner = make(pool)
+    assert import_labels(learner, tmp_path / "in.csv", train=False).n_labels == 1
+    assert (learner.rows_.tolist(), learner.labels_.tolist()) == ([2], [0])
+
+
+def test_blanks_that_belong_to_names_stay(pool, tmp_path):
+    Image.new("RGB", (7, 7)).save(tmp_path / " seven .png")
+    learner = make([*pool, str(tmp_path / " seven .png")], [" cat ", "dog"])
+    learner.teach(rows=[6], y=[0], train=False)
+    export_labels(learner, tmp_path / "out.csv")
+    other = make(learner.X_pool, [" cat ", "dog"])
+    import_labels(other, tmp_path / "out.csv", train=False)
+    assert (other.rows_.tolist(), other.labels_.tolist()) == ([6], [0])
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
