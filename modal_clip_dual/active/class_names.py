@@ -82,6 +82,12 @@ def _names(class_names: Any) -> list[str]:
     return list(class_names.values() if isinstance(class_names, Mapping) else class_names)
 
 
+def label_of_new(class_names: Any, name: str) -> str | None:
+    """Label of a class that is about to be added: its name if labels are texts, else None, which takes the next."""
+    texts = isinstance(class_names, Mapping) and any(isinstance(label, str) for label in class_names)
+    return name if texts else None
+
+
 def with_class(class_names: Any, name: Any, label: Any = None) -> Any:
     """Class names with one more; ``label`` is that of a dict's.
 

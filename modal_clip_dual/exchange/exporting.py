@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -16,12 +17,20 @@ from ..active.saved import SavedLoop, read_loop
 from ..data.images import as_array
 from ..utils.persistence import check_target, check_writable, replacing
 from .registry import format_of
+from .replacing import check_apart, check_exported, check_no_last_copies, write_mark
 from .table import DROP, LABEL, Entry, Format, Table
 
 if TYPE_CHECKING:
     import pandas as pd
 
-MARK = "classes.json"  # what a folder that was exported has, and another one hardly
+SHOWN = 5  # files that a warning names
+
+
+class Written(NamedTuple):
+    """What was written: how many samples with a label, and the files that were left out since they cannot be read."""
+
+    n: int
+    left_out: list[str]
 
 
 def export_labels(
@@ -50,7 +59,8 @@ def export_labels(
         - ``"csv"``: a line per sample of the pool, with the columns row, path, what ("label", "skip", "drop" or
           empty), label, annotator, time, predicted and sure.  A quote stands before texts that a spreadsheet would
           take for formulas.
-        - ``"folders"``: a folder per class with copies of its images (``link=True``: symbolic links).
+        - ``"folders"``: a folder per class with copies of its images (``link=True``: symbolic links).  Images whose
+          files are gone or cannot be read are left out.
         - ``"coco"``: JSON with images, categories and annotations, one per label, without boxes.
         - ``"label-studio"``: tasks with people's annotations and the model's pre-annotations;
           ``root=`` is the folder that Label Studio serves (``LOCAL_FILES_DOCUMENT_ROOT``), by default the one that
@@ -59,7 +69,8 @@ def export_labels(
         Whether to add the model's prediction for every sample that is there, and P(correct).  In ``"folders"``
         samples without a label then lie in the folder of their predicted class.
     overwrite : bool, default=False
-        Whether to replace what is at the path: a file, or a folder that was exported before.
+        Whether to replace what is at the path: a file, or a folder that was exported before and in which nothing else
+        lies since.
     **options
         Arguments of the format: ``link``, ``root``.
 
@@ -70,10 +81,18 @@ def export_labels(
 
     Raises
     ------
+    FileNotFoundError
+        If a folder would be replaced that may hold the last copy of an image whose file is gone.
     FileExistsError
-        If there is something at the path.
+        If there is something at the path, or, with ``overwrite=True``, a folder with anything that no export wrote.
     TypeError, ValueError
-        If an argument does not fit; nothing is written then.
+        If an argument does not fit, or the path is or holds the state file or an image of the pool; then nothing is
+        written.
+
+    Warns
+    -----
+    UserWarning
+        If files of images are left out; names the first ones.
 
     See Also
     --------
@@ -95,49 +114,70 @@ def export_labels(
     ...     print(n, Path(folder, "labels.csv").read_text().splitlines()[4][:16])
     2 3,,label,three,,
     """
+    n, left_out = write_labels(learner, path, format=format, predictions=predictions, overwrite=overwrite, **options)
+    if left_out:
+        warnings.warn(
+            f"path={str(path)!r}: {len(left_out)} files are gone or cannot be read, and are left out: "
+            f"{', '.join(map(repr, left_out[:SHOWN]))}{', ...' if len(left_out) > SHOWN else ''}",
+            UserWarning,
+            stacklevel=2,
+        )
+    return n
+
+
+def write_labels(
+    learner: Any,
+    path: str | os.PathLike[str],
+    *,
+    format: str | None = None,
+    predictions: bool = False,
+    overwrite: bool = False,
+    **options: Any,
+) -> Written:
+    """Write the labels as `export_labels` does, and return what was left out in place of a warning.
+
+    Raises
+    ------
+    FileExistsError, FileNotFoundError, TypeError, ValueError
+        As `export_labels`.
+    """
     chosen = format_of(format, path)
     unknown = sorted(set(options) - set(chosen.options))
     if unknown:
         raise TypeError(
             f"{chosen.title} takes no {', '.join(unknown)}; expected {list(chosen.options) or 'nothing more'}"
         )
-    target = check_target(path) if not chosen.folder else Path(path)
-    _check_free(target, chosen, overwrite)
+    target = check_target(path) if not chosen.folder else Path(os.path.realpath(path))
+    _check_free(target, str(path), overwrite)
     if isinstance(learner, (str, os.PathLike)):
         loop, samples = read_loop(learner), None
     else:
         loop, samples = _loop_of(learner), as_array(learner.X_pool)
-    place = os.path.abspath(target)
-    state = learner if samples is None else learner.path
-    if state is not None and place == os.path.abspath(state):
-        raise ValueError(f"path={str(path)!r} is the state file itself; expected another path")
-    if loop.paths is not None and place in set(loop.paths):
-        raise ValueError(f"path={str(path)!r} is an image of the pool; expected another path")
+    check_apart(target, str(path), learner if samples is None else learner.path, loop.paths)
     if chosen.paths and loop.paths is None:
         raise ValueError(f"{chosen.title} needs a pool of files, and this one holds none; expected format='csv'")
+    if chosen.folder and os.path.lexists(target):
+        check_exported(target, str(path), loop.paths or [])
     table = table_of(loop, predictions, samples)
+    left_out: list[Entry] = []
     if chosen.folder:
-        _write_folder(table, target, chosen, options)
+        left_out = _write_folder(table, target, chosen, options, str(path), loop.paths or [])
     else:
         with replacing(target) as temporary:
             chosen.write(table, temporary, **options)
-    return sum(entry.what == LABEL for entry in table.entries)
+    n = sum(entry.what == LABEL for entry in table.entries) - sum(entry.what == LABEL for entry in left_out)
+    return Written(n, [str(entry.path) for entry in left_out])
 
 
-def _check_free(target: Path, chosen: Format, overwrite: bool) -> None:
+def _check_free(target: Path, shown: str, overwrite: bool) -> None:
     if target.absolute().parent.is_dir():
         check_writable(target.absolute().parent)
     if not os.path.lexists(target):
         if not target.absolute().parent.is_dir():
-            raise ValueError(f"path={str(target)!r}: there is no such folder to write to")
+            raise ValueError(f"path={shown!r}: there is no such folder to write to")
         return
     if not overwrite:
-        raise FileExistsError(f"path={str(target)!r} exists; overwrite=True replaces it (in the shell --overwrite)")
-    if chosen.folder and not (target / MARK).is_file():
-        raise FileExistsError(
-            f"path={str(target)!r} is no folder that was exported before (it has no {MARK}), so it is not replaced; "
-            "expected another path"
-        )
+        raise FileExistsError(f"path={shown!r} exists; overwrite=True replaces it (in the shell --overwrite)")
 
 
 def _loop_of(learner: Any) -> SavedLoop:
@@ -218,15 +258,21 @@ def _predicted(
     }
 
 
-def _write_folder(table: Table, target: Path, chosen: Format, options: Mapping[str, Any]) -> None:
-    """Write a folder beside the target, which then takes its place."""
+def _write_folder(
+    table: Table, target: Path, chosen: Format, options: Mapping[str, Any], shown: str, paths: Sequence[str]
+) -> list[Entry]:
+    """Write a folder beside the target, which then takes its place; return the entries that were left out."""
     mark = uuid.uuid4().hex[:8]
     new, old = (target.with_name(f".{target.name}.{mark}.{part}") for part in ("new", "old"))
     try:
-        chosen.write(table, new, **options)
+        left_out = chosen.write(table, new, **options) or []
+        write_mark(new)
         if os.path.lexists(target):
+            check_no_last_copies(target, shown, paths)
             os.replace(target, old)
+            check_exported(old, shown, paths)  # again: what came meanwhile is nobody's to delete either
         os.replace(new, target)
+        return left_out
     finally:
         shutil.rmtree(new, ignore_errors=True)
         if os.path.lexists(old) and not os.path.lexists(target):

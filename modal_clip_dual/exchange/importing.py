@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..active import DualPromptLearner
-from ..active.class_names import meanings
+from ..active.class_names import label_of_new, meanings, with_class
 from ..data.files import digests_of
 from ..utils.text_files import EXPECTED, foreign_byte
 from ..utils.validation import check_option
@@ -79,14 +79,15 @@ def import_labels(
     path : str or path-like
         File or folder to read.
     format : {"csv", "folders", "coco", "label-studio"}, default=None
-        As in `export_labels`.  CSV needs the columns "label", and "path" or "row"; Label Studio's is its export
-        format JSON.
+        As in `export_labels`.  CSV needs the columns "label", and "path" (of a pool without files "row"); Label
+        Studio's is its export format JSON.
     annotator : str, default=None
         Who gave the labels, where the file does not say it.
     conflicts : {"keep", "replace"}, default="keep"
         What happens where a sample has another label already: the learner's is kept, or replaced.
     add_classes : bool, default=False
-        Whether names of classes that the learner does not have are added; otherwise they are an error.
+        Whether names of classes that the learner does not have are added; otherwise they are an error.  Where labels
+        are texts, as those of the page are, the name is the label, too.
     train : bool, default=True
         Whether to train at the end; what was taken in is saved in any case.
 
@@ -159,7 +160,7 @@ def _take_in(
         shown = f", such as {unmatched[0]!r}" if unmatched else ""
         raise ValueError(
             f"path={path!r} has no label for a sample of the pool ({len(unmatched)} for others{shown})"
-            f"{_encoding_advice(unmatched)}"
+            f"{_encoding_advice(unmatched)}{_row_advice(said, paths)}"
         )
     new = _new_classes(found, learner.estimator)
     if new and not add_classes:
@@ -167,8 +168,11 @@ def _take_in(
             f"path={path!r} has the labels {new[:SHOWN]}, which are no class_names; add_classes=True adds them "
             "(in the shell --add-classes)"
         )
+    names = learner.estimator.class_names if new else None
+    for name in new:  # all of them can be added, or none is
+        names = with_class(names, name, label_of_new(names, name))
     for name in new:
-        learner.add_class(name, train=False)
+        learner.add_class(name, label=label_of_new(learner.estimator.class_names, name), train=False)
     changed, kept = _apply(learner, found, annotator, conflicts)
     if train:
         learner.train()
@@ -182,6 +186,14 @@ def _take_in(
         )
     n_left_out = changed["skip"] + changed["drop"]
     return ImportReport(changed["teach"], changed["relabel"], kept, n_left_out, unmatched)
+
+
+def _row_advice(said: Sequence[Said], paths: Sequence[str] | None) -> str:
+    """What is said where rows alone are to tell which files are meant."""
+    rows_only = any(one.row is not None and one.path is None and one.file is None for one in said)
+    if paths is None or not rows_only:
+        return ""
+    return "; rows do not tell which files are meant, since another pool has them in another order: expected 'path'"
 
 
 def _encoding_advice(unmatched: Sequence[str]) -> str:

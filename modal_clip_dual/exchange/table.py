@@ -53,7 +53,8 @@ class Format:
     title : str
         What it is, in a few words.
     write : callable
-        Called with a `Table`, a temporary path that takes the place of the final one afterwards, and options.
+        Called with a `Table`, a temporary path that takes the place of the final one afterwards, and options; returns
+        the entries that it left out since their files cannot be read, or None.
     read : callable
         Called with a path, returns a list of `Said`.
     folder : bool
@@ -65,7 +66,7 @@ class Format:
     """
 
     title: str
-    write: Callable[..., None]
+    write: Callable[..., list[Entry] | None]
     read: Callable[[Path], list[Said]]
     folder: bool = False
     paths: bool = True

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..active.annotators import name_of_annotator
+from ..active.class_names import label_of_new
 from ..data.files import looking_once
 
 LABEL, SKIP, DROP, FORGET = "label", "skip", "drop", "forget"
@@ -54,9 +55,8 @@ class Names:
 
     def add(self, name: str) -> None:
         """Add a class behind the others; nothing is trained."""
-        names = self.learner.estimator.class_names
-        texts = isinstance(names, Mapping) and any(isinstance(label, str) for label in names)
-        self.learner.add_class(name, label=name if texts else None, train=False)
+        label = label_of_new(self.learner.estimator.class_names, name)
+        self.learner.add_class(name, label=label, train=False)
 
 
 def read_said(values: Sequence[Any]) -> Said:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..data.files import looking_once
-from ..exchange import export_labels
+from ..exchange.exporting import write_labels
+from ..exchange.replacing import MARK
 from .model import holds_paths
 from .session import LabelSession
 
@@ -44,7 +45,8 @@ def offers_of(session: LabelSession) -> dict[str, Offer]:
 def export_file(session: LabelSession, name: str, folder: str) -> Path:
     """Write a file in a format into an empty folder, with all answers until now; return its path.
 
-    It waits for a training that is going on.
+    It waits for a training that is going on.  Images whose files are gone or cannot be read are not in a ZIP
+    file, and are named on the page.
 
     Raises
     ------
@@ -54,16 +56,21 @@ def export_file(session: LabelSession, name: str, folder: str) -> Path:
     offer, target = OFFERS[name], Path(folder) / OFFERS[name].file
     with session.model(), looking_once():
         if offer.format != "folders":
-            export_labels(session.learner, target, format=offer.format, predictions=offer.predictions)
+            write_labels(session.learner, target, format=offer.format, predictions=offer.predictions)
             return target
         root = Path(folder) / "labels"
-        export_labels(session.learner, root, format="folders", link=True)
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:  # images are compressed already
+        left_out = write_labels(session.learner, root, format="folders", link=True).left_out
+    # Images are compressed already.  ZIP knows the years 1980 to 2107; files of others get the nearest.
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED, strict_timestamps=False) as archive:
         for parent, folders, files in os.walk(root):
-            for file in sorted(files):
+            for file in sorted(set(files) - {MARK}):
                 path = Path(parent, file)
-                archive.write(path.resolve(), path.relative_to(root.parent))
+                try:
+                    archive.write(path.resolve(), path.relative_to(root.parent))
+                except FileNotFoundError:  # since a moment ago
+                    left_out.append(str(path.resolve()))
             folders.sort()
+    session.tell_left_out(left_out, "the file is gone or cannot be read, so it is not in the export")
     return target
 
 

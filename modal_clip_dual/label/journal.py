@@ -10,6 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from ..utils.persistence import replacing
+from .answers import FORGET
+
+
+def journal_of(state: str | os.PathLike[str]) -> str:
+    """Return the path of the journal that belongs to a state file."""
+    return f"{os.fspath(state)}.page"
 
 
 def identity_of(paths: Sequence[str]) -> list[Any]:
@@ -18,6 +24,11 @@ def identity_of(paths: Sequence[str]) -> list[Any]:
     for path in paths:
         digest.update(os.path.basename(path).encode("utf-8", "surrogateescape") + b"\0")
     return [len(paths), digest.hexdigest()]
+
+
+def n_folded(events: Sequence[dict[str, Any]]) -> int:
+    """Return the number of the last event that is in the learner's state, too; 0 if none is."""
+    return max((event.get("folded", 0) for event in events), default=0)
 
 
 class Journal:
@@ -34,8 +45,11 @@ class Journal:
     def __init__(self, path: str | os.PathLike[str] | None):
         self.path = None if path is None else Path(path)
 
-    def read(self, paths: Sequence[str]) -> list[dict[str, Any]]:
-        """Return the events of the file, if they are about this pool or about its first rows; else none."""
+    def read(self, paths: Sequence[str] | None) -> list[dict[str, Any]]:
+        """Return the events of the file, if they are about this pool or about its first rows; else none.
+
+        None as ``paths`` takes those of any pool.
+        """
         if self.path is None or not self.path.is_file():
             return []
         events = []
@@ -47,7 +61,7 @@ class Journal:
             if isinstance(event, dict):
                 events.append(event)
         pool = events[0].get("pool") if events else None
-        if not isinstance(pool, list) or pool != identity_of(paths[: pool[0]]):
+        if not isinstance(pool, list) or (paths is not None and pool != identity_of(paths[: pool[0]])):
             return []
         return events[1:]
 
@@ -55,6 +69,18 @@ class Journal:
         """Remove the file, if there is one."""
         if self.path is not None:
             self.path.unlink(missing_ok=True)
+
+    def waiting(self, paths: Sequence[str] | None) -> dict[int, tuple[str, str | None]]:
+        """Return the answers by row that may not be in the learner's state yet: what was said last, and the class."""
+        events = self.read(paths)
+        folded = n_folded(events)
+        late: dict[int, tuple[str, str | None]] = {}
+        for event in events:
+            if event.get("n", 0) > folded:
+                states = event.get("states", ())
+                late |= {row: tuple(said[-1][:2]) if said else (FORGET, None) for row, said in states}
+                late |= {row: (what, name) for row, what, name, *_ in event.get("say", ())}  # of a version before
+        return late
 
     def start(self, paths: Sequence[str], events: Sequence[dict[str, Any]] = ()) -> None:
         """Begin anew with some events, in place of what the file held."""

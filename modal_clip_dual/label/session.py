@@ -16,7 +16,7 @@ from ..active.class_names import check_readable
 from ..data.files import looking_once
 from .answers import DROP, FORGET, LABEL, SKIP, Names, Said, State, answered, disagreements, now
 from .grids import Check, Grid, check_of
-from .journal import Journal
+from .journal import Journal, journal_of
 from .model import doubtful_labels, doubtful_predictions, holds_paths, is_lost, shown
 from .work import Working
 
@@ -117,7 +117,7 @@ class LabelSession(Working):
         self._reviewed: dict[str, tuple[int, list[dict[str, Any]]]] = {}
         self._closing = self._failed = False
         path = getattr(learner, "path", None)
-        self._journal = Journal(None if path is None else f"{path}.page")
+        self._journal = Journal(None if path is None else journal_of(path))
         self._thread = threading.Thread(target=self._run, name="label", daemon=True)
         self._set_status("starting")
 
@@ -300,6 +300,23 @@ class LabelSession(Working):
             if row not in self.said and holds_paths(self.paths) and is_lost(self.paths, row):
                 self._leave_out({row: reason})
 
+    def tell_left_out(self, paths: Iterable[str], reason: str) -> None:
+        """Name files on the page that an export has to do without; what was said of them stays.
+
+        Parameters
+        ----------
+        paths : iterable of str
+            Files of the pool; those that are named already are not named again.
+        reason : str
+            What is wrong with them.
+        """
+        with self._changed:
+            known = {path for path, _ in self.unreadable}
+            new = [path for path in dict.fromkeys(paths) if path not in known]
+            self.unreadable += [(path, reason) for path in new]
+            if new:
+                self._wake()
+
     def add_class(self, name: str) -> str:
         """Add a class behind the others.
 
@@ -385,10 +402,6 @@ class LabelSession(Working):
                 "answer of your own stands beside it"
             )
 
-    def _after(self, answers: Mapping[int, Said | None]) -> dict[int, State]:
-        """Return what rows hold after some answers."""
-        return {row: answered(self._states.get(row, ()), said, self.annotator) for row, said in answers.items()}
-
     def _say(self, answers: dict[int, Said | None], finished: bool = False) -> None:
         before = {row: self._states.get(row, ()) for row in answers}
         grid = self.grid if finished else None
@@ -409,11 +422,6 @@ class LabelSession(Working):
         self._write({"states": list(states.items())})
         self._apply(states)
         self._wake()
-
-    def _apply(self, states: Mapping[int, State]) -> None:
-        for row, state in states.items():
-            self._states[row] = self._pending[row] = state
-            self._show(row)
 
     def _show_next(self) -> None:
         """Show the next grid that is prepared, without what has been answered since."""

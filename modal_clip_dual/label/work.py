@@ -31,7 +31,7 @@ from .answers import (
     states_of,
 )
 from .grids import Check, Grid, choose_rows, draw
-from .journal import Journal
+from .journal import Journal, n_folded
 
 GONE = "the file is gone"
 SLOW = 3.0  # seconds of a round from which on a grid is prepared ahead
@@ -78,9 +78,7 @@ class Working:
     _failed: bool
     _journal: Journal
     _checked: Callable[..., dict[int, Said | None]]
-    _after: Callable[[Mapping[int, Said | None]], dict[int, State]]
     _take: Callable[[Mapping[int, State]], None]
-    _apply: Callable[[Mapping[int, State]], None]
     _show_next: Callable[[], None]
     _write_grid: Callable[[], None]
     _write: Callable[[dict[str, Any]], None]
@@ -182,7 +180,7 @@ class Working:
     def _replay(self) -> None:
         """Apply what the journal holds, and write it anew without what the learner has."""
         events = self._journal.read([str(path) for path in self.paths] if self._journal.path else [])
-        folded = max((event.get("folded", 0) for event in events), default=0)
+        folded = n_folded(events)
         for event in events:
             if "grids" in event:
                 self._ready = [Grid(**grid) for grid in event["grids"]]
@@ -339,6 +337,15 @@ class Working:
         self._gone_before = known
         self._set_gone(dict.fromkeys(gone, GONE))
         return is_new
+
+    def _after(self, answers: Mapping[int, Said | None]) -> dict[int, State]:
+        """Return what rows hold after some answers."""
+        return {row: answered(self._states.get(row, ()), said, self.annotator) for row, said in answers.items()}
+
+    def _apply(self, states: Mapping[int, State]) -> None:
+        for row, state in states.items():
+            self._states[row] = self._pending[row] = state
+            self._show(row)
 
     def _show(self, row: int) -> None:
         """Let the page show the last answer of a row, or that its file is not there."""

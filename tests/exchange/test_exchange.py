@@ -178,6 +178,112 @@ def test_nothing_is_overwritten_unless_asked(learner, tmp_path, format):
     assert sorted(os.listdir(tmp_path)) == sorted(["pool", PATHS[format]])
 
 
+def tree(folder):
+    """All names in a folder and the bytes behind them."""
+    return {path.relative_to(folder): path.is_file() and path.read_bytes() for path in folder.rglob("*")}
+
+
+OWN = ["labels.npz", "cat/mine.png", "notes/todo.txt", "cat/deep/one.png", "empty/"]
+
+
+@pytest.mark.parametrize("marked", [True, False])
+@pytest.mark.parametrize("own", OWN)
+@pytest.mark.parametrize("link", [True, False])
+def test_what_no_export_wrote_is_not_deleted(learner, tmp_path, own, link, marked):
+    out = tmp_path / "out"
+    export_labels(learner, out, link=link)
+    if not marked:  # as earlier versions left it
+        (out / ".modal-clip-dual-export.json").unlink()
+    (out / own).parent.mkdir(parents=True, exist_ok=True)
+    (out / own).mkdir() if own.endswith("/") else (out / own).write_text("mine")
+    before = tree(out)
+    with pytest.raises(FileExistsError, match=f"out' holds '{own}', which no export wrote"):
+        export_labels(learner, out, link=not link, overwrite=True)
+    assert tree(out) == before and sorted(os.listdir(tmp_path)) == ["out", "pool"]
+
+
+@pytest.mark.parametrize("marked", [True, False])
+@pytest.mark.parametrize("link", [True, False])
+def test_exports_are_replaced_by_exports(learner, tmp_path, link, marked):
+    out = tmp_path / "out"
+    learner.relabel(rows=[1], y=[0], train=False)  # both files of one name in one folder, one with a number
+    export_labels(learner, out, link=link)
+    if not marked:
+        (out / ".modal-clip-dual-export.json").unlink()
+    (out / "cat" / "Thumbs.db").write_text("of the system")
+    learner.relabel(rows=[0, 1, 2], y=[3, 3, 3], train=False)
+    assert export_labels(learner, out, overwrite=True) == 4
+    assert sorted(path.name for path in out.iterdir()) == [".modal-clip-dual-export.json", "classes.json", NAMES[3]]
+    assert len(os.listdir(out / NAMES[3])) == 4 and sorted(os.listdir(tmp_path)) == ["out", "pool"]
+
+
+@pytest.mark.parametrize("content", ['["cat", "dog"]', '{"cat": "cat"}', "{"])
+def test_a_list_of_classes_makes_no_export_of_a_folder(learner, tmp_path, content):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "classes.json").write_text(content)
+    (tmp_path / "out" / "model.bin").write_text("mine")
+    before = tree(tmp_path / "out")
+    with pytest.raises(FileExistsError, match="which no export wrote"):
+        export_labels(learner, tmp_path / "out", overwrite=True)
+    assert tree(tmp_path / "out") == before
+
+
+def test_what_comes_while_the_folder_is_written_stays(learner, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    export_labels(learner, out)
+    copy = shutil.copyfile
+
+    def late(source, target):
+        (out / "late.txt").write_text("mine")
+        return copy(source, target)
+
+    monkeypatch.setattr(shutil, "copyfile", late)
+    with pytest.raises(FileExistsError, match="out' holds 'late.txt'"):
+        export_labels(learner, out, overwrite=True)
+    assert (out / "late.txt").read_text() == "mine" and len(load_image_folder(out).paths) == 4
+    assert sorted(os.listdir(tmp_path)) == ["out", "pool"]
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_a_pool_is_not_replaced_by_its_own_export(learner, tmp_path, linked):
+    out = tmp_path / "out"
+    export_labels(learner, out)
+    paths = load_image_folder(out).paths.tolist()
+    if linked:  # the pool is another folder, with links to the files of the first
+        (tmp_path / "links").mkdir()
+        for k, path in enumerate(paths):
+            (tmp_path / "links" / f"{k}.png").symlink_to(path)
+        paths = [str(tmp_path / "links" / f"{k}.png") for k in range(len(paths))]
+    state = tmp_path / ("state.npz" if linked else "out/state.npz")
+    other = make(paths, path=state)
+    other.teach(rows=[0], y=["cat"], train=False)
+    other.close()
+    before = tree(out)
+    (tmp_path / "alias").symlink_to(out)
+    for place in (out, tmp_path / "alias"):
+        with pytest.raises(ValueError, match="holds .*an image of the pool" if linked else "holds the state file"):
+            export_labels(state, place, format="folders", overwrite=True)
+    with pytest.raises(ValueError, match="holds .*, which would be deleted"):  # a folder above
+        export_labels(state, tmp_path, format="folders", overwrite=True)
+    assert tree(out) == before
+
+
+@pytest.mark.parametrize("format", ["csv", "coco", "label-studio"])
+def test_files_of_the_loop_under_other_names(pool, tmp_path, format):
+    state = tmp_path / "state.npz"
+    learner = make(pool, path=state)
+    learner.teach(rows=[0], y=["cat"], train=False)
+    learner.close()
+    Path(f"{state}.page").write_text("answers")
+    (tmp_path / "alias").symlink_to(tmp_path / "pool" / "a")
+    before = tree(tmp_path / "pool")
+    with pytest.raises(ValueError, match="is an image of the pool"):
+        export_labels(state, tmp_path / "alias" / "two.png", format=format, overwrite=True)
+    with pytest.raises(ValueError, match="is a file of the state"):
+        export_labels(state, f"{state}.page", format=format, overwrite=True)
+    assert tree(tmp_path / "pool") == before and Path(f"{state}.page").read_text() == "answers"
+
+
 def test_file_that_vanishes_leaves_the_old_folder(learner, pool, tmp_path):
     export_labels(learner, tmp_path / "out")
     before = sorted(str(path) for path in (tmp_path / "out").rglob("*"))
@@ -186,6 +292,64 @@ def test_file_that_vanishes_leaves_the_old_folder(learner, pool, tmp_path):
         export_labels(learner, tmp_path / "out", overwrite=True)
     assert sorted(str(path) for path in (tmp_path / "out").rglob("*")) == before
     assert sorted(os.listdir(tmp_path)) == ["out", "pool"]
+
+
+@pytest.mark.parametrize("link", [True, False])
+def test_files_that_are_gone_are_left_out(learner, pool, tmp_path, link):
+    os.remove(pool[4])  # alone in its class
+    with pytest.warns(UserWarning, match="1 files are gone or cannot be read, and are left out: '.*with") as told:
+        assert export_labels(learner, tmp_path / "out", link=link) == 3
+    assert told[0].filename == __file__
+    folders = [path.name for path in (tmp_path / "out").iterdir() if path.is_dir()]
+    assert sorted(folders) == ["=SUM(1)", "cat", "dog_.._.._wolf"]
+    assert len(load_image_folder(tmp_path / "out").paths) == 3
+
+
+def test_a_file_that_goes_while_it_is_copied_is_left_out(learner, pool, tmp_path, monkeypatch):
+    copy = shutil.copyfile
+
+    def gone(source, target):
+        if source == pool[2]:
+            Path(target).write_bytes(b"half of it")
+            os.remove(source)
+            raise OSError("the file went")
+        return copy(source, target)
+
+    monkeypatch.setattr(shutil, "copyfile", gone)
+    with pytest.warns(UserWarning, match="are left out: '.*two.png'"):
+        assert export_labels(learner, tmp_path / "out") == 3
+    assert not list((tmp_path / "out").rglob("two.png"))
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_copy_that_fails_leaves_the_old_folder(learner, pool, tmp_path, monkeypatch, error):
+    export_labels(learner, tmp_path / "out")
+    before = tree(tmp_path / "out")
+
+    def fail(source, target):
+        raise error
+
+    monkeypatch.setattr(shutil, "copyfile", fail)
+    with pytest.raises(type(error)):
+        export_labels(learner, tmp_path / "out", overwrite=True)
+    assert tree(tmp_path / "out") == before and sorted(os.listdir(tmp_path)) == ["out", "pool"]
+
+
+def test_the_last_copy_of_an_image_that_was_dropped_stays(learner, pool, tmp_path):
+    export_labels(learner, tmp_path / "out")
+    os.remove(pool[4])
+    learner.drop([4], train=False)  # as the page does with files that are gone
+    before = tree(tmp_path / "out")
+    with pytest.raises(FileNotFoundError, match="is gone, and '.*' in path='.*out' may be its last copy"):
+        export_labels(learner, tmp_path / "out", overwrite=True)
+    assert tree(tmp_path / "out") == before
+
+
+def test_links_to_a_file_that_is_gone_are_no_last_copies(learner, pool, tmp_path):
+    export_labels(learner, tmp_path / "out", link=True)
+    os.remove(pool[4])
+    with pytest.warns(UserWarning, match="1 files are gone"):
+        assert export_labels(learner, tmp_path / "out", link=True, overwrite=True) == 3
 
 
 def test_what_is_refused(learner, tmp_path):
@@ -305,6 +469,29 @@ def test_new_classes_are_asked_for(pool, tmp_path):
     assert not len(learner.rows_) and learner.estimator.class_names == NAMES
     import_labels(learner, tmp_path / "in.csv", add_classes=True, train=False)
     assert learner.estimator.class_names == [*NAMES, "horse"] and learner.labels_.tolist() == [4, 0]
+
+
+@pytest.mark.parametrize(
+    ("names", "label", "labels"),
+    [({name: name for name in NAMES}, "horse", ["horse", "cat"]), ({"c": "cat", "d": "dog"}, "horse", ["horse", "c"]),
+     ({3: "cat", 7: "dog"}, 8, [8, 3])],
+)  # fmt: skip
+def test_new_classes_of_a_mapping(pool, tmp_path, names, label, labels):
+    state = tmp_path / "state.npz"
+    make(pool, names, path=state).start().close()
+    (tmp_path / "in.csv").write_text("path,label\na/two.png,horse\na/six.png,cat\n")
+    assert import_labels(state, tmp_path / "in.csv", add_classes=True, train=False).n_labels == 2
+    again = DualPromptLearner.resume(state)
+    assert again.estimator.class_names == {**names, label: "horse"} and again.labels_.tolist() == labels
+
+
+def test_new_classes_of_which_one_cannot_be_added(pool, tmp_path):
+    names = {"c": "cat", "d": "dog"}
+    (tmp_path / "in.csv").write_text("path,label\na/two.png,horse\na/six.png,d\n")
+    learner = make(pool, names)
+    with pytest.raises(ValueError, match="label='d'; class_names is a dict of labels"):
+        import_labels(learner, tmp_path / "in.csv", add_classes=True)
+    assert learner.estimator.class_names == names and not len(learner.rows_)
 
 
 def test_state_files_are_taught_and_closed(pool, tmp_path):
@@ -427,6 +614,10 @@ def name_of(path):
         ("csv", "path,label\nnowhere.png,cat\n", "for a sample of the pool .1 for others, such as 'nowhere"),
         ("csv", "path,label\n../../../etc/passwd,cat\n", "no label for a sample of the pool"),
         ("csv", "row,label\n2,cat\n", "no label for a sample of the pool"),  # rows are no names of files
+        ("csv", "row,label\n2,cat\n", "rows do not tell which files are meant.*expected 'path'"),
+        ("csv", "Path,PATH,label\na/two.png,a/six.png,cat\n", "expected one 'path'"),
+        ("csv", "sep=;\npath,label\na/two.png,cat\n", "it has the columns ..path,label..; expected 'label'"),
+        ("csv", "sep=;\npath;label\na/two.png\n", "line 3 is longer or shorter"),
     ],
 )  # fmt: skip
 def test_files_of_strangers(pool, tmp_path, format, content, message):
@@ -447,6 +638,37 @@ def test_tables_of_spreadsheets(pool, tmp_path, encoding, separator):
     learner = make(pool)
     assert import_labels(learner, tmp_path / "in.csv", train=False).n_labels == 2
     assert dict(zip(learner.rows_.tolist(), learner.labels_.tolist())) == {2: NAMES.index("ünï 犬"), 4: 2}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sep=;\r\npath;label\r\na/two.png;cat\r\n",
+        'SEP=|\n"path"|label\na/two.png|cat\n',
+        '"sep=,",\npath,label\na/two.png,cat\n',
+        "path, label\na/two.png, cat\n",
+        'path, "label"\na/two.png, "cat"\n',
+        "path      , label\na/two.png , cat  \n",
+        "Path,Label\na/two.png,cat\n",
+        " LABEL ;Path;Note\ncat;a/two.png;x\n",
+        "label,path,Label\ncat,a/two.png,other\n",  # what is called exactly so comes first
+    ],
+)
+def test_tables_whose_first_lines_are_written_otherwise(pool, tmp_path, text):
+    (tmp_path / "in.csv").write_bytes(text.encode())
+    learner = make(pool)
+    assert import_labels(learner, tmp_path / "in.csv", train=False).n_labels == 1
+    assert (learner.rows_.tolist(), learner.labels_.tolist()) == ([2], [0])
+
+
+def test_blanks_that_belong_to_names_stay(pool, tmp_path):
+    Image.new("RGB", (7, 7)).save(tmp_path / " seven .png")
+    learner = make([*pool, str(tmp_path / " seven .png")], [" cat ", "dog"])
+    learner.teach(rows=[6], y=[0], train=False)
+    export_labels(learner, tmp_path / "out.csv")
+    other = make(learner.X_pool, [" cat ", "dog"])
+    import_labels(other, tmp_path / "out.csv", train=False)
+    assert (other.rows_.tolist(), other.labels_.tolist()) == ([6], [0])
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])

@@ -3,10 +3,12 @@
 import html.parser
 import io
 import json
+import os
 import re
 import shutil
 import zipfile
 from importlib.resources import files
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -220,6 +222,32 @@ def test_export(client, session, truth):
     assert packed == {path.rpartition("/")[2]: name for path, name in said.items()}
     assert len(answers["coco"].json()["annotations"]) == 10
     assert len(answers["label-studio"].json()) == 121
+
+
+def test_export_without_files_that_are_gone(client, session):
+    session.confirm(session.grid.number)
+    session.wait()
+    path = Path(session.paths[min(session.said)])
+    n = session.n_labeled()
+    path.unlink()
+    for _ in range(2):  # it is named once
+        answer = client.get("api/export/folders")
+        with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+            packed = [Path(name).name for name in archive.namelist()]
+        assert len(packed) == n and "classes.json" in packed and path.name not in packed  # n - 1 images
+        named = client.get("api/state").json()["unreadable"]
+        assert named["n"] == 1 and named["files"][0][0] == path.name and "not in the export" in named["files"][0][1]
+    assert session.n_labeled() == n  # what was said stays
+
+
+@pytest.mark.parametrize("seconds", [0, 5_000_000_000])  # 1970 and 2128
+def test_export_of_files_of_any_year(client, session, seconds):
+    session.confirm(session.grid.number)
+    path = Path(session.paths[min(session.said)])
+    os.utime(path, (seconds, seconds))
+    with zipfile.ZipFile(io.BytesIO(client.get("api/export/folders").content)) as archive:
+        (name,) = (name for name in archive.namelist() if Path(name).name == path.name)
+        assert archive.read(name) == path.read_bytes()
 
 
 def test_missing_extra(monkeypatch):

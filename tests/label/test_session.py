@@ -11,6 +11,7 @@ from label_sessions import folder, make, truth  # noqa: F401 - fixtures
 from scipy.stats import norm
 
 from modal_clip_dual import DualPromptClassifier, DualPromptLearner
+from modal_clip_dual.cli import main
 from modal_clip_dual.label import work
 from modal_clip_dual.label.grids import Check, Grid, agreement, check_of, choose_rows
 from modal_clip_dual.label.journal import Journal
@@ -112,6 +113,37 @@ def test_killed_before_the_learner_heard_of_it(make, folder, truth, tmp_path):
     again.close()
     names, _ = saved(folder, "copy.npz")
     assert len(names) == 9 and names[session.paths[rows[1]][-8:]] == "two"
+
+
+def test_export_in_the_shell_tells_of_answers_that_are_not_in_the_state(make, folder, tmp_path, capsys):
+    session = make()
+    rows = session.grid.rows
+    session.say([(rows[0], "label", "one")])
+    session.wait(until=lambda: not session._pending)
+    state, out = str(folder / "labels.npz"), str(tmp_path / "out.csv")
+    assert main(["export", state, out]) == 0
+    told = capsys.readouterr()
+    assert told.out == f"1 labels written: {out}\n" and not told.err
+    with session._model:  # the thread can take in nothing, as while it trains
+        session.say([(row, "label", "two") for row in rows[:3]])
+        session.say([(rows[1], "forget", None), (rows[3], "skip", None), (rows[0], "label", "one")])
+        assert main(["export", state, out, "--overwrite"]) == 0
+        told = capsys.readouterr()
+        assert told.out == f"1 labels written: {out}\n"  # said anew, and taken back: not counted
+        assert f"not in {state} yet, and may be missing in {out}: 2.  To take them in, end modal" in told.err
+    session.close()
+    assert main(["export", state, out, "--overwrite"]) == 0
+    told = capsys.readouterr()
+    assert told.out == f"2 labels written: {out}\n" and not told.err
+
+
+def test_export_in_the_shell_passes_over_the_journal_of_another_pool(make, folder, tmp_path, capsys):
+    make().close()
+    journal = Journal(folder / "labels.npz.page")
+    journal.start(["other.png"])
+    journal.append({"n": 1, "say": [[0, "label", "one", 0.0]]})
+    assert main(["export", str(folder / "labels.npz"), str(tmp_path / "out.csv")]) == 0
+    assert not capsys.readouterr().err
 
 
 def test_going_on(make, truth):

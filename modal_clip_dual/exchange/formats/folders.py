@@ -11,7 +11,7 @@ from pathlib import Path
 from ...data import load_image_folder
 from ...data.folders import SYSTEM_FOLDERS, part_of
 from ...utils.text_files import read_text
-from ..table import Format, Said, Table
+from ..table import Entry, Format, Said, Table
 
 CLASSES = "classes.json"  # beside the class folders: which class each one is
 FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')  # in names of files, on some system
@@ -19,13 +19,20 @@ RESERVED = {"con", "prn", "aux", "nul"}  # of Windows
 MOST = 60  # characters of a folder's name, at most 240 bytes
 
 
-def write(table: Table, path: Path, link: bool = False) -> None:
-    """Write copies, or symbolic links, of images with a label or a prediction into the folder of their class."""
+def write(table: Table, path: Path, link: bool = False) -> list[Entry]:
+    """Write copies, or symbolic links, of images with a label or a prediction into the folder of their class.
+
+    Those whose files are gone, or cannot be read, are left out and returned.
+    """
     path.mkdir()
     names: dict[str, str] = {}
+    left_out = []
     for entry in table.entries:
         name = entry.label or entry.predicted
         if name is None or entry.path is None:
+            continue
+        if not _is_readable(entry.path):
+            left_out.append(entry)
             continue
         if name not in names:
             names[name] = _folder_name(name, set(names.values()))
@@ -33,10 +40,21 @@ def write(table: Table, path: Path, link: bool = False) -> None:
         target = _free(path / names[name], os.path.basename(entry.path))
         if link:
             target.symlink_to(entry.path)
-        else:
+            continue
+        try:
             shutil.copyfile(entry.path, target)
+        except OSError:
+            if _is_readable(entry.path):  # a full disk, for example
+                raise
+            target.unlink(missing_ok=True)
+            left_out.append(entry)
     folders = {folder: name for name, folder in names.items()}
     (path / CLASSES).write_text(json.dumps(folders, indent=1), encoding="utf-8")
+    return left_out
+
+
+def _is_readable(path: str) -> bool:
+    return os.path.isfile(path) and os.access(path, os.R_OK)
 
 
 def _folder_name(name: str, taken: set[str]) -> str:
