@@ -91,8 +91,6 @@ def check_readme(names, printed):
 
 def check_images(names, printed):
     assert len(names["paths"]) == 1
-    assert len(names["rows"]) == 10
-    assert names["embeddings"].shape == (100, 128)
 
 
 def check_loop(names, printed):

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from ..strategies.registry import available_strategies
-from ..utils.persistence import check_writable
 from ..utils.validation import PRECISIONS
 from .parsing import (
     LEARNERS,
@@ -230,6 +229,8 @@ def check_cache_folder(cache: str) -> None:
     ValueError
         Names the folder.
     """
+    from ..utils.persistence import check_writable
+
     if cache in ("disk", "memory"):
         return
     try:

@@ -113,6 +113,7 @@ def typiclust_sampling(
     n_clusters = min(n_labeled + n_instances, max_clusters, len(everything))
     fitted_to = rows_to_fit(len(everything), subsample, n_clusters, random_state)
     clusters, _ = k_means(everything, n_clusters, random_state, fitted_to=fitted_to)
+    clusters = np.concatenate([classifier.alike(clusters[: len(pool)]), clusters[len(pool) :]])
     sizes = np.bincount(clusters, minlength=n_clusters)
     n_known = np.bincount(clusters[len(pool) :], minlength=n_clusters)
     order = np.lexsort([-sizes, n_known])

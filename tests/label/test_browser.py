@@ -289,7 +289,7 @@ def doubts(page):
     return sorted(shown, key=lambda row: (correct[row], shown.index(row))), names
 
 
-def test_jumps_to_doubtful_images(page, tmp_path, digits, truth):
+def test_jumps_to_doubtful_images(page, tmp_path, digits):
     """By keyboard: from doubt to doubt, a class leads on; as many keys as tests/benchmarks/gestures.py counts."""
     folder, cache, said = write_digits(tmp_path / "digits", digits, 80), tmp_path / "cache", {}
     cache.mkdir()
@@ -309,10 +309,10 @@ def test_jumps_to_doubtful_images(page, tmp_path, digits, truth):
         for number in (1, 2):
             ready(page, number)
             order, names = doubts(page)
-            right = {row: truth(file) for row, file, _ in tiles(page)}
-            said |= {file: truth(file) for _, file, _ in tiles(page)}
-            wrong = [row for row in order if names[row] != right[row]]
-            assert len(wrong) > 1
+            # Whoever answers thinks otherwise of two, whatever the model is right about on this processor.
+            wrong = [order[1], order[4]]
+            right = names | {row: NAMES[(NAMES.index(names[row]) + 1) % len(NAMES)] for row in wrong}
+            said |= {file: right[row] for row, file, _ in tiles(page)}
             pressed.clear()
             moved, expected = False, 1
             for row in order[: order.index(wrong[-1]) + 1]:

@@ -542,7 +542,10 @@ function say(what, name = null) {
     for (const tile of looked.tiles) if (selected.has(tile.row)) tile.said = what === "forget" ? null : { what, name };
   }
   const moves = single && view === "label" && what !== "forget";
-  act("say", { answers }).then((done) => { if (done && moves) onward(); });
+  act("say", { answers }).then((done) => {
+    if (done && moves) onward();
+    if (!done && view !== "label") look(looked.offset); // the answers that are kept, not those that were refused
+  });
   if (moves) {
     const next = inOrder().find((tile) => !tile.said && !selected.has(tile.row));
     if (next) select(next.row);
