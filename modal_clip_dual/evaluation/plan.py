@@ -235,7 +235,7 @@ def find_samples(
     Raises
     ------
     TypeError, ValueError
-        If samples and labels do not fit each other, labels are none (see `check_labels`), those of the test set are
+        If samples and labels do not fit each other, labels are missing or of several kinds, those of the test set are
         of another kind, or one is not a label of ``class_names``.
     """
     if data is None:

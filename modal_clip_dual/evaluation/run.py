@@ -93,7 +93,7 @@ def run_active_learning(
     Raises
     ------
     ValueError
-        If the rounds need more labels than the pool has, labels do not fit (see `check_labels`) or are not those of
+        If the rounds need more labels than the pool has, labels are missing or of several kinds, or are not those of
         the estimator's ``class_names``, or ``first_query`` does not fit; if ``from_zero`` and the estimator's
         ``class_names`` is None.
     TypeError
