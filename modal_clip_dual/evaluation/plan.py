@@ -268,8 +268,7 @@ def find_samples(
                 raise ValueError(f"{name} has {len(bunch[name])} samples, {y_name} {len(bunch[y_name])} labels")
     if bunch.y_test is not None:
         check_one_kind(bunch.y, bunch.y_test, "y", "y_test")
-    if bunch.class_names is not None:
-        check_known(bunch.class_names, bunch.y, bunch.y_test, "y", "y_test")
+    check_known(bunch.class_names, bunch.y, bunch.y_test, "y", "y_test")
     return bunch
 
 
@@ -312,8 +311,7 @@ def _resolve_estimators(
             named[name] = clone(estimator).set_params(class_names=samples.class_names)
             if samples.get("template"):
                 named[name].set_params(template=samples.template)
-        if getattr(named[name], "class_names", None) is not None:
-            check_known(named[name].class_names, samples.y, samples.y_test, "y", "y_test")
+        check_known(getattr(named[name], "class_names", None), samples.y, samples.y_test, "y", "y_test")
         if from_zero:
             check_from_zero(named[name], f"estimators: {name!r}")
     return named

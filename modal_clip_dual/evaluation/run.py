@@ -120,8 +120,7 @@ def run_active_learning(
     """
     y_pool, y_test = check_labels(y_pool, "y_pool"), check_labels(y_test, "y_test")
     check_one_kind(y_pool, y_test, "y_pool", "y_test")
-    if getattr(estimator, "class_names", None) is not None:
-        check_known(estimator.class_names, y_pool, y_test, "y_pool", "y_test")
+    check_known(getattr(estimator, "class_names", None), y_pool, y_test, "y_pool", "y_test")
     n_pool = len(y_pool)
     if n_instances * n_rounds > n_pool:
         raise ValueError(

@@ -377,10 +377,9 @@ def check_known(class_names: Any, labels: np.ndarray, others: np.ndarray | None,
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        classes, _ = resolve_classes(class_names, labels)
-    encode_labels(labels, classes, name)
-    if others is not None:
-        encode_labels(others, classes, others_name)
+        check_known_labels(labels, class_names, name)
+        if others is not None:
+            check_known_labels(others, class_names, others_name)
 
 
 def are_names(labels: np.ndarray) -> bool:

@@ -369,4 +369,9 @@ def test_agreement_of_two_people_is_told_in_review(page, make, folder):
         page.locator("button", has_text="Predictions").click()
         page.locator("#status", has_text="What the model says").wait_for()
         assert "kappa" not in page.locator("#status").text_content()
+        page.locator("nav button[data-view=history]").click()  # others' answers stay
+        page.locator(".tile[data-row='0']").click()
+        page.keyboard.press("Delete")
+        page.locator("#toast", has_text="cannot take back").wait_for()
+        page.locator(".tile.said[data-row='0']").wait_for()
     assert not page.errors

@@ -7,6 +7,7 @@ from template import StrategyTemplate, refused
 
 from modal_clip_dual import DualLinearClassifier, auto_sampling, typiclust_sampling
 from modal_clip_dual._compat import query_returns_metrics
+from modal_clip_dual.strategies import auto
 
 
 class Knows:
@@ -89,6 +90,13 @@ class TestAutoSampling(StrategyTemplate):
         whitened = (candidates - center) @ axes / scales**0.25
         assert np.square(whitened).sum(axis=1).argmin() == 0
         assert self.rows(Knows(right), pool, 1, threshold=0.0, random_state=0).tolist() == [len(spread)]
+
+    def test_first_of_the_copies_of_which_rounding_chose_the_last(self, monkeypatch):
+        places = np.arange(12, dtype=np.float32)[:, None]
+        places[[4, 9]] = places[2]
+        monkeypatch.setattr(auto, "nearest_to_centers", lambda candidates, n, rng: np.arange(len(candidates))[-n:])
+        rows = self.rows(Knows(np.full(12, 0.6)), places, 4, oversampling=3, threshold=0.0)
+        assert sorted(rows.tolist()) == [2, 8, 10, 11]
 
     def test_metrics_are_doubts(self, learner, embeddings):
         pool = embeddings[:80]

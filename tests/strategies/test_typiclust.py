@@ -61,6 +61,14 @@ class TestTypiClustSampling(StrategyTemplate):
             learner.X_training, learner.y_training = known, np.zeros(len(known))
         return learner
 
+    def test_copies_that_rounding_parts_are_of_one_cluster(self, given_clusters):
+        pool = np.random.default_rng(0).normal(size=(6, 3))
+        pool[[3, 5]] = pool[1]
+        given_clusters([0, 0, 2, 1, 2, 1])  # the copies 1, 3 and 5 of one sample in two clusters
+        rows = self.rows(self.learner_of(pool[:0]), pool, 3, min_cluster_size=0)
+        copies = [row for row in rows.tolist() if row in (1, 3, 5)]
+        assert copies == [1, 3, 5][: len(copies)] and copies
+
     @pytest.mark.parametrize("min_cluster_size", [0, 5, 12])
     @pytest.mark.parametrize("n_neighbors", [1, 4, 20])
     def test_equals_the_literal_rule(self, given_clusters, min_cluster_size, n_neighbors):
