@@ -350,32 +350,22 @@ def _moved_and_changed(state: Path, folder: Path, cache: str) -> tuple[Path | No
     FileNotFoundError, ValueError
         If the folder holds none of the images, or all are others.
     """
-    from ..active.annotations import Annotations
-    from ..active.identity import changed_rows, where_now
-    from ..active.saving import read_learner
-    from ..data.files import look_at
+    from ..active.saved import files_now
 
-    settings, arrays = read_learner(state)
-    if "pool_paths" not in arrays or settings["keys"] != "content":
+    now = files_now(state, folder, cache)
+    if now is None:
         return None, {}
-    saved, folders = arrays["pool_keys"], (settings["folder"], str(state.resolve().parent))
-    paths, relocate = where_now(arrays["pool_paths"].tolist(), saved, folders, None, cache), None
-    if not any(look_at(paths)):
-        relocate, before = folder, paths
-        paths = where_now(before, saved, folders, folder, cache)
-        if not any(look_at(paths)):
-            raise FileNotFoundError(
-                f"FOLDER {str(folder)!r} holds none of the {len(paths):,} images of {state}, nor are they where they "
-                f"were ({before[0]!r}, ...); expected the folder in which they lie now"
-            )
-    dropped = Annotations.from_arrays(arrays).dropped
-    changed = {row: paths[row] for row in changed_rows(saved, paths, dropped, cache)}
-    if changed and len(changed) == len(paths) - len(dropped):
-        raise ValueError(
-            f"all {len(changed):,} images of {state} are others by now, the first of them {min(changed.values())!r}; "
-            "expected those that were labeled, or another --state to begin anew"
+    if now.moved and not now.any_there():
+        raise FileNotFoundError(
+            f"FOLDER {str(folder)!r} holds none of the {len(now.paths):,} images of {state}, nor are they where they "
+            f"were ({now.before[0]!r}, ...); expected the folder in which they lie now"
         )
-    return relocate, changed
+    if now.all_changed:
+        raise ValueError(
+            f"all {len(now.changed):,} images of {state} are others by now, the first of them "
+            f"{min(now.changed.values())!r}; expected those that were labeled, or another --state to begin anew"
+        )
+    return (folder if now.moved else None), now.changed
 
 
 def _check_resumed(args: argparse.Namespace, state: Path, query_strategy: Any) -> None:
