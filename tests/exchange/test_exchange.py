@@ -89,7 +89,8 @@ def test_folders_are_read_by_load_image_folder(learner, pool, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["..", ".", "/etc", "a\\b", "CON", "test", "__MACOSX", " ", "x" * 300, "é" * 300, "a.", "\x00"]
+    "name",
+    ["..", ".", "/etc", "a\\b", "CON", "test", "__MACOSX", " ", "x" * 300, "é" * 300, "a.", "\x00", "classes.json"],
 )
 def test_class_names_stay_inside_of_the_folder(pool, tmp_path, name):
     entries = [

@@ -35,7 +35,7 @@ def write(table: Table, path: Path, link: bool = False) -> list[Entry]:
             left_out.append(entry)
             continue
         if name not in names:
-            names[name] = _folder_name(name, set(names.values()))
+            names[name] = _folder_name(name, {CLASSES, *names.values()})
             (path / names[name]).mkdir()
         target = _free(path / names[name], os.path.basename(entry.path))
         if link:
