@@ -167,7 +167,8 @@ class ImageSource:
             return [self._finish(*pair, augment, seed, turns) for pair in zip(images, window)]
 
         windows = _windows(batches, at_least=2 * CHUNK * n_jobs if n_jobs > 1 else 1)
-        with ThreadPoolExecutor(1, "reading images") as thread:
+        thread = ThreadPoolExecutor(1, "reading images")
+        try:
             coming: Any = thread.submit(read_window, windows[0]) if windows else None
             for k, window in enumerate(windows):
                 try:
@@ -178,6 +179,11 @@ class ImageSource:
                     coming = thread.submit(read_window, windows[k + 1])
                 for part, rows in zip(parts, window):
                     yield part if ahead else self._finish(part, rows, augment, seed, turns)
+            thread.shutdown()
+        finally:
+            # Nobody waits here: the garbage collector may close a generator that was left half-way in any thread, the
+            # reading one among them, and with locks held which that one needs to end.
+            thread.shutdown(wait=False, cancel_futures=True)
         warn_of_range(self._highest)
         if not self._highest and self._brightest:
             warn_of_dark_files(self._n_dark, self._brightest)

@@ -479,7 +479,7 @@ class LabelSession(Working):
         timeout : float, default=600.0
             Seconds.
         until : callable, default=None
-            Called without arguments, says whether to go on.
+            Called without arguments, says whether to go on; it may read attributes, not call `tiles` or `model`.
 
         Raises
         ------

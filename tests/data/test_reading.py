@@ -1,10 +1,12 @@
 """Reading in batches: the right images in the right order, by workers, each file once."""
 
+import gc
 import os
 import subprocess
 import sys
 import threading
 import time
+import weakref
 
 import joblib
 import numpy as np
@@ -197,12 +199,51 @@ def test_memory_is_bounded_by_windows(paths, read_rows):
         assert len(read_rows) <= 4 * (k + 2)
 
 
+def reading_threads(before):
+    return [thread for thread in threading.enumerate() if thread not in before]
+
+
 def test_abandoned_reading_ends(paths):
-    before = threading.active_count()
+    before = threading.enumerate()
     batches = ImageSource(paths, PREPROCESSING).read(np.arange(N).reshape(-1, 4))
     next(batches)
     batches.close()
-    assert threading.active_count() == before
+    for thread in reading_threads(before):
+        thread.join(60)
+    assert reading_threads(before) == []
+
+
+def test_reading_to_the_end_leaves_no_thread(paths):
+    before = threading.enumerate()
+    list(ImageSource(paths, PREPROCESSING).read(np.arange(N).reshape(-1, 4)))
+    assert reading_threads(before) == []
+
+
+def test_abandoned_reading_is_collected_in_any_thread(paths, monkeypatch):
+    """The reading thread itself may be the one in which the garbage collector runs: it cannot wait for itself."""
+    before, errors, calls, dropped = threading.enumerate(), [], [], threading.Event()
+    monkeypatch.setattr(sys, "unraisablehook", errors.append)
+    pixels = ImageSource._pixels
+
+    def collecting(*args):
+        calls.append(args)
+        if len(calls) == 2:
+            assert dropped.wait(60)
+            gc.collect()
+        return pixels(*args)
+
+    monkeypatch.setattr(ImageSource, "_pixels", collecting)
+    batches = ImageSource(paths, PREPROCESSING).read(np.arange(N).reshape(-1, 4))
+    next(batches)
+    ended = weakref.ref(batches)
+    cycle = [batches]
+    cycle.append(cycle)
+    del batches, cycle
+    dropped.set()
+    for thread in reading_threads(before):
+        thread.join(60)
+    assert reading_threads(before) == [] and errors == [] and len(calls) == 2
+    assert ended() is None
 
 
 @pytest.mark.parametrize("kind", ["memory", "disk"])
