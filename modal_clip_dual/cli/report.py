@@ -22,15 +22,14 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run_report(args: argparse.Namespace) -> int:
     """Write the page; return the exit status."""
-    import pandas as pd
-
-    from ..evaluation import read_results, write_report
+    from ..evaluation import write_report
+    from ..evaluation.results import read_folders
 
     out = args.out or args.results[0] / "report.html"
     try:
         if args.out is not None:
             check_output(out, "--out")
-        frame = pd.concat([read_results(path) for path in args.results], ignore_index=True)
+        frame = read_folders(args.results)
         file = write_report(frame, out)
     except (OSError, ValueError) as error:
         return refuse(error)

@@ -233,7 +233,7 @@ def _execute(
     X, X_test = inputs
     pool, test = plan.split(seed)
     whole = plan.y_test is not None
-    file = None if folder is None else RoundFile(folder / run.file_name)
+    file = None if folder is None else RoundFile(folder / run.file_name, run.settings)
     rows = []
 
     def on_round(record: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from itertools import product
@@ -26,7 +26,9 @@ from ..active.abilities import (
 )
 from ..active.protocols import FIRST_QUERIES
 from ..base import CLIPClassifier
+from ..clip.inputs import check_cache, digest_cache
 from ..data import load_benchmark
+from ..data.cache import DiskCache
 from ..data.images import as_array, kind_of
 from ..strategies.asking import check_can_ask
 from ..strategies.registry import get_strategy
@@ -38,6 +40,7 @@ from .run import check_from_zero
 LOOPS = ("selection", "full")
 # Increase this number when the same settings give different figures, so that stored runs are not mixed up.
 FORMAT = 1
+SETTINGS_BYTES = 6  # of the digest of settings in files of runs, which floats hold exactly
 Strategies: TypeAlias = (
     "str | Callable[..., Any] | Sequence[str | Callable[..., Any]] | Mapping[str, str | Callable[..., Any]]"
 )
@@ -54,6 +57,7 @@ class Run:
     first_query: Any  # as `run_active_learning` takes them
     key: str
     pseudo_labels: str = "own"
+    settings: int | None = None  # digest of what the key is of, without the seed
 
     @property
     def file_name(self) -> str:
@@ -174,7 +178,9 @@ def make_plan(
     for (name, estimator), (strategy_name, strategy) in product(named.items(), asked.items()):
         check_can_ask(estimator, strategy, f"strategies: {strategy_name!r}", f"{name!r} of estimators")
     every = product(named.items(), loops, asked.items(), _resolve_seeds(seeds))
-    digest = digest_of(samples)
+    digest = digest_of(samples, _cache_of(named.values(), samples))
+    described = {name: description_of(estimator, cloned=True) for name, estimator in named.items()}
+    described_strategies = {name: description_of(strategy) for name, strategy in asked.items()}
     for (name, estimator), kind, (strategy_name, strategy), seed in every:
         names = {
             "data": samples.name,
@@ -190,16 +196,35 @@ def make_plan(
             k = number_of_pseudo_labels(n_per_class, source)
             k = k if k is None or isinstance(k, str) else int(k)
         settings = [
-            FORMAT, digest, _stored(names), description_of(estimator), description_of(strategy), k,
+            FORMAT, digest, _stored(names), described[name], described_strategies[strategy_name], k,
             first_query, _stored_protocol(protocol), None if plan.y_test is not None else test_size,
         ]  # fmt: skip
         # Runs that were stored before are found again.
         settings += ["from zero"] if plan.from_zero else []
         settings += [f"pseudo-labels: {source}"] if source != "own" else []
-        stored = json.dumps(settings, sort_keys=True, default=np.generic.item)  # NumPy's numbers as Python's
-        key = blake2b(stored.encode(), digest_size=8)
-        plan.runs.append(Run(names, estimator, strategy, k, first_query, key.hexdigest(), source))
+        key = _digest(settings, 8).hex()
+        settings[2] = _stored({**names, "seed": None})
+        of_all_seeds = int.from_bytes(_digest(settings, SETTINGS_BYTES), "big")
+        plan.runs.append(Run(names, estimator, strategy, k, first_query, key, source, of_all_seeds))
     return plan
+
+
+def _digest(settings: list[Any], size: int) -> bytes:
+    stored = json.dumps(settings, sort_keys=True, default=np.generic.item)  # NumPy's numbers as Python's
+    return blake2b(stored.encode(), digest_size=size).digest()
+
+
+def _cache_of(estimators: Iterable[Any], samples: Bunch) -> DiskCache | None:
+    """Return the first estimator's cache on disk that can keep checksums of image files; None without one."""
+    if all(samples[name] is None or kind_of(samples[name]) != "paths" for name in ("X", "X_test")):
+        return None
+    for estimator in estimators:
+        if isinstance(estimator, CLIPClassifier):
+            check_cache(estimator.cache, estimator.n_jobs)
+            disk = digest_cache(estimator.cache)
+            if disk is not None:
+                return disk
+    return None
 
 
 def _stored(names: dict[str, Any]) -> dict[str, Any]:

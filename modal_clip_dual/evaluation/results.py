@@ -16,8 +16,10 @@ import pandas as pd
 
 from ..utils.persistence import named, replacing
 from ..utils.spreadsheet import as_text, from_text
+from ._checks import GROUP, named as named_run
 
 TEXT = ("data", "estimator", "loop", "strategy")
+SETTINGS = "settings"  # column of files: a digest of a run's settings without the seed; a number, for older versions
 
 
 def read_results(path: str | os.PathLike[str]) -> pd.DataFrame:
@@ -37,6 +39,9 @@ def read_results(path: str | os.PathLike[str]) -> pd.DataFrame:
     ------
     FileNotFoundError
         If the folder does not exist, or has no finished run.
+    ValueError
+        If a file is damaged, two files hold one run, or the runs of one name differ in their settings, data or code;
+        names the files, the older first.
 
     Examples
     --------
@@ -54,11 +59,22 @@ def read_results(path: str | os.PathLike[str]) -> pd.DataFrame:
     ...     read_results(folder).equals(frame)
     True
     """
-    folder = Path(path)
-    files = sorted((folder / "runs").glob("*.csv")) if folder.is_dir() else []
-    if not files:
-        raise FileNotFoundError(f"path={str(path)!r}: there is no folder with finished runs of a comparison")
-    return read_runs(files)
+    return read_folders([path])
+
+
+def read_folders(paths: Iterable[str | os.PathLike[str]]) -> pd.DataFrame:
+    """Read all finished runs of some folders as one table; raises what `read_results` does."""
+    rows: dict[Path, list[dict[str, Any]]] = {}
+    frames = []
+    for path in dict.fromkeys(map(Path, paths)):
+        files = sorted((path / "runs").glob("*.csv"))
+        if not files:
+            raise FileNotFoundError(f"path={str(path)!r}: there is no folder with finished runs of a comparison")
+        found = {file: _rows_of(file) for file in files}
+        frames.append(_table_of(found.values()))
+        rows |= found
+    _check_one_setting(rows)
+    return pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
 
 
 def folder_of_runs(path: str | os.PathLike[str] | None) -> Path | None:
@@ -73,8 +89,9 @@ def folder_of_runs(path: str | os.PathLike[str] | None) -> Path | None:
 class RoundFile:
     """The file of a run, to which rows are appended; it gets its final name when it is complete."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, settings: int | None = None):
         self.path = path
+        self.settings = {} if settings is None else {SETTINGS: settings}
         self.n_rows = 0
         # Another process that does the same run has a file of its own.
         machine = re.sub(r"[^A-Za-z0-9]+", "_", platform.node())
@@ -83,6 +100,7 @@ class RoundFile:
 
     def write(self, row: dict[str, Any]) -> None:
         """Append a row, and write it to disk at once."""
+        row = row | self.settings
         try:  # "r+": a file that has vanished must not start again in the middle
             mode = "r+" if self.n_rows else "x"
             with open(self.partial, mode, newline="", encoding="utf-8") as stream:
@@ -124,16 +142,59 @@ def _is_alive(process: str) -> bool:
 
 def read_runs(files: Iterable[Path]) -> pd.DataFrame:
     """Read the rows of some runs as one table."""
-    rows = []
-    for file in files:
-        try:
-            with open(file, newline="", encoding="utf-8") as stream:
-                found = [_row_of(row) for row in csv.DictReader(stream)]
-            frame_of(found)
-        except (csv.Error, ValueError, TypeError) as error:
-            raise ValueError(f"{str(file)!r} is not a file of results, or damaged ({error})") from error
-        rows += found
-    return frame_of(rows)
+    return _table_of(map(_rows_of, files))
+
+
+def _rows_of(file: Path) -> list[dict[str, Any]]:
+    try:
+        with open(file, newline="", encoding="utf-8") as stream:
+            found = [_row_of(row) for row in csv.DictReader(stream)]
+        frame_of(found)
+    except (csv.Error, ValueError, TypeError) as error:
+        raise ValueError(f"{str(file)!r} is not a file of results, or damaged ({error})") from error
+    return found
+
+
+def _table_of(runs: Iterable[list[dict[str, Any]]]) -> pd.DataFrame:
+    """Make a frame of the rows of runs, without what only tells runs apart."""
+    return frame_of([{k: v for k, v in row.items() if k != SETTINGS} for rows in runs for row in rows])
+
+
+def _check_one_setting(rows: dict[Path, list[dict[str, Any]]]) -> None:
+    """Refuse files of one run, and files of runs of one name and other settings; names two of them.
+
+    Files of versions before do not tell their settings; of these the former are found, not the latter.
+    """
+    of_run: dict[tuple[Any, ...], Path] = {}
+    of_name: dict[tuple[Any, ...], tuple[Any, Path]] = {}
+    twice, mixed = [], []
+    for file in sorted(rows, key=lambda file: (file.stat().st_mtime_ns, str(file))):
+        for row in rows[file][:1]:  # a file is one run
+            name, settings = tuple(row.get(key) for key in GROUP), row.get(SETTINGS)
+            run = {key: row[key] for key in GROUP if key in row}
+            older = of_run.setdefault((*name, row.get("seed")), file)
+            if older != file:
+                twice.append(({**run, "seed": int(float(row["seed"]))} if row.get("seed") else run, older, file))
+            if settings is not None:
+                before, older = of_name.setdefault(name, (settings, file))
+                if before != settings:
+                    mixed.append((run, older, file))
+    found = twice or mixed
+    if not found:
+        return
+    run, older, newer = found[0]
+    what = "two files hold one run" if twice else "runs of one name have other settings, data or code"
+    why = "settings, data or code changed, or one is a copy" if twice else "another name keeps both"
+    others = f"; so it is with {len(found) - 1} more files" if len(found) > 1 else ""
+    raise ValueError(
+        f"{what} ({named_run(run, list(run))}): the older {_dated(older)} and the newer {_dated(newer)}; {why}. "
+        f"Delete the file that does not count any more, or move it to another folder{others}"
+    )
+
+
+def _dated(file: Path) -> str:
+    """Name a file with the time of its last change."""
+    return f"{str(file)!r} of {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(file.stat().st_mtime))}"
 
 
 def check_whole(files: Iterable[Path], n_rounds: int) -> None:

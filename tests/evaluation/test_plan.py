@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.exceptions import DataConversionWarning
+from sklearn.naive_bayes import GaussianNB
 
 from modal_clip_dual import TipAdapterClassifier
 from modal_clip_dual.active import Protocol
@@ -30,13 +31,13 @@ class Plain(ClassifierMixin, BaseEstimator):
 
 def test_stored_runs_are_found_again():
     """Files are named after a digest of all settings: with other names a user's runs would be repeated."""
-    plan = make_plan(SAMPLES, Plain(), ["random", "margin"], Protocol(2, per_class=1), seeds=[0, 7])
+    plan = make_plan(SAMPLES, GaussianNB(), ["random", "margin"], Protocol(2, per_class=1), seeds=[0, 7])
     assert FORMAT == 1
     assert [run.file_name for run in plan.runs] == [
-        "data-Plain-selection-random-0-28bf43159ffa4ab0.csv",
-        "data-Plain-selection-random-7-85d2326ddbb8cc51.csv",
-        "data-Plain-selection-margin-0-ce88ca895af92571.csv",
-        "data-Plain-selection-margin-7-43826acbe4d56601.csv",
+        "data-GaussianNB-selection-random-0-e91a4cb87101411b.csv",
+        "data-GaussianNB-selection-random-7-448940e5e5554962.csv",
+        "data-GaussianNB-selection-margin-0-f1e4428e7070b93b.csv",
+        "data-GaussianNB-selection-margin-7-c27fe49782bf01da.csv",
     ]
 
 
