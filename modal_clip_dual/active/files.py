@@ -128,7 +128,7 @@ class Watching:
         if self._looks is None:
             self._looks = np.full((len(self._pool), 2), -1, dtype=np.int64)
         otherwise = (looks != self._looks[rows]).any(axis=1)
-        some = rows[otherwise]
+        some: np.ndarray = rows[otherwise]
         if not len(some):
             return some
         same = (keys_of(self._pool[some], getattr(self.estimator, "cache", None)) == self._keys[some]).all(axis=1)

@@ -1,6 +1,7 @@
 """What X may be, and reading it."""
 
 import gc
+import io
 import os
 import warnings
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from modal_clip_dual.data.images import as_array, check_files, image_key, kind_of, read_image
+from modal_clip_dual.data.images import UnreadableImagesError, as_array, check_files, image_key, kind_of, read_image
 
 
 @pytest.mark.parametrize(
@@ -408,6 +409,53 @@ def test_pil_images_among_others_are_refused():
     image = Image.new("RGB", (4, 4), "white")
     with pytest.raises(TypeError, match=r"X\[1\] is 'a.png' \(str\); expected a PIL image"):
         as_array([image, "a.png"])
+
+
+def pictures_of(kind, tmp_path):
+    """A PIL image that looks like any other until its pixels are asked for."""
+    if kind == "empty":
+        return Image.new("RGB", (0, 4))
+    path = tmp_path / f"{kind}.png"
+    noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+    if kind == "broken":
+        return Image.open(io.BytesIO(path.read_bytes()[:900]))
+    image = Image.open(path)
+    if kind == "closed":
+        image.close()
+    return image
+
+
+@pytest.mark.parametrize("kind", ["broken", "closed", "empty"])
+@pytest.mark.parametrize("form", [list, tuple, pd.Series])
+def test_pil_images_that_cannot_be_read_are_named(tmp_path, kind, form):
+    good = Image.new("RGB", (40, 40), "white")
+    with pytest.raises(UnreadableImagesError, match=r"^X\[1\] is a PIL image that cannot be converted: ") as info:
+        as_array(form([good, pictures_of(kind, tmp_path), good]))
+    assert info.value.rows.tolist() == [1] and not info.value.paths
+    bad = pictures_of(kind, tmp_path)
+    both = r"^2 of 3 images: y\[0\] is .*; y\[2\] is .*; all rows: 0, 2$"
+    with pytest.raises(UnreadableImagesError, match=both) as info:
+        as_array(form([bad, good, bad]), "y")
+    assert info.value.rows.tolist() == [0, 2]
+
+
+def test_tables_of_paths_and_labels():
+    """A list of files often comes with its labels beside."""
+    table = pd.DataFrame({"file": ["a/0.png", "a/1.png"], "label": ["cat", "dog"]})
+    expected = r"X has 2 columns, and text in column 0 \('a/0.png'\); expected one column of file paths, as {} may be"
+    for X, one in (
+        (table, r"X\['file'\]"),
+        (table.to_numpy(), r"X\[:, 0\]"),
+        (table.to_numpy().astype(str), r"X\[:, 0\]"),
+        (table.to_numpy().tolist(), r"\[row\[0\] for row in X\]"),
+    ):
+        with pytest.raises(ValueError, match=expected.format(one)):
+            as_array(X)
+    with pytest.raises(ValueError, match=r"text in column 1 \('a/0.png'\).* X\['file'\]"):
+        as_array(pd.DataFrame({"label": [1, 2], "file": ["a/0.png", "a/1.png"]}))
+    numbers = np.array([["1", "2.5"]], dtype=object)
+    assert as_array(numbers) is numbers  # scikit-learn takes these
 
 
 # ---------------------------------------------------------------- the file system is asked once
