@@ -19,6 +19,7 @@ from .ranges import as_uint8, warn_if_dark, warn_of_range
 # What files may be.  Among Pillow's other formats is EPS, for which it starts Ghostscript.
 # HEIF is what the package pillow-heif adds to Pillow.
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "HEIF")
+WITH_ALPHA = ("RGBA", "LA", "PA")  # modes of images
 HEIF_EXTENSIONS = (".heic", ".heif", ".hif")
 # Resizing the shorter side to what a model takes would need gigabytes beyond this.
 MOST_ELONGATED = 1000
@@ -386,8 +387,9 @@ def read_image(
 ) -> Image.Image:
     """Return one row of images or paths as an RGB image.
 
-    Transparency is dropped, as open_clip drops it, rotations that a camera noted are
-    applied, and of an animation the first picture is taken.
+    Transparent images are laid on black, so that a color that nobody can see decides nothing; rotations that
+    a camera noted are applied, and of an animation the first picture is taken.  Of an array's four channels the
+    last is dropped.
 
     Parameters
     ----------
@@ -460,8 +462,9 @@ def _is_deep(image: Image.Image) -> bool:
 
 
 def _as_rgb(image: Image.Image, deep: bool = False) -> Image.Image:
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")  # Pillow warns of the direct way
+    if image.mode in WITH_ALPHA or (image.mode == "P" and "transparency" in image.info):
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
     converted, highest = _eight_bit(image)
     converted = converted.convert("RGB")
     if highest is None and deep:
