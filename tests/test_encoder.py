@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -177,6 +178,9 @@ def test_encoder_batch_size(make, images, backbone, encoded):
         ({"cache": 3}, "'cache' parameter"),
         ({"cache": "ram"}, "cache='ram'; expected 'memory', 'disk', None, or a folder.*'./ram'"),
         ({"cache": __file__}, "cache=.* is a file; expected"),
+        ({"cache": "~/clip"}, f"cache='~/clip': ~ is the shell's; expected '{Path.home()}/clip'"),
+        ({"cache": Path("~/clip")}, f"cache='~/clip': ~ is the shell's; expected '{Path.home()}/clip'"),
+        ({"cache": ""}, "cache='' is empty; expected 'memory', 'disk', None or a folder"),
         ({"n_jobs": 0}, "n_jobs=0; expected 'auto'"),
         ({"n_jobs": "all"}, "'n_jobs' parameter"),
         ({"precision": "int8"}, "'precision' parameter"),

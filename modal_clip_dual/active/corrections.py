@@ -18,10 +18,12 @@ from ..utils.rollback import unchanged_on_error
 from .annotations import Annotations
 from .answers import check_annotator, check_rows
 from .class_names import check_readable, check_same_meanings, kept, new_names, with_class
-from .identity import absolute, keys_of, missing_rows, named_rows, numbered
+from .identity import absolute, keys_of, looks_of, missing_rows, named_rows, numbered
 
 # What a change sets; a training may be going on meanwhile, which sets the rest.
-SAID = ("_annotations", "_changes", "_due", "_names", "_pool", "_given", "X_pool", "_keys", "_truth", "_mark")
+SAID = (
+    "_annotations", "_changes", "_due", "_names", "_pool", "_given", "X_pool", "_keys", "_looks", "_truth", "_mark",
+)  # fmt: skip
 
 
 class Correcting:
@@ -40,6 +42,7 @@ class Correcting:
     _given: Any
     _truth: np.ndarray | None
     _keys: np.ndarray | None
+    _looks: np.ndarray | None
     _folder: str
     _class_names: Any
     _names: Any
@@ -47,6 +50,7 @@ class Correcting:
     _changes: list[dict[str, Any]]
     _due: str | None
     _begin: Callable[..., None]
+    _check_files: Callable[..., None]
     _labeled: Callable[..., tuple[np.ndarray, np.ndarray]]
     _as_labels: Callable[..., np.ndarray]
     _train_round: Callable[[], None]
@@ -71,7 +75,7 @@ class Correcting:
         TypeError, ValueError
             If an argument does not fit, or a sample has no label; nothing is changed then.
         """
-        self._begin()
+        self._begin(reads=train)
         rows, y, annotator = check_rows(rows, len(self._pool)), check_labels(y), check_annotator(annotator)
         if len(y) != len(rows):
             raise ValueError(f"y has {len(y)} labels for {len(rows)} samples")
@@ -147,7 +151,7 @@ class Correcting:
             If ``rows`` does not fit, ``annotator`` labeled not all of them, or what is left cannot be trained on;
             nothing is changed then.
         """
-        self._begin()
+        self._begin(reads=train)
         rows, annotator = check_rows(rows, len(self._pool)), check_annotator(annotator)
         others = [row for row in rows.tolist() if annotator not in self._annotations.annotators(row)]
         if annotator is not None and others:
@@ -155,6 +159,7 @@ class Correcting:
         gone = missing_rows(self._pool, rows)
         if len(gone):
             raise FileNotFoundError(f"X_pool: files are gone, {named_rows(gone, self._pool)}; these stay dropped")
+        self._check_files(reads=train, rows=np.sort(rows))
         after = self._annotations.forget(rows.tolist(), annotator)
         left = self._labeled(after)[1]
         if len(left):
@@ -181,7 +186,7 @@ class Correcting:
         TypeError, ValueError
             If an argument does not fit; nothing is changed then.
         """
-        self._begin()
+        self._begin(reads=train)
         rows, annotator = check_rows(rows, len(self._pool)), check_annotator(annotator)
         after = self._annotations.skip(rows.tolist(), annotator, time.time())
         self._leave_out(after, {"what": "skip", "rows": rows.tolist(), "annotator": annotator}, train)
@@ -219,32 +224,6 @@ class Correcting:
             check_new_labels(left, left, left, self._class_names)
         self._say(after, note, train, stale=bool(np.isin(note["rows"], self.pseudo_rows_).any()))
 
-    def look_for_files(self) -> np.ndarray:
-        """Look again which files of the pool are there; those that are gone are left out as long as they are.
-
-        Their labels are kept, and count again once this method, or `resume`, finds the files again.  A change of
-        labels is trained on by the next training.
-
-        Returns
-        -------
-        gone : ndarray of int, shape (n_gone,)
-            Rows whose file is not there, ascending; without those dropped.
-
-        Raises
-        ------
-        FileNotFoundError
-            If none of the files is there; nothing is changed then.
-        """
-        self._begin(files=False)
-        rows = np.setdiff1d(np.arange(len(self._pool)), list(self._annotations.dropped))
-        gone = missing_rows(self._pool, rows)
-        if len(gone) and len(gone) == len(rows):
-            raise FileNotFoundError(f"X_pool: none of its files is there, {named_rows(gone, self._pool)}")
-        before, self._gone = self._labeled(), gone
-        if np.isin(self.pseudo_rows_, gone).any() or not all(map(np.array_equal, self._labeled(), before)):
-            self._due = self._due or "later"
-        return gone
-
     # ---------------------------------------------------------------- the pool and the classes grow
 
     def extend(self, X_new: Any, y_new: Any = None) -> np.ndarray:
@@ -275,7 +254,7 @@ class Correcting:
             If they are of another form or hold values that are not finite, or the pool lies in a file; nothing is
             changed then.
         """
-        self._begin()
+        self._begin(reads=False)
         if is_mapped(self._pool):
             raise ValueError(
                 "X_pool lies in a file and is not copied to grow; append to that file and pass the longer pool to "
@@ -283,14 +262,16 @@ class Correcting:
             )
         given = as_array(X_new, "X_new")
         rows = np.arange(len(self._pool), len(self._pool) + len(given))
-        longer, shown, keys = self._joined(given, "X_new", rows)
+        longer, shown, keys, looks = self._joined(given, "X_new", rows)
         truth = self._longer_truth(y_new, len(given))
-        grown = {"_pool": longer, "_given": shown, "X_pool": shown, "_keys": keys, "_truth": truth}
+        grown = {"_pool": longer, "_given": shown, "X_pool": shown, "_keys": keys, "_truth": truth, "_looks": looks}
         self._say(self._annotations, {"what": "extend", "rows": rows.tolist()}, False, grown=grown)
         return rows
 
-    def _joined(self, given: Any, name: str, rows: np.ndarray) -> tuple[Any, Any, np.ndarray | None]:
-        """The pool, as it is and as it was given, and its keys, with more samples."""
+    def _joined(
+        self, given: Any, name: str, rows: np.ndarray
+    ) -> tuple[Any, Any, np.ndarray | None, np.ndarray | None]:
+        """The pool, as it is and as it was given, its keys and how its files look, with more samples."""
         if given.shape[1:] != self._pool.shape[1:] or kind_of(given) != kind_of(self._pool):
             raise ValueError(
                 f"{name} holds {kind_of(given)} of shape {given.shape}, the pool {kind_of(self._pool)} of shape "
@@ -306,10 +287,12 @@ class Correcting:
             unreadable = ImageSource(new, None, n_jobs=self.estimator.n_jobs).unreadable()
             if unreadable:
                 raise unreadable_error(unreadable, len(new), name, dict(enumerate(new)))
-        keys = self._keys
+        keys, looks = self._keys, self._looks
+        if looks is not None:
+            looks = np.concatenate([looks, looks_of(new)])
         if keys is not None:
             keys = np.concatenate([keys, keys_of(new, getattr(self.estimator, "cache", None))])
-        return np.concatenate([self._pool, new]), np.concatenate([self._given, given]), keys
+        return np.concatenate([self._pool, new]), np.concatenate([self._given, given]), keys, looks
 
     def _of_pools_type(self, given: np.ndarray, name: str) -> np.ndarray:
         """Return embeddings in the pool's type, so that it stays as large as it is.
@@ -364,7 +347,7 @@ class Correcting:
             If the name is taken, there are no ``class_names``, or the estimator cannot be trained with the name: it
             is too long, the same as another to the CLIP, or ``text_embeddings`` lack it; nothing is changed then.
         """
-        self._begin()
+        self._begin(reads=train)
         names = with_class(self._class_names, name, label)
         check_readable(self.estimator, names)
         note = {"what": "add_class", "name": name}

@@ -27,6 +27,7 @@ from .annotations import DISAGREEMENTS, Annotations
 from .answers import check_annotator, oracle_of, refuse_repeated, rows_of
 from .class_names import kept
 from .corrections import Correcting
+from .files import Watching
 from .identity import absolute, missing_rows, named_rows
 from .pool import Pooled, part_of
 from .protocols import Protocol, protocol_of
@@ -38,7 +39,7 @@ from .training import Training
 FIXED = ("X_pool", "y_pool", "path")  # parameters that are looked at once, at the start
 
 
-class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLearner):
+class DualPromptLearner(Training, Correcting, Resuming, Watching, Pooled, Shown, ActiveLearner):
     """modAL's ActiveLearner with a pool, round 0 without labels, and pseudo-labels.
 
     Given the pool, it trains on pseudo-labels before the first query, and in every later round on
@@ -178,7 +179,7 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
         self.on_transformed = False
         self.force_all_finite = True
         self._annotations, self._gone = Annotations(), np.empty(0, dtype=np.intp)
-        self._keys: np.ndarray | None = None  # of the pool, computed when the state is saved
+        self._keys: np.ndarray | None = None  # of a pool of files; of others computed when the state is saved
         self.X_training: Any = None
         self.y_training: Any = None
 
@@ -226,6 +227,7 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
                 self._names, self._query, self._predictions = kept(self._class_names), None, None
                 self._due, self._changes = None, []
                 self._trained_rows = np.empty(0, dtype=np.intp)
+                self._know_files()
                 self.log_ = self._with_record([])
             self._save()
         return self
@@ -242,16 +244,14 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
         if self.path is not None:
             check_target(self._target() or "")
 
-    def _begin(self, files: bool = True) -> None:
-        """What every change and every question rests on: a start, class names as they were, files that are there."""
+    def _begin(self, files: bool = True, reads: bool = True) -> None:
+        """What every change and question rests on: a start, class names and files as they were; gone ones if read."""
         self.start()
         check_settings(self)
         if self._follow_names():
             self._due = "later"
-        gone = missing_rows(self._pool, self._present) if files else ()
-        if len(gone):
-            where = named_rows(np.asarray(gone), self._pool)
-            raise FileNotFoundError(f"X_pool: files are gone, {where}; drop(rows) goes on without them")
+        if files:
+            self._check_files(reads)
 
     def fit(self, *args: Any, **kwargs: Any) -> None:
         """Refuse to be fitted: the log, the rows and the pool would no longer belong together.
@@ -308,7 +308,8 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
         Raises
         ------
         TypeError, ValueError
-            If ``n_instances`` does not fit what is left of the pool, the budget is spent, or as `start`.
+            If ``n_instances`` does not fit what is left of the pool, the budget is spent, files hold other images
+            than they did, or as `start`.
         FileNotFoundError
             If files of the pool are gone; names the rows, which `drop` leaves out.
         """
@@ -403,14 +404,14 @@ class DualPromptLearner(Training, Correcting, Resuming, Pooled, Shown, ActiveLea
                 "mines; modAL's ActiveLearner takes these arguments"
             )
         with looking_once():
-            self._begin()
+            self._begin(reads=train)
             y, annotator = check_labels(y), check_annotator(annotator)
             rows = rows_of(X, rows, self._pool, self._asked(), self._folder)
             if len(y) != len(rows):
                 raise ValueError(f"y has {len(y)} labels for {len(rows)} samples")
             refuse_repeated(rows, annotator, self._annotations, self._trained_rows, self._gone)
             if self._due == "now" and set(self._waiting()) != set(rows):
-                self._train_round()  # labels of a training that was interrupted are not lost
+                self.train()  # labels of a training that was interrupted are not lost
             self._answer("teach", rows, y, annotator, train)
         n_labels = len(self._labeled()[0])
         if self.budget is not None and n_labels > self.budget:

@@ -306,6 +306,7 @@ def restore(learner: Any, settings: dict[str, Any], arrays: dict[str, np.ndarray
         settings, arrays = at_places(settings, arrays, places)
         said, old, learner._keys = Annotations.from_arrays(arrays), places, given
     learner._annotations, learner._gone = said, gone
+    learner._know_files(np.setdiff1d(rows, gone))
     if settings["fit"] is not None:
         learner.estimator.restore_state(settings["fit"], arrays)
     learner._fitted = learner._fitted_state()

@@ -87,15 +87,25 @@ class Training(Calibrating):
     _trained_rows: np.ndarray
     _predictions: tuple[np.ndarray, np.ndarray] | None  # rows of the pool and their labels
     _fitted: tuple[Any, dict[str, np.ndarray]]  # what the last training left, as it is saved
+    _check_files: Callable[..., None]
     _labeled: Callable[..., tuple[np.ndarray, np.ndarray]]
     _fitted_state: Callable[[], tuple[Any, dict[str, np.ndarray]]]
     _save: Callable[[], None]
 
     def train(self) -> None:
-        """Train anew if labels, samples or classes changed since the last training, or it was interrupted."""
+        """Train anew if labels, samples or classes changed since the last training, or it was interrupted.
+
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            If files of the pool are gone, or hold other images than they did; names the rows, which `drop` leaves
+            out.
+        """
         self.start()
         if self._due is not None:
-            self._train_round()
+            with looking_once():
+                self._check_files()
+                self._train_round()
 
     def _waiting(self) -> np.ndarray:
         """Labeled rows that no training has seen."""

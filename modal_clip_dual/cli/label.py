@@ -30,7 +30,6 @@ from .parsing import (
 )
 
 DEFAULT_LEARNER = "dual-linear"
-CHANGED = "it is another image than it was: its old answer is left out, and it is asked for as a new image"
 SAVE_ELSEWHERE = "; --state FILE saves elsewhere"
 
 LABEL = """\
@@ -186,6 +185,7 @@ def make_session(args: argparse.Namespace) -> Any:
     from ..clip.names import resolve_device
     from ..data import list_images
     from ..label import LabelSession
+    from ..label.work import CHANGED
 
     folder = args.folder.absolute()
     if not folder.is_dir():
@@ -314,6 +314,7 @@ def _resumed(args: argparse.Namespace, state: Path, folder: Path) -> tuple[Any, 
     """The loop of a saved state, and files of it that hold another image by now."""
     from .. import DualPromptLearner, get_strategy
     from ..active import StablePredictions
+    from ..label.work import CHANGED
 
     print(f"Going on with {state} ...", flush=True)
     check_file(state, SAVE_ELSEWHERE)

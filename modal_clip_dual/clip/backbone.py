@@ -125,7 +125,7 @@ class Backbone:
         tag that stands for other weights by now.
         """
         tower = self.model.visual
-        parts = ("embeddings-1", self.precision, self.preprocessing.fingerprint, str(tower))
+        parts = ("embeddings-2", self.precision, self.preprocessing.fingerprint, str(tower))
         digest = blake2b("\0".join(parts).encode(), digest_size=16)
         _add_weights(digest, tower)
         return digest.hexdigest()

@@ -176,7 +176,7 @@ def pixel_source(
 
     Decoded pixels are kept where ``cache`` says; the arguments are those of `DualPromptClassifier`.
     """
-    store: Any = memory_of_pixels if cache == "memory" else disk_cache(cache, "pixels", "1", np.uint8)
+    store: Any = memory_of_pixels if cache == "memory" else disk_cache(cache, "pixels", "2", np.uint8)
     return ImageSource(
         array,
         backbone.preprocessing,

@@ -152,6 +152,11 @@ def check_cache(cache: str | os.PathLike[str] | None, n_jobs: int | str | None) 
         raise ValueError("n_jobs=0; expected 'auto', None, or a number of workers other than 0")
     if cache is None or cache in ("memory", "disk"):
         return
+    if not os.fspath(cache):
+        raise ValueError("cache='' is empty; expected 'memory', 'disk', None or a folder")
+    home = os.path.expanduser(cache)
+    if home != os.fspath(cache):
+        raise ValueError(f"cache={str(cache)!r}: ~ is the shell's; expected {str(home)!r}")
     folder = Path(cache)
     if folder.is_file():
         raise ValueError(f"cache={str(cache)!r} is a file; expected 'memory', 'disk', None or a folder")

@@ -61,8 +61,9 @@ def check_model_name(model_name: str, pretrained: str | os.PathLike[str] | None)
         return
     schema, identifier = parse_model_name(model_name)
     if schema == "local-dir" and not (Path(identifier) / "open_clip_config.json").is_file():
+        seen = "" if os.path.isabs(identifier) else f"; the path is relative, and seen from {os.getcwd()!r}"
         raise ValueError(
-            f"model_name={model_name!r}: expected a folder with open_clip_config.json and weights"
+            f"model_name={model_name!r}: expected a folder with open_clip_config.json and weights{seen}"
         )
     if schema is not None:
         return

@@ -19,6 +19,7 @@ from .ranges import as_uint8, warn_if_dark, warn_of_range
 # What files may be.  Among Pillow's other formats is EPS, for which it starts Ghostscript.
 # HEIF is what the package pillow-heif adds to Pillow.
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "HEIF")
+WITH_ALPHA = ("RGBA", "LA", "PA")  # modes of images
 HEIF_EXTENSIONS = (".heic", ".heif", ".hif")
 # Resizing the shorter side to what a model takes would need gigabytes beyond this.
 MOST_ELONGATED = 1000
@@ -175,8 +176,8 @@ def as_array(X: Any, name: str = "X") -> Any:
         array = array.astype(np.uint8)
     if np.iscomplexobj(array):
         raise ValueError(f"Complex data not supported: {name} has dtype {array.dtype}; {EXPECTED}")
-    if array.dtype.kind in "US" and array.ndim > 1:
-        raise ValueError(f"{name} holds text of shape {array.shape}; {EXPECTED}")
+    if array.dtype.kind in "OUS" and array.ndim > 1:
+        _refuse_text(array, name, given)
     if array.ndim in (3, 4):
         _check_images(array, name, given)
     elif array.ndim != 2:
@@ -192,6 +193,31 @@ def as_array(X: Any, name: str = "X") -> Any:
             f"required; {EXPECTED}"
         )
     return array
+
+
+def _refuse_text(array: np.ndarray, name: str, given: Any) -> None:
+    """Refuse a table with text that is no number; told by its first row."""
+    first = list(array.reshape(len(array), -1)[0]) if array.size else []
+    texts = [isinstance(entry, (str, bytes, os.PathLike)) and not _is_number(entry) for entry in first]
+    if array.ndim == 2 and any(texts):
+        k = texts.index(True)
+        names = list(getattr(given, "column_names", getattr(given, "columns", ())))
+        one = f"[row[{k}] for row in {name}]" if isinstance(given, (list, tuple)) else f"{name}[:, {k}]"
+        one = f"{name}[{names[k]!r}]" if len(names) == len(first) else one
+        raise ValueError(
+            f"{name} has {len(first)} columns, and text in column {k} ({str(first[k])!r}); expected one column of "
+            f"file paths, as {one} may be, or numbers"
+        )
+    if array.dtype.kind in "US":
+        raise ValueError(f"{name} holds text of shape {array.shape}; {EXPECTED}")
+
+
+def _is_number(entry: Any) -> bool:
+    try:
+        float(entry)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def kind_of(array: np.ndarray) -> str:
@@ -227,8 +253,7 @@ def _column_of_objects(X: Any, name: str) -> np.ndarray | None:
     if isinstance(X, (list, tuple)):
         if not X or not isinstance(X[0], (str, bytes, os.PathLike, Image.Image)):
             return None
-        column: np.ndarray = np.empty(len(X), dtype=object)
-        column[:] = X
+        column = _objects(X)
     else:
         column = np.asarray(X)
     if column.dtype.kind not in "OUST":
@@ -257,6 +282,14 @@ def _column_of_objects(X: Any, name: str) -> np.ndarray | None:
     return None
 
 
+def _objects(entries: Sequence[Any]) -> np.ndarray:
+    """A column of things of which NumPy asks nothing: a PIL image would be asked for its pixels."""
+    column = np.empty(len(entries), dtype=object)
+    for row, entry in enumerate(entries):
+        column[row] = entry
+    return column
+
+
 def _texts(column: np.ndarray, name: str) -> np.ndarray:
     # plain strings, also of NumPy's, whose repr in messages is longer
     return np.array([str(os.fspath(entry)) for entry in column], dtype=object)
@@ -264,12 +297,19 @@ def _texts(column: np.ndarray, name: str) -> np.ndarray:
 
 def _pictures(column: np.ndarray, name: str) -> np.ndarray:
     """PIL images as one array of pixels, or if their sizes differ as an array of RGB images."""
-    converted = []
+    converted, wrong = [], dict[int, str]()
     for row, image in enumerate(column):
         try:
+            if 0 in image.size:
+                raise ValueError(f"it has {image.width} x {image.height} pixels")
             converted.append(_as_rgb(ImageOps.exif_transpose(image)))
-        except ValueError as error:
-            raise ValueError(f"{name}[{row}] is a PIL image that cannot be converted: {error}") from error
+        except Exception as error:  # images that are closed or broken make Pillow raise nearly anything
+            wrong[row] = f"is a PIL image that cannot be converted: {error}"
+    if wrong:
+        shown = "; ".join(f"{name}[{row}] {wrong[row]}" for row in list(wrong)[:SHOWN])
+        several = f"{len(wrong)} of {len(column)} images: " if len(wrong) > 1 else ""
+        more = f"; all rows: {_listed(list(wrong))}" if len(wrong) > 1 else ""
+        raise UnreadableImagesError(f"{several}{shown}{more}", list(wrong), list(wrong.values()))
     highest = [image.info[HIGHEST] for image in converted if image.info[HIGHEST] is not None]
     if highest:
         warn_of_range(highest, f"images of {name}")
@@ -279,9 +319,7 @@ def _pictures(column: np.ndarray, name: str) -> np.ndarray:
             return pixels
         _check_images(pixels, name)
         return pixels
-    pictures = np.empty(len(converted), dtype=object)
-    pictures[:] = converted
-    return pictures
+    return _objects(converted)
 
 
 def _check_images(array: np.ndarray, name: str, given: Any = None) -> None:
@@ -349,8 +387,9 @@ def read_image(
 ) -> Image.Image:
     """Return one row of images or paths as an RGB image.
 
-    Transparency is dropped, as open_clip drops it, rotations that a camera noted are
-    applied, and of an animation the first picture is taken.
+    Transparent images are laid on black, so that a color that nobody can see decides nothing; rotations that
+    a camera noted are applied, and of an animation the first picture is taken.  Of an array's four channels the
+    last is dropped.
 
     Parameters
     ----------
@@ -423,8 +462,9 @@ def _is_deep(image: Image.Image) -> bool:
 
 
 def _as_rgb(image: Image.Image, deep: bool = False) -> Image.Image:
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")  # Pillow warns of the direct way
+    if image.mode in WITH_ALPHA or (image.mode == "P" and "transparency" in image.info):
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
     converted, highest = _eight_bit(image)
     converted = converted.convert("RGB")
     if highest is None and deep:

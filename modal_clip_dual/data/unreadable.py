@@ -63,9 +63,13 @@ def drop_unreadable(paths: Any, *arrays: Any, n_jobs: int | str | None = "auto")
     files = as_array(paths, "paths")
     if kind_of(files) != "paths":
         raise ValueError(f"paths has shape {files.shape}; expected a 1-d array of file paths")
-    for array in arrays:
+    for k, array in enumerate(arrays):
+        if array is None or isinstance(array, (str, bytes)) or not hasattr(array, "__len__"):
+            raise TypeError(f"arrays[{k}], behind paths, is {array!r}; expected {len(files)} labels or other rows")
         if _num_samples(array) != len(files):
-            raise ValueError(f"an array has {_num_samples(array)} rows, paths {len(files)}; expected as many")
+            raise ValueError(
+                f"arrays[{k}], behind paths, has {_num_samples(array)} rows, paths {len(files)}; expected as many"
+            )
     found = _what_is_wrong(files, n_jobs)
     left_out = np.array(sorted(found), dtype=np.intp)
     kept = np.setdiff1d(np.arange(len(files)), left_out)

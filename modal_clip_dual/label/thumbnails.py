@@ -9,6 +9,7 @@ from typing import Any
 
 from PIL import Image
 
+from ..data.files import look_at
 from ..data.images import as_array, kind_of, read_image
 
 THUMBNAIL = 256  # pixels of the longer side
@@ -49,7 +50,7 @@ class Thumbnails:
             If its file cannot be read by now.
         """
         array = as_array(pool[row : row + 1])
-        key = (str(array[0]) if kind_of(array) == "paths" else row, size)
+        key = ((str(array[0]), *look_at(array)) if kind_of(array) == "paths" else row, size)
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)

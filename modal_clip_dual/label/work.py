@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..active.files import ChangedFilesError
 from ..data.files import look_at, looking_once
 from ..data.images import UnreadableImagesError
 from . import model
@@ -34,6 +35,7 @@ from .grids import Check, Grid, choose_rows, draw
 from .journal import Journal, n_folded
 
 GONE = "the file is gone"
+CHANGED = "it is another image than it was: its old answer is left out, and it is asked for as a new image"
 SLOW = 3.0  # seconds of a round from which on a grid is prepared ahead
 
 
@@ -236,6 +238,9 @@ class Working:
                 if not self._look_for_files():
                     raise
                 return self._fold()  # a part may have been taken in
+            except ChangedFilesError as error:  # a training that was interrupted comes first
+                self._ask_anew(error)
+                return self._fold()
         n_disagreements, pairs = len(self.learner.disagreements), agreements(self.learner)
         with self._changed:
             self.n_disagreements, self.agreements = n_disagreements, pairs
@@ -261,6 +266,27 @@ class Working:
             self._leave_out(broken)
             self._fold()
             self._next_grid()
+        except ChangedFilesError as error:
+            self._ask_anew(error)
+            self._fold()
+            self._next_grid()
+
+    def _ask_anew(self, error: ChangedFilesError) -> None:
+        """Leave files out that hold other images by now, and append what they hold to the pool."""
+        learner = self.learner
+        dropped = {row for row, state in self._states.items() if state and state[-1].what == DROP}
+        if len(error.rows) >= self.n_pool - len(dropped | self._gone.keys()):
+            raise error  # all are others: rather another disk than so many new images
+        learner.drop(error.rows, train=False)
+        paths, last = learner.paths_, {path: row for row, path in enumerate(learner.paths_)}
+        new = [paths[row] for row in error.rows.tolist() if last[paths[row]] == row]  # else it was appended before
+        with self._changed:
+            self._leave_out(dict.fromkeys(error.rows.tolist(), CHANGED))
+        if new:
+            kept, wrong = model.encode(learner.estimator, new, lambda *_: None)
+            self.unreadable += [(new[k], reason) for k, reason in wrong]
+            if len(kept):
+                learner.extend([new[k] for k in kept])
 
     def _train_and_choose(self) -> None:
         learner = self.learner
@@ -380,4 +406,5 @@ class Working:
             self._set_gone({**self._gone, **gone})
             if broken:
                 self._take(self._after({row: Said(DROP, None, now()) for row in broken}))
-                self.unreadable += [(str(self.paths[row]), reason) for row, reason in broken.items()]
+                named = [(str(self.paths[row]), reason) for row, reason in broken.items()]
+                self.unreadable += [pair for pair in named if pair not in self.unreadable]

@@ -1,6 +1,7 @@
 """Images are known by their bytes: folders that were touched, moved, renamed or thinned out."""
 
 import os
+import pickle
 import shutil
 from hashlib import blake2b
 
@@ -156,6 +157,76 @@ def test_a_file_that_goes_while_the_loop_runs(make, paths, digits):
     os.remove(paths[5])  # one with a label
     learner.drop([5])
     assert learner.rows_.tolist() == [2, 7, 9] and learner.log_[-1]["n_labels"] == 3
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_a_file_that_holds_another_image_while_the_loop_runs(make, paths, digits, tmp_path, saved):
+    """It was trained on with its old label; now it is named, and the loop goes on without it or with the old file."""
+    learner = make(paths, path=tmp_path / "state.npz" if saved else None)
+    learner.teach(rows=[2, 5, 7, 3], y=digits.target[[2, 5, 7, 3]])
+    shutil.copy2(paths[3], tmp_path / "old.png")
+    probe = learner.predict_proba(digits.images[100:120])
+    Image.fromarray(digits.images[50]).save(paths[3])
+    learner.estimator.predict(paths)  # by now the process knows the new bytes
+    learner.teach(rows=[8], y=[8], train=False)  # what people say is taken in whatever the files hold
+    changed = r"files hold other images than when the loop read them, rows \[3\] \('.*03.png'\); drop\(rows\) goes on"
+    for action in (
+        learner.query,
+        learner.train,
+        lambda: learner.teach(rows=[9], y=[9]),
+        lambda: learner.relabel([5], [1]),
+        lambda: learner.skip([5]),
+    ):
+        with pytest.raises(ValueError, match=changed) as info:
+            action()
+        assert pickle.loads(pickle.dumps(info.value)).rows.tolist() == [3]
+    assert learner.rows_.tolist() == [2, 5, 7, 3, 8] and len(learner.log_) == 2
+    shutil.copy(tmp_path / "old.png", paths[3])  # the old bytes at another time
+    learner.train()
+    assert learner.X_training.tolist() == [paths[row] for row in (2, 5, 7, 3, 8)]
+    learner.forget([8])
+    np.testing.assert_allclose(learner.predict_proba(digits.images[100:120]), probe, atol=1e-6)
+    Image.fromarray(digits.images[50]).save(paths[3])
+    learner.drop([3])
+    assert learner.rows_.tolist() == [2, 5, 7]
+    with pytest.raises(ValueError, match=changed):
+        learner.forget([3])  # it would count again, with the label of before
+    assert learner.extend([paths[3]]).tolist() == [N]
+    learner.teach(rows=[N], y=digits.target[[50]])
+    goes_on_with = [2, 5, 7, N]
+    assert learner.rows_.tolist() == goes_on_with
+    fresh = TipAdapterClassifier(digits.class_names, **DEMO).fit(digits.images[[2, 5, 7, 50]], learner.labels_)
+    np.testing.assert_allclose(
+        learner.predict_proba(digits.images[100:120]), fresh.predict_proba(digits.images[100:120]), atol=1e-5
+    )
+    if saved:
+        learner.close()
+        assert DualPromptLearner.resume(tmp_path / "state.npz").rows_.tolist() == goes_on_with
+
+
+def test_touched_files_are_the_same_while_the_loop_runs(make, paths, digits):
+    learner = make(paths)
+    learner.teach(rows=[2, 5, 7, 3], y=digits.target[[2, 5, 7, 3]])
+    for path in paths:
+        os.utime(path, (1, 1))
+    goes_on(learner, digits)
+    assert len(learner.query(n_instances=3)[0]) == 3
+
+
+def test_a_file_that_comes_back_as_another_image(state, make, paths, digits, tmp_path):
+    learner = make(paths)
+    learner.teach(rows=[2, 5, 7], y=digits.target[[2, 5, 7]])
+    os.remove(paths[5])
+    assert learner.look_for_files().tolist() == [5]
+    Image.fromarray(digits.images[50]).save(paths[5])
+    assert not len(learner.look_for_files())
+    with pytest.raises(ValueError, match=r"hold other images .* rows \[5\]"):
+        learner.train()
+    shutil.copy(paths[5], paths[6])
+    resumed = DualPromptLearner.resume(state, drop=[5, 6])
+    resumed.forget([6], train=False)  # what `resume` left out is compared with what was saved, too
+    with pytest.raises(ValueError, match=r"hold other images .* rows \[6\]"):
+        resumed.query()
 
 
 def test_other_images_in_old_places(state, paths, digits):

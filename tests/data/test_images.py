@@ -1,6 +1,7 @@
 """What X may be, and reading it."""
 
 import gc
+import io
 import os
 import warnings
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from modal_clip_dual.data.images import as_array, check_files, image_key, kind_of, read_image
+from modal_clip_dual.data.images import UnreadableImagesError, as_array, check_files, image_key, kind_of, read_image
 
 
 @pytest.mark.parametrize(
@@ -147,7 +148,7 @@ def test_lossless_formats(tmp_path, colour, name):
 def test_grey_modes(tmp_path, colour):
     grey = colour[..., 0]
     three = np.repeat(grey[..., None], 3, axis=2)
-    alpha = Image.fromarray(np.full_like(grey, 9))
+    alpha = Image.fromarray(np.full_like(grey, 255))
     Image.fromarray(grey).save(tmp_path / "grey.png")
     Image.merge("LA", [Image.fromarray(grey), alpha]).save(tmp_path / "alpha.png")
     for name in ("grey.png", "alpha.png"):
@@ -156,10 +157,42 @@ def test_grey_modes(tmp_path, colour):
     np.testing.assert_array_equal(np.asarray(read(tmp_path / "bit.png")), (three > 127) * 255)
 
 
-def test_transparency_is_dropped(tmp_path, colour):
-    alpha = Image.fromarray(np.zeros((24, 20), dtype=np.uint8))
-    Image.merge("RGBA", [*Image.fromarray(colour).split(), alpha]).save(tmp_path / "a.png")
-    np.testing.assert_array_equal(np.asarray(read(tmp_path / "a.png")), colour)
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_transparent_images_lie_on_black(tmp_path, colour, mode):
+    """What nobody can see decides nothing: files that look alike are the same image, as PIL images too."""
+    alpha = np.zeros(colour.shape[:2], dtype=np.uint8)
+    alpha[:8], alpha[8:16] = 255, 51
+    image = Image.fromarray(colour).convert(mode[:-1])
+    image.putalpha(Image.fromarray(alpha))
+    hidden = np.asarray(image).copy()
+    hidden[alpha == 0, :-1] = 255 - hidden[alpha == 0, :-1]
+    seen = np.asarray(image.convert("RGBA"))[..., :3] * (alpha / 255)[..., None]
+    for name, one in (("a.png", image), ("b.webp", image), ("c.png", Image.fromarray(hidden))):
+        one.save(tmp_path / name, **({"lossless": True} if "webp" in name else {}))
+        for found in (read(tmp_path / name), as_array([Image.open(tmp_path / name)])[0]):
+            np.testing.assert_allclose(np.asarray(found), seen, atol=1)
+            assert not np.asarray(found)[16:].any()
+
+
+def test_transparent_images_are_close_to_those_of_open_clip(tmp_path):
+    """It resizes with transparency, where Pillow makes what is transparent black, and drops it afterward."""
+    from open_clip.transform import PreprocessCfg, image_transform_v2
+    from torchvision import transforms as T
+
+    from modal_clip_dual.data.preprocessing import preprocessing_of
+
+    transform = image_transform_v2(PreprocessCfg(size=128), is_train=False)
+    y, x = np.mgrid[:200, :240]
+    disc = (y - 100) ** 2 + (x - 120) ** 2 < 80**2
+    pixels = np.stack([x, y, 255 - y, 255 * disc], axis=2).astype(np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, pixels.shape, dtype=np.uint8)
+    pixels[~disc, :3] = noise[~disc, :3]
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    theirs = np.asarray(T.Compose(transform.transforms[:-2])(Image.open(tmp_path / "a.png")), dtype=float)
+    ours = preprocessing_of(transform)(read(tmp_path / "a.png"))
+    difference = np.abs(ours - theirs).max(axis=2)
+    assert (difference > 2).mean() < 0.04  # the edge of the disc, which is darker here
+    assert np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] > 0.97
 
 
 @pytest.mark.parametrize("transparency", [{}, {"transparency": 0}, {"transparency": bytes([0, 9, 255])}])
@@ -171,7 +204,10 @@ def test_palette(tmp_path, transparency):
     image.save(tmp_path / "p.png", **transparency)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        np.testing.assert_array_equal(np.asarray(read(tmp_path / "p.png")), np.array(palette)[index])
+        found = np.asarray(read(tmp_path / "p.png"))
+    alpha = transparency.get("transparency", bytes([255] * 3)) or bytes([0, 255, 255])
+    seen = np.array(palette) * np.array(list(alpha))[:, None] / 255
+    np.testing.assert_allclose(found, seen[index], atol=1)
 
 
 def test_cmyk(tmp_path):
@@ -408,6 +444,53 @@ def test_pil_images_among_others_are_refused():
     image = Image.new("RGB", (4, 4), "white")
     with pytest.raises(TypeError, match=r"X\[1\] is 'a.png' \(str\); expected a PIL image"):
         as_array([image, "a.png"])
+
+
+def pictures_of(kind, tmp_path):
+    """A PIL image that looks like any other until its pixels are asked for."""
+    if kind == "empty":
+        return Image.new("RGB", (0, 4))
+    path = tmp_path / f"{kind}.png"
+    noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+    if kind == "broken":
+        return Image.open(io.BytesIO(path.read_bytes()[:900]))
+    image = Image.open(path)
+    if kind == "closed":
+        image.close()
+    return image
+
+
+@pytest.mark.parametrize("kind", ["broken", "closed", "empty"])
+@pytest.mark.parametrize("form", [list, tuple, pd.Series])
+def test_pil_images_that_cannot_be_read_are_named(tmp_path, kind, form):
+    good = Image.new("RGB", (40, 40), "white")
+    with pytest.raises(UnreadableImagesError, match=r"^X\[1\] is a PIL image that cannot be converted: ") as info:
+        as_array(form([good, pictures_of(kind, tmp_path), good]))
+    assert info.value.rows.tolist() == [1] and not info.value.paths
+    bad = pictures_of(kind, tmp_path)
+    both = r"^2 of 3 images: y\[0\] is .*; y\[2\] is .*; all rows: 0, 2$"
+    with pytest.raises(UnreadableImagesError, match=both) as info:
+        as_array(form([bad, good, bad]), "y")
+    assert info.value.rows.tolist() == [0, 2]
+
+
+def test_tables_of_paths_and_labels():
+    """A list of files often comes with its labels beside."""
+    table = pd.DataFrame({"file": ["a/0.png", "a/1.png"], "label": ["cat", "dog"]})
+    expected = r"X has 2 columns, and text in column 0 \('a/0.png'\); expected one column of file paths, as {} may be"
+    for X, one in (
+        (table, r"X\['file'\]"),
+        (table.to_numpy(), r"X\[:, 0\]"),
+        (table.to_numpy().astype(str), r"X\[:, 0\]"),
+        (table.to_numpy().tolist(), r"\[row\[0\] for row in X\]"),
+    ):
+        with pytest.raises(ValueError, match=expected.format(one)):
+            as_array(X)
+    with pytest.raises(ValueError, match=r"text in column 1 \('a/0.png'\).* X\['file'\]"):
+        as_array(pd.DataFrame({"label": [1, 2], "file": ["a/0.png", "a/1.png"]}))
+    numbers = np.array([["1", "2.5"]], dtype=object)
+    assert as_array(numbers) is numbers  # scikit-learn takes these
 
 
 # ---------------------------------------------------------------- the file system is asked once

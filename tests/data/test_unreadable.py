@@ -87,8 +87,10 @@ def test_nothing_to_drop_is_no_warning(files):
 
 
 def test_what_drop_unreadable_refuses(files):
-    with pytest.raises(ValueError, match="an array has 2 rows, paths 12"):
+    with pytest.raises(ValueError, match=r"arrays\[0\], behind paths, has 2 rows, paths 12"):
         drop_unreadable(files, [0, 1])
+    with pytest.raises(TypeError, match=r"arrays\[1\], behind paths, is None; expected 12 labels"):
+        drop_unreadable(files, list(range(12)), None)
     with pytest.raises(ValueError, match="none of 1 files"):
         drop_unreadable(files[1:2])
     with pytest.raises(ValueError, match="expected a 1-d array of file paths"):

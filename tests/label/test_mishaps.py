@@ -5,6 +5,7 @@ import os
 import shutil
 
 import pytest
+from PIL import Image
 from sklearn.metrics import cohen_kappa_score
 
 pytest.importorskip("starlette")
@@ -110,6 +111,48 @@ def test_files_that_go_between_two_grids(make, folder, monkeypatch):
     session.extend_budget(5)  # nothing to train on is new; it asks at once
     session.wait(until=lambda: session.grid is not None)
     assert session.said[free[0]].what == "drop" and free[0] not in session.grid.rows
+
+
+def test_a_file_that_holds_another_image_by_now_is_asked_for_anew(make, folder, digits):
+    session = make()
+    client, rows = client_of(session), session.grid.rows
+    changed, path = rows[0], folder / f"{rows[0]:04}.png"
+    before = client.get(f"thumb/{changed}").content
+    session.say([(changed, "label", "two")])
+    session.wait()
+    Image.fromarray(digits.images[500]).save(path)
+    session.confirm(session.grid.number)
+    session.wait()
+    assert session.said[changed].what == "drop" and session.grid.round == 1 and session.n_pool == 121
+    assert [(file, "another image" in reason) for file, reason in session.unreadable] == [(str(path), True)]
+    assert (changed, "two", None) in answers(session.learner) and changed not in session.learner.rows_
+    assert client.get("thumb/120").content != before  # not the picture that was kept of this file
+    session.say([(changed, "forget", None)])  # its label would count for the new image
+    session.say([(120, "label", "one")])
+    session.confirm(session.grid.number)
+    session.wait()
+    assert session.said[changed].what == "drop" and session.n_pool == 121
+    assert 120 in session.learner.rows_ and changed not in session.learner.rows_
+    session.close()
+    again = make()
+    assert again.n_pool == 121 and again.said[120].name == "one" and again.said[changed].what == "drop"
+
+
+def test_a_folder_of_other_images_is_not_taken_for_new_ones(make, folder, digits):
+    session = make()
+    kept = folder.with_name("kept")
+    shutil.copytree(folder, kept)
+    for k, path in enumerate(sorted(folder.glob("*.png"))):
+        Image.fromarray(digits.images[500 + k]).save(path)
+    session.confirm(session.grid.number)
+    with pytest.raises(RuntimeError, match="files hold other images than when the loop read them"):
+        session.wait()
+    assert session.n_labeled() == 10 and not session.unreadable
+    for path in kept.glob("*.png"):
+        shutil.copy(path, folder)
+    session.retry()
+    session.wait(until=lambda: session.grid is not None and session.grid.round == 1)
+    assert len(session.learner.rows_) == 10
 
 
 def test_names_that_are_hard_to_write(make, folder, tmp_path):
