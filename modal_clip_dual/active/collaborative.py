@@ -16,6 +16,7 @@ from ..clip.inputs import join
 from ..data.images import as_array
 from ..utils.labels import as_labels, check_labels, encode_labels, resolve_labels
 from ..utils.selection import generator_of, select_highest_per_class
+from ..utils.weights import without_weights
 from .pseudo_labels import THRESHOLDS, collaborative_pseudo_labels
 
 FINALS = ("probe", "prompts")
@@ -111,8 +112,11 @@ class CollaborativePromptClassifier(ClassifierMixin, BaseEstimator):
         self.probe = probe
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any, X_pool: Any = None) -> CollaborativePromptClassifier:
+    @without_weights
+    def fit(self, X: Any, y: Any, *, X_pool: Any = None) -> CollaborativePromptClassifier:
         """Train on labeled samples, and on an unlabeled pool.
+
+        There is no ``sample_weight``.
 
         Parameters
         ----------
@@ -131,6 +135,8 @@ class CollaborativePromptClassifier(ClassifierMixin, BaseEstimator):
         ------
         ValueError
             If an argument does not fit, or as `DualPromptClassifier.fit`.
+        TypeError
+            If weights of samples are passed.
         """
         self._validate_params()
         y = check_labels(y)

@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from ..utils.labels import check_labels, encode_labels
 from ..utils.rollback import unchanged_on_error
 from ..utils.selection import generator_of
+from ..utils.weights import without_weights
 from ._calibration import METHODS, Calibrator, fit_calibrator
 from ._layers import layers_of
 from ._out_of_fold import fit_copy, fitted_folds
@@ -55,8 +56,11 @@ class CorrectnessClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
     classes_: np.ndarray
     n_features_in_: int
 
-    def fit(self: Self, X: Any, y: Any, X_pool: Any = None) -> Self:
+    @without_weights
+    def fit(self: Self, X: Any, y: Any, *, X_pool: Any = None) -> Self:
         """Fit a copy of the estimator, and learn from its answers out of fold when it is right.
+
+        There is no ``sample_weight``: answers out of fold are counted, and each counts once.
 
         Parameters
         ----------
@@ -76,7 +80,7 @@ class CorrectnessClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         ValueError
             If a parameter, X, y or X_pool does not fit; an earlier fit is kept.
         TypeError
-            If the estimator lacks a method that the parameters ask for.
+            If the estimator lacks a method that the parameters ask for, or weights of samples are passed.
         """
         self._validate_params()
         labels = check_labels(y)

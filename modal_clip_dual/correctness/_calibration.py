@@ -52,15 +52,24 @@ Calibrator = Any  # one of the three
 def fit_calibrator(score: np.ndarray, right: np.ndarray, method: str, what: str) -> Calibrator:
     """Learn the probability of being right from scores (n,) and whether these labels were right (n,).
 
-    If all labels were right or all wrong, only the mean can be learned; a warning that names ``what`` says so.
+    If all labels were right or all wrong, only their share can be learned, and every score has it; a warning that
+    names ``what`` says so.
     """
     right = np.asarray(right, dtype=bool)
-    if says_nothing(right, what) or method == "sigmoid":
+    if says_nothing(right, what, stacklevel=6):
+        return constant(right)
+    if method == "sigmoid":
         return fit_sigmoid(score, right)
     return Isotonic(IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(score, right))
 
 
-def says_nothing(right: np.ndarray, what: str) -> bool:
+def constant(right: np.ndarray) -> Sigmoid:
+    """Return the share of right answers (n,) by Laplace's rule, whatever the score."""
+    mean = smooth_mean(right)
+    return Sigmoid(0.0, float(np.log(mean / (1 - mean))))
+
+
+def says_nothing(right: np.ndarray, what: str, stacklevel: int) -> bool:
     """Return whether all answers (n,) are right or all wrong; warn if so, in the name of ``what``."""
     n, n_right = len(right), int(np.sum(right))
     if 0 < n_right < n:
@@ -69,7 +78,7 @@ def says_nothing(right: np.ndarray, what: str) -> bool:
     warnings.warn(
         f"{what}: {found}, so nothing tells right from wrong ones; P(correct) is about {smooth_mean(right):.3g}",
         UserWarning,
-        stacklevel=5,
+        stacklevel=stacklevel,
     )
     return True
 
@@ -87,8 +96,6 @@ def fit_sigmoid(score: np.ndarray, right: np.ndarray) -> Sigmoid:
     machines", 1999.
     """
     score = np.asarray(score, dtype=np.float64)
-    if not len(score):
-        return Sigmoid(0.0, 0.0)
     n_right, n_wrong = right.sum(), (~right).sum()
     target = np.where(right, (n_right + 1) / (n_right + 2), 1 / (n_wrong + 2))
     center, spread = score.mean(), score.std() or 1.0

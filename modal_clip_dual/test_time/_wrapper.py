@@ -14,6 +14,7 @@ from sklearn.utils.metaestimators import available_if
 
 from ..utils.labels import resolve_classes
 from ..utils.rollback import unchanged_on_error
+from ..utils.weights import without_weights
 
 Self = TypeVar("Self", bound="Wrapper")
 
@@ -33,8 +34,9 @@ class Wrapper(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
     estimator: Any
     estimator_: Any
 
-    def fit(self: Self, X: Any, y: Any, X_pool: Any = None) -> Self:
-        """Fit a clone of the wrapped estimator on labeled samples.
+    @without_weights
+    def fit(self: Self, X: Any, y: Any, *, X_pool: Any = None) -> Self:
+        """Fit a clone of the wrapped estimator on labeled samples, which all count alike.
 
         Parameters
         ----------
@@ -53,6 +55,8 @@ class Wrapper(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         ------
         ValueError
             If a parameter does not fit, and what the wrapped estimator raises; an earlier fit is kept.
+        TypeError
+            If weights of samples are passed, which are not taken.
         """
         self._validate_params()
         extra = {}
@@ -151,7 +155,8 @@ class Wrapper(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         return embeddings
 
     @_inner_has("transform")  # type: ignore[untyped-decorator]  # scikit-learn has no types
-    def fit_transform(self, X: Any, y: Any, X_pool: Any = None) -> np.ndarray:
+    @without_weights
+    def fit_transform(self, X: Any, y: Any, *, X_pool: Any = None) -> np.ndarray:
         """Fit, and return what `transform` returns of X.
 
         Parameters
@@ -169,10 +174,10 @@ class Wrapper(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
 
         Raises
         ------
-        ValueError
+        ValueError, TypeError
             As for `fit`.
         """
-        embeddings: np.ndarray = self.fit(X, y, X_pool).transform(X)
+        embeddings: np.ndarray = self.fit(X, y, X_pool=X_pool).transform(X)
         return embeddings
 
     def __sklearn_is_fitted__(self) -> bool:

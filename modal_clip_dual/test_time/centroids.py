@@ -17,6 +17,7 @@ from ..data.images import as_array, image_key, kind_of, read_image
 from ..utils.arrays import blocks
 from ..utils.labels import check_labels, encode_labels
 from ..utils.selection import generator_of
+from ..utils.weights import without_weights
 from ._certainty import MERGES, shares, weights_of
 from ._wrapper import Wrapper
 
@@ -196,10 +197,12 @@ class TestTimeCentroids(Wrapper):
         self.merge = merge
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any, X_pool: Any = None) -> TestTimeCentroids:
+    @without_weights
+    def fit(self, X: Any, y: Any, *, X_pool: Any = None) -> TestTimeCentroids:
         """Fit a clone of the wrapped classifier, then adapt new centroids.
 
-        Labeled samples enter with their class, which is not in the paper; the pool follows in its order.
+        Labeled samples enter with their class, which is not in the paper; the pool follows in its order.  There is
+        no ``sample_weight``.
 
         Parameters
         ----------
@@ -219,10 +222,10 @@ class TestTimeCentroids(Wrapper):
         ValueError
             If a parameter or X or y does not fit; an earlier fit is kept.
         TypeError
-            If the estimator is not a classifier of this package.
+            If the estimator is not a classifier of this package, or weights of samples are passed.
         """
         self._check()
-        return super().fit(X, y, X_pool)
+        return super().fit(X, y, X_pool=X_pool)
 
     def _after_fit(self, X: Any, y: Any, X_pool: Any) -> None:
         if X is not None:

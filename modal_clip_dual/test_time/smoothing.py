@@ -15,6 +15,7 @@ from sklearn.utils.validation import validate_data
 
 from ..data.images import as_array, kind_of
 from ..utils.selection import generator_of
+from ..utils.weights import without_weights
 from ._wrapper import Wrapper
 from .denoising import MOST_IMAGES, WienerDenoiser
 
@@ -129,8 +130,11 @@ class SmoothedClassifier(Wrapper):
         self.batch_size = batch_size
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any, X_pool: Any = None) -> SmoothedClassifier:
+    @without_weights
+    def fit(self, X: Any, y: Any, *, X_pool: Any = None) -> SmoothedClassifier:
         """Fit a clone of the wrapped classifier, without noise, and the denoiser if it is ``"wiener"``.
+
+        There is no ``sample_weight``.
 
         Parameters
         ----------
@@ -149,11 +153,13 @@ class SmoothedClassifier(Wrapper):
         ------
         ValueError
             If a parameter or X or y does not fit; an earlier fit is kept.
+        TypeError
+            If weights of samples are passed.
         """
         self._validate_params()
         if self._by_pixels():
             self._check_images(X)
-        return super().fit(X, y, X_pool)
+        return super().fit(X, y, X_pool=X_pool)
 
     def _after_fit(self, X: Any, y: Any, X_pool: Any) -> None:
         if self.denoiser == "wiener":
