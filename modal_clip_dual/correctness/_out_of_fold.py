@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils import _safe_indexing
 
-from ..utils.pool import pool_argument
+from ..utils.pool import fit_with_pool
 
 
 class Fold(NamedTuple):
@@ -63,7 +63,7 @@ def fit_copy(estimator: Any, X: Any, y: np.ndarray, pool: Any, seed: int) -> Any
     if estimator is None:
         return None
     copied = seeded_copy(estimator, seed)
-    return copied.fit(X, y, **(pool_argument(copied, pool) if pool is not None else {}))
+    return fit_with_pool(copied, X, y, pool)
 
 
 def fitted_folds(

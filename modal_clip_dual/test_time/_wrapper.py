@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from inspect import signature
 from typing import Any, TypeVar
 
 import numpy as np
@@ -12,7 +11,9 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import get_tags
 from sklearn.utils.metaestimators import available_if
 
+from ..utils.delegated import DelegatedTransform
 from ..utils.labels import resolve_classes
+from ..utils.pool import check_pool, fit_with_pool, warn_of_lost_pool
 from ..utils.rollback import unchanged_on_error
 from ..utils.weights import without_weights
 
@@ -23,11 +24,11 @@ def _inner_has(name: str) -> Any:
     return available_if(lambda self: hasattr(self.estimator, name))
 
 
-class Wrapper(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
+class Wrapper(DelegatedTransform, MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
     """Base of meta-estimators around one classifier.
 
     ``fit`` trains a clone, ``estimator_``.  Without `fit`, ``estimator`` is used as it is, fitted or zero-shot.
-    Neither is changed by any other method.
+    Neither is changed by any other method, except for `set_output`, which is theirs.
     """
 
     _parameter_constraints: dict[str, Any] = {"estimator": "no_validation"}
@@ -45,7 +46,8 @@ class Wrapper(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         y : array-like of shape (n,)
             Labels.
         X_pool : array-like, default=None
-            Unlabeled samples.  They are also passed on to the wrapped estimator, if its ``fit`` takes them.
+            Unlabeled samples.  They are also passed on to the wrapped estimator, if its ``fit`` takes them, and
+            through the steps of a Pipeline to the last one.
 
         Returns
         -------
@@ -59,11 +61,10 @@ class Wrapper(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
             If weights of samples are passed, which are not taken.
         """
         self._validate_params()
-        extra = {}
-        if X_pool is not None and "X_pool" in signature(self.estimator.fit).parameters:
-            extra["X_pool"] = X_pool
-        fitted = clone(self.estimator).fit(X, y, **extra)
-        self._adopt(fitted, X, y, X_pool)
+        if X_pool is not None:
+            check_pool(X_pool, X)
+            warn_of_lost_pool({"estimator": self.estimator}, type(self).__name__, stacklevel=6)
+        self._adopt(fit_with_pool(clone(self.estimator), X, y, X_pool), X, y, X_pool)
         return self
 
     @_inner_has("fit_unlabeled")  # type: ignore[untyped-decorator]  # scikit-learn has no types
@@ -102,6 +103,9 @@ class Wrapper(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         """Return the classifier in use; it must not be changed."""
         model = getattr(self, "estimator_", self.estimator)
         return model.estimator if isinstance(model, FrozenEstimator) else model
+
+    def _transforms_by(self) -> list[Any]:
+        return [self.estimator, self._model()]
 
     def _known_classes(self) -> np.ndarray:
         try:

@@ -416,7 +416,7 @@ class TestTimeCentroids(Wrapper):
         if self.n_views == 1:
             ask = model.predict_proba if hasattr(model, "classes_") else model.zero_shot_proba
             text = np.asarray(ask(X), dtype=np.float64)
-            embeddings = model.transform(X)
+            embeddings = np.asarray(model.transform(X))
             for rows in blocks(len(text), VIEWS_AT_ONCE):
                 yield state.project(embeddings[rows])[:, None], text[rows, None]
             return
@@ -434,7 +434,7 @@ class TestTimeCentroids(Wrapper):
         for rows in blocks(len(array), max(1, VIEWS_AT_ONCE // self.n_views)):
             numbers = range(len(array))[rows]
             images = [view for row in numbers for view in self._views_of_one(array, row, seed, size)]
-            embeddings = quiet.transform(images)
+            embeddings = np.asarray(quiet.transform(images))
             text = np.asarray(quiet.proba_of_embeddings(embeddings), dtype=np.float64)
             shape = (len(numbers), self.n_views, -1)
             yield state.project(embeddings).reshape(shape), text.reshape(shape)

@@ -94,9 +94,17 @@ def test_isotonic_is_that_of_scikit_learn():
 
 @pytest.mark.parametrize("method", ["isotonic", "sigmoid"])
 @pytest.mark.parametrize("shift", [0, 50])  # the final model may be far surer than those out of fold
-@pytest.mark.parametrize("right", [True, False])
-def test_nothing_but_the_mean_can_be_learned(right, shift, method):
+def test_nothing_but_the_mean_can_be_learned_from_wrong_answers(shift, method):
     score = np.linspace(-1, 1, 20)
-    with pytest.warns(UserWarning, match=f"it: {'all' if right else 'none'} of the 20 answers"):
-        p = fit_calibrator(score, np.full(20, right), method, "it")(score + shift)
-    np.testing.assert_allclose(p, 21 / 22 if right else 1 / 22)
+    with pytest.warns(UserWarning, match="it: none of the 20 answers .* P.correct. is 0.0455 for every sample"):
+        p = fit_calibrator(score, np.zeros(20, dtype=bool), method, "it")(score + shift)
+    np.testing.assert_allclose(p, 1 / 22)
+
+
+@pytest.mark.parametrize("method", ["isotonic", "sigmoid"])
+def test_scores_keep_their_order_where_all_answers_are_right(method):
+    score = np.linspace(-1, 1, 20)
+    with pytest.warns(UserWarning, match="it: all of the 20 answers .* P.correct. is 0.955 for a score like theirs"):
+        p = fit_calibrator(score, np.ones(20, dtype=bool), method, "it")(score)
+    assert abs(p.mean() - 21 / 22) < 0.02
+    assert (np.diff(p) > 0).all()
