@@ -397,7 +397,8 @@ class DualPromptClassifier(CLIPClassifier):
             classes, names, target = resolve_labels(self.class_names, check_labels(y), self._numbered)
             return self._train(X, target, classes, names, sample_weight=sample_weight)
         y_pseudo = check_labels(y_pseudo, "y_pseudo")
-        if X is None or not (n_samples(X, "X", EXPECTED) or n_samples(y, "y", LABELS)):
+        labeled = y is not None and n_samples(y, "y", LABELS) > 0
+        if not labeled and (X is None or not n_samples(X, "X", EXPECTED)):
             if sample_weight is not None:
                 raise ValueError("sample_weight was passed without X; expected weights of labeled samples, or None")
             classes, names, target = resolve_labels(self.class_names, y_pseudo, self._numbered)
@@ -540,7 +541,7 @@ class DualPromptClassifier(CLIPClassifier):
         n_labeled, n_pseudo = len(target), len(pseudo_target)
         check_net_params(self.net_params, self.criterion, with_pseudo=n_pseudo > 0)
         parts = []
-        if X is not None:
+        if X is not None or n_labeled or not n_pseudo:  # None is refused where there are labels
             parts.append(self._prepare(X, refit=not continued, n_labels=n_labeled))
         if n_pseudo:
             parts.append(self._prepare(X_pseudo, refit=True, n_labels=n_pseudo, name="X_pseudo"))

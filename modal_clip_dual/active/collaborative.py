@@ -14,14 +14,16 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..clip.inputs import join
 from ..data.images import as_array
+from ..utils.delegated import DelegatedTransform
 from ..utils.labels import as_labels, check_labels, encode_labels, resolve_labels
 from ..utils.selection import generator_of, select_highest_per_class
+from ..utils.weights import without_weights
 from .pseudo_labels import THRESHOLDS, collaborative_pseudo_labels
 
 FINALS = ("probe", "prompts")
 
 
-class CollaborativePromptClassifier(ClassifierMixin, BaseEstimator):
+class CollaborativePromptClassifier(DelegatedTransform, ClassifierMixin, BaseEstimator):
     """Train two prompt learners that judge each other's pseudo-labels, then a model on what both accept.
 
     Both members are copies of ``estimator`` with other random starts.  They learn from the labels, if there are
@@ -111,8 +113,11 @@ class CollaborativePromptClassifier(ClassifierMixin, BaseEstimator):
         self.probe = probe
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any, X_pool: Any = None) -> CollaborativePromptClassifier:
+    @without_weights
+    def fit(self, X: Any, y: Any, *, X_pool: Any = None) -> CollaborativePromptClassifier:
         """Train on labeled samples, and on an unlabeled pool.
+
+        There is no ``sample_weight``.
 
         Parameters
         ----------
@@ -131,6 +136,8 @@ class CollaborativePromptClassifier(ClassifierMixin, BaseEstimator):
         ------
         ValueError
             If an argument does not fit, or as `DualPromptClassifier.fit`.
+        TypeError
+            If weights of samples are passed.
         """
         self._validate_params()
         y = check_labels(y)
@@ -289,6 +296,9 @@ class CollaborativePromptClassifier(ClassifierMixin, BaseEstimator):
         highest: np.ndarray = self.predict_proba(X).max(axis=1)
         return highest
 
+    def _transforms_by(self) -> list[Any]:
+        return [self.estimator, *getattr(self, "members_", [])[::-1]]  # the first member last, which is asked
+
     def transform(self, X: Any) -> np.ndarray:
         """Return the unit embeddings of the first member.
 
@@ -318,7 +328,7 @@ class _Final:
         self.classifier, self.classes, self.transform = classifier, classes, transform
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        found = self.classifier.predict_proba(X if self.transform is None else self.transform(X))
+        found = self.classifier.predict_proba(X if self.transform is None else np.asarray(self.transform(X)))
         proba = np.zeros((len(found), len(self.classes)))
         proba[:, np.searchsorted(self.classes, self.classifier.classes_)] = found
         return proba

@@ -307,13 +307,15 @@ class CLIPClassifier(Predicting, PixelAccess, Saving):
     @property
     def _n_features_out(self) -> int:
         """Width of the embeddings that `transform` returns, for the names of its columns."""
-        fitted = "_head" in self.__dict__
-        backbone = self._fitted_backbone() if fitted else self._load_backbone(self.model_name, self.pretrained)
-        return backbone.embed_dim
+        return self._clip_in_use().embed_dim
+
+    def _named_backbone(self) -> Backbone:
+        """Return the CLIP that the parameters name."""
+        return self._load_backbone(self.model_name, self.pretrained)
 
     def _backbone_for(self, array: Any) -> Backbone:
         """Return the CLIP that the parameters name, for a checked X."""
-        return self._load_backbone(self.model_name, self.pretrained)
+        return self._named_backbone()
 
     def _fitted_backbone(self) -> Backbone:
         """Return the CLIP of the last fit; after unpickling or `load` it is loaded by name and compared."""

@@ -30,7 +30,7 @@ class PixelAccess:
     _reduce: Callable[..., list[np.ndarray]]
     _text: Callable[..., np.ndarray]
     _zero_shot: Callable[..., np.ndarray]
-    _backbone_for: Callable[[Any], Backbone]
+    _named_backbone: Callable[[], Backbone]
     _fitted_backbone: Callable[[], Backbone]
 
     @looking_once()
@@ -88,11 +88,13 @@ class PixelAccess:
         Raises
         ------
         ValueError
-            If the pixels do not have the shape of the model's input.
+            If the pixels do not have the shape of the model's input, or the encoder is not known.
         """
         import torch
 
         backbone = self._clip_in_use()
+        if not hasattr(backbone, "preprocessing"):
+            raise ValueError(f"pixels cannot be encoded by {backbone.name}; expected a classifier on a CLIP")
         pixels = np.asarray(pixels, dtype=np.float32)
         shape = (3, *backbone.preprocessing.size)
         if pixels.shape[1:] != shape or not len(pixels):
@@ -188,7 +190,7 @@ class PixelAccess:
         """Return the CLIP of the fit; before a fit, the one that the parameters name."""
         if hasattr(self, "classes_"):
             return self._fitted_backbone()
-        return self._backbone_for(np.zeros((1, 1, 1, 3), np.uint8))
+        return self._named_backbone()
 
     def _names_in_use(self) -> list[str]:
         from sklearn.exceptions import NotFittedError

@@ -14,9 +14,12 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
+from ..utils.delegated import DelegatedTransform
 from ..utils.labels import check_labels, encode_labels
+from ..utils.pool import check_pool, warn_of_lost_pool
 from ..utils.rollback import unchanged_on_error
 from ..utils.selection import generator_of
+from ..utils.weights import without_weights
 from ._calibration import METHODS, Calibrator, fit_calibrator
 from ._layers import layers_of
 from ._out_of_fold import fit_copy, fitted_folds
@@ -34,7 +37,7 @@ def base_has(method: str) -> Callable[[Any], bool]:
     return check
 
 
-class CorrectnessClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
+class CorrectnessClassifier(DelegatedTransform, MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
     """The predictions of a classifier, unchanged, and a model of whether each of them is right.
 
     A subclass implements ``_fit`` and ``_correct``.
@@ -55,8 +58,11 @@ class CorrectnessClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
     classes_: np.ndarray
     n_features_in_: int
 
-    def fit(self: Self, X: Any, y: Any, X_pool: Any = None) -> Self:
+    @without_weights
+    def fit(self: Self, X: Any, y: Any, *, X_pool: Any = None) -> Self:
         """Fit a copy of the estimator, and learn from its answers out of fold when it is right.
+
+        There is no ``sample_weight``: answers out of fold are counted, and each counts once.
 
         Parameters
         ----------
@@ -65,7 +71,8 @@ class CorrectnessClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         y : array-like of shape (n,)
             Labels.
         X_pool : array-like, default=None
-            The unlabeled pool; it is passed on to the estimator if its ``fit`` takes it.
+            The unlabeled pool; it is passed on to the estimator if its ``fit`` takes it, and through the steps of
+            a Pipeline to the last one.
 
         Returns
         -------
@@ -76,7 +83,12 @@ class CorrectnessClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         ValueError
             If a parameter, X, y or X_pool does not fit; an earlier fit is kept.
         TypeError
-            If the estimator lacks a method that the parameters ask for.
+            If the estimator lacks a method that the parameters ask for, or weights of samples are passed.
+
+        Warns
+        -----
+        UserWarning
+            If a classifier inside of the estimator takes a pool and does not get it, as in a grid search.
         """
         self._validate_params()
         labels = check_labels(y)
@@ -92,6 +104,8 @@ class CorrectnessClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
             X = self._check_X(X, labels)
             if X_pool is not None:
                 self._check_pool(X, X_pool)
+                parts = {name: getattr(self, name, None) for name in ("estimator", "judge")}
+                warn_of_lost_pool(parts, type(self).__name__, stacklevel=4)
             self.estimator_ = self._fit_base(X, labels, X_pool, seed)
             self.classes_ = self._classes_of(self.estimator_, labels)
             for name in ("n_features_in_", "feature_names_in_"):
@@ -104,7 +118,7 @@ class CorrectnessClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         return X
 
     def _check_pool(self, X: Any, pool: Any) -> None:
-        pass  # an estimator whose ``fit`` takes the pool checks it
+        check_pool(pool, X)
 
     def _fit_base(self, X: Any, labels: np.ndarray, pool: Any, seed: int) -> Any:
         return fit_copy(self.estimator, X, labels, pool, seed)
@@ -184,6 +198,9 @@ class CorrectnessClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         """
         embeddings: np.ndarray = getattr(self, "estimator_", self.estimator).transform(X)
         return embeddings
+
+    def _transforms_by(self) -> list[Any]:
+        return [self.estimator, *([self.estimator_] if hasattr(self, "estimator_") else [])]
 
     def predict_correct_proba(self, X: Any) -> np.ndarray:
         """Return the probability that the label of `predict` is right.

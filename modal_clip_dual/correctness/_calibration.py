@@ -52,24 +52,39 @@ Calibrator = Any  # one of the three
 def fit_calibrator(score: np.ndarray, right: np.ndarray, method: str, what: str) -> Calibrator:
     """Learn the probability of being right from scores (n,) and whether these labels were right (n,).
 
-    If all labels were right or all wrong, only the mean can be learned; a warning that names ``what`` says so.
+    If all labels were right or all wrong, only their share can be learned, and a warning that names ``what`` says so.
+    Where none was right every score has that share: better scores of the final model are no sign that it is right.
+    Where all were right the sigmoid keeps the order of the scores, which still ranks well.
     """
     right = np.asarray(right, dtype=bool)
-    if says_nothing(right, what) or method == "sigmoid":
+    nothing = says_nothing(right, what, stacklevel=6, ordered=bool(right.any()))
+    if nothing and not right.any():
+        return constant(right)
+    if nothing or method == "sigmoid":
         return fit_sigmoid(score, right)
     return Isotonic(IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(score, right))
 
 
-def says_nothing(right: np.ndarray, what: str) -> bool:
-    """Return whether all answers (n,) are right or all wrong; warn if so, in the name of ``what``."""
+def constant(right: np.ndarray) -> Sigmoid:
+    """Return the share of right answers (n,) by Laplace's rule, whatever the score."""
+    mean = smooth_mean(right)
+    return Sigmoid(0.0, float(np.log(mean / (1 - mean))))
+
+
+def says_nothing(right: np.ndarray, what: str, stacklevel: int, ordered: bool = False) -> bool:
+    """Return whether all answers (n,) are right or all wrong; warn if so, in the name of ``what``.
+
+    ``ordered`` is whether P(correct) follows the scores nevertheless.
+    """
     n, n_right = len(right), int(np.sum(right))
     if 0 < n_right < n:
         return False
     found = f"{'all' if n_right else 'none'} of the {n} answers out of fold are right" if n else "there is no fold"
     warnings.warn(
-        f"{what}: {found}, so nothing tells right from wrong ones; P(correct) is about {smooth_mean(right):.3g}",
+        f"{what}: {found}, so nothing tells right from wrong ones; P(correct) is {smooth_mean(right):.3g} "
+        + ("for a score like theirs, and how fast it falls below is a guess" if ordered else "for every sample"),
         UserWarning,
-        stacklevel=5,
+        stacklevel=stacklevel,
     )
     return True
 
@@ -87,8 +102,6 @@ def fit_sigmoid(score: np.ndarray, right: np.ndarray) -> Sigmoid:
     machines", 1999.
     """
     score = np.asarray(score, dtype=np.float64)
-    if not len(score):
-        return Sigmoid(0.0, 0.0)
     n_right, n_wrong = right.sum(), (~right).sum()
     target = np.where(right, (n_right + 1) / (n_right + 2), 1 / (n_wrong + 2))
     center, spread = score.mean(), score.std() or 1.0

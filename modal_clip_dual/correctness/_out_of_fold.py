@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils import _safe_indexing
 
-from ..utils.pool import pool_argument
+from ..utils.pool import fit_with_pool
 
 
 class Fold(NamedTuple):
@@ -26,14 +26,20 @@ def folds_of(
     """Return the training and test rows of each fold that trains on at least ``least`` classes.
 
     An integer deals the shuffled rows of each class in turn, so that folds are stratified as far as the counts
-    allow, whatever they are; with at most 2 cv labels, each label is a fold of its own.  Other values of ``cv`` are
-    splitters of scikit-learn.
+    allow, whatever they are; with at most 2 cv labels, each label is a fold of its own.  Where all classes have the
+    same number of labels, 2 or more, there are at most so many folds: each fold then takes one of every class.
+    With more folds, the training rows would lack a label of just the class that is asked for, so that a
+    classifier that learns from labels alone would never predict it.  Other values of ``cv`` are splitters of
+    scikit-learn.
     """
     rows = np.arange(len(y))
     if hasattr(cv, "split"):
         splits = list(cv.split(np.zeros((len(y), 1)), y))
     else:
         n_folds = len(y) if len(y) <= 2 * cv else cv
+        counts = np.unique(y, return_counts=True)[1]
+        if len(counts) > 1 and counts.min() == counts.max() > 1:
+            n_folds = min(n_folds, counts[0])
         shuffled = rng.permutation(len(y))
         dealt = np.empty(len(y), dtype=np.intp)
         dealt[shuffled[np.argsort(y[shuffled], kind="stable")]] = rows % n_folds
@@ -57,7 +63,7 @@ def fit_copy(estimator: Any, X: Any, y: np.ndarray, pool: Any, seed: int) -> Any
     if estimator is None:
         return None
     copied = seeded_copy(estimator, seed)
-    return copied.fit(X, y, **(pool_argument(copied, pool) if pool is not None else {}))
+    return fit_with_pool(copied, X, y, pool)
 
 
 def fitted_folds(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Real
@@ -15,9 +16,9 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from ..utils.arrays import n_samples
 from ..utils.logistic import fit_logistic
 from ..utils.odds import against_rest
+from ..utils.pool import width_of
 from ..utils.rollback import unchanged_on_error
 from ..utils.selection import generator_of
 from ._base import CorrectnessClassifier, base_has
@@ -150,7 +151,8 @@ def _ratio(here: np.ndarray, there: np.ndarray) -> np.ndarray:
     return ratio
 
 
-Answer = tuple[np.ndarray, np.ndarray, np.ndarray]  # of one fold: predicted labels, log-odds, whether they are right
+# Of one fold: predicted labels, log-odds, whether the labels are right, whether the copy knew the classes.
+Answer = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 def answers_out_of_fold(
@@ -158,8 +160,29 @@ def answers_out_of_fold(
 ) -> Iterator[Answer]:
     """Yield the answers for the samples of each fold by what ``fit`` returns for the rows of the others."""
     for train, test in folds_of(labels, cv, rng):
-        predicted, odds = fit(train).of(_safe_indexing(X, test))
-        yield predicted, odds, predicted == labels[test]
+        copy = fit(train)
+        predicted, odds = copy.of(_safe_indexing(X, test))
+        yield predicted, odds, predicted == labels[test], np.isin(labels[test], copy.estimator.classes_)
+
+
+def warn_of_unknown(answers: Sequence[Answer], what: str) -> None:
+    """Warn in the name of ``what`` if no answer is right, or half of them could not be, for want of labels."""
+    if not answers:
+        return
+    right, known = (np.concatenate([answer[part] for answer in answers]) for part in (2, 3))
+    n, unknown = len(right), int((~known).sum())
+    if right.any() and 2 * unknown < n:
+        return
+    found = "" if right.any() else f"none of the {n} answers out of fold are right"
+    if unknown:
+        found += ", and " if found else ""
+        found += f"{unknown} of the {n} labels are of classes that the copy had no label of"
+    warnings.warn(
+        f"{what}: {found}, so P(correct) may be far too low; expected 2 labels or more of each class, or a "
+        "classifier that knows the classes by their names",
+        UserWarning,
+        stacklevel=5,
+    )
 
 
 def calibrate(
@@ -167,23 +190,17 @@ def calibrate(
 ) -> tuple[Calibration, np.ndarray, np.ndarray]:
     """Return the calibration by answers out of fold, which of these were right, and their weights.
 
-    ``answers`` holds, by fold, predicted labels, log-odds and whether the labels are right.  ``pool`` is what the
-    labeled samples stand for, by the log-odds of ``odds``; None weights all the same.
+    ``answers`` holds an `Answer` by fold.  ``pool`` is what the labeled samples stand for, by the log-odds of
+    ``odds``; None weights all the same.
     """
     width = 1 if odds.judge is None else 2
     if not answers:
         nothing = np.empty(0)
         return fit_calibration(np.empty((0, width)), nothing.astype(bool)), nothing.astype(bool), nothing
-    labels, table, right = (np.concatenate(parts) for parts in zip(*answers))
+    labels, table, right, _ = (np.concatenate(parts) for parts in zip(*answers))
     of_pool = (labels, table) if pool is None or weights is None else odds.of(pool)
     given = importance_weights(table, labels, of_pool[1], of_pool[0], None if pool is None else weights)
     return fit_calibration(table, right, given), right, given
-
-
-def _width(X: Any) -> int | None:
-    """Return the number of columns of a table; None for anything else, and for one that may hold a list per row."""
-    shape = X.shape[1:] if hasattr(X, "shape") else np.shape(next(iter(X), ()))
-    return shape[0] if len(shape) == 1 and shape[0] > 1 else None
 
 
 def _takes_no_missing_values(estimator: Any) -> bool:
@@ -219,7 +236,8 @@ class CalibratedCorrectness(CorrectnessClassifier):
         regression that tells labeled samples from the pool by their log-odds; ``"strata"`` gives predicted labels
         and thirds of the log-odds their shares of the pool; None, and a fit without a pool, weight all the same.
     cv : int or cross-validation splitter, default=5
-        Folds; with at most twice as many labels, each sample is a fold of its own.
+        Folds, stratified as far as the labels allow.  With at most twice as many labels, each sample is a fold of its
+        own; where all classes have the same number of labels, 2 or more, there are at most so many folds.
     level : float, default=0.9
         Level of `accuracy_interval`.
     random_state : int, RandomState instance or None, default=None
@@ -250,8 +268,10 @@ class CalibratedCorrectness(CorrectnessClassifier):
     -----
     The prior of the coefficients is normal: without a judge around 1 for the log-odds, with a judge around 0.1 and
     0.8, and around 0 for the constant, so that few labels change little.  Copies out of fold have seen fewer labels,
-    so that their answers are wrong more often than the final ones.  Where labels are chosen by the log-odds alone,
-    no weight can show what the rest of the pool is like; without a judge the estimate may then be far too low.
+    so that their answers are wrong more often than the final ones; a copy that had no label of a class cannot be
+    right about it, and a warning says so where that is half of the labels or no answer is right.  Where labels
+    are chosen by the log-odds alone, no weight can show what the rest of the pool is like; without a judge the
+    estimate may then be far too low.
 
     References
     ----------
@@ -340,16 +360,18 @@ class CalibratedCorrectness(CorrectnessClassifier):
         return self
 
     def _check_X(self, X: Any, labels: np.ndarray) -> Any:
+        if self.confidence == "correct" and not hasattr(self.estimator, "predict_correct_proba"):
+            raise TypeError(
+                f"confidence='correct' asks for predict_correct_proba, which {type(self.estimator).__name__} lacks; "
+                "expected a classifier that has it, or confidence='proba'"
+            )
         return indexable(X)[0]
 
     def _check_pool(self, X: Any, pool: Any) -> None:
         """Refuse tables that the classifiers will not take, since they are asked about the pool last of all."""
-        n_samples(pool, "X_pool", "expected samples as those of X")
-        given, wanted = _width(pool), _width(X)
-        if given is not None and wanted is not None and given != wanted:
-            raise ValueError(f"X_pool has {given} features, and X has {wanted}; expected as many")
+        super()._check_pool(X, pool)
         parts = [part for part in (self.estimator, self.judge) if part is not None]
-        if given is not None and any(map(_takes_no_missing_values, parts)):
+        if width_of(pool) is not None and any(map(_takes_no_missing_values, parts)):
             numbers = np.asarray(pool)
             if numbers.dtype.kind == "f" and not np.isfinite(numbers).all():
                 row = int(np.isfinite(numbers).all(axis=1).argmin())
@@ -363,7 +385,9 @@ class CalibratedCorrectness(CorrectnessClassifier):
             copy, judge = (fit_copy(one, part, labels[rows], pool, seed) for one in (self.estimator, self.judge))
             return Odds(copy, judge, self.confidence)
 
-        self._learn(list(answers_out_of_fold(fit, X, labels, self.cv, rng)), pool)
+        answers = list(answers_out_of_fold(fit, X, labels, self.cv, rng))
+        warn_of_unknown(answers, type(self).__name__)
+        self._learn(answers, pool)
 
     def _learn(self, answers: Sequence[Answer], pool: Any) -> None:
         odds = Odds(self.estimator_, self.judge_, self.confidence)

@@ -43,8 +43,9 @@ class DirichletMetaClassifier(ScoringClassifier):
     calibrate : {"sigmoid", "isotonic"}, default="sigmoid"
         How the score becomes a probability.
     cv : int or cross-validation splitter, default=5
-        Number of folds whose answers calibrate the score, stratified as far as the labels allow; with at most 2 cv
-        labels, each is a fold of its own.  The estimator is fitted once more for each.
+        Number of folds whose answers calibrate the score, stratified as far as the labels allow.  With at most 2 cv
+        labels, each is a fold of its own; where all classes have the same number of labels, 2 or more, there are at
+        most so many folds.  The estimator is fitted once more for each.
     lr : float, default=0.001
         Learning rate of Adam.
     max_epochs : int, default=200

@@ -19,7 +19,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from ..utils.arrays import unit_rows
 from ..utils.labels import encode_labels
 from ._base import CorrectnessClassifier
-from ._calibration import METHODS, Calibrator, Identity, Sigmoid, fit_calibrator, says_nothing, smooth_mean
+from ._calibration import METHODS, Calibrator, Identity, constant, fit_calibrator, says_nothing
 from ._features import check_features, features_of
 from ._layers import embeddings_of
 from ._neighbors import OF_NEIGHBOR, Judged
@@ -78,8 +78,9 @@ class CorrectnessRegressor(CorrectnessClassifier):
     regressor : regressor, default=None
         A regressor of scikit-learn; None is ridge regression on standardized features, cut at 3 standard deviations.
     cv : int or cross-validation splitter, default=5
-        Number of folds, stratified as far as the labels allow; with at most 2 cv labels, each is a fold of its own.
-        The estimator is fitted once more for each.
+        Number of folds, stratified as far as the labels allow.  With at most 2 cv labels, each is a fold of its own;
+        where all classes have the same number of labels, 2 or more, there are at most so many folds.  The estimator
+        is fitted once more for each.
     calibrate : {"sigmoid", "isotonic"} or None, default="sigmoid"
         How the regression's prediction becomes a probability, learned out of fold; None cuts it to [0, 1].
     random_state : int, RandomState instance or None, default=None
@@ -183,9 +184,8 @@ class CorrectnessRegressor(CorrectnessClassifier):
             right.append(predicted == target[fold.test])
             rows.append(np.column_stack([fold.test, predicted]))
         answers = np.concatenate(right) if right else np.empty(0, dtype=bool)
-        if says_nothing(answers, type(self).__name__):
-            mean = smooth_mean(answers)
-            self._model, self._calibrator = Stages(None, None), Sigmoid(0.0, float(np.log(mean / (1 - mean))))
+        if says_nothing(answers, type(self).__name__, stacklevel=5):
+            self._model, self._calibrator = Stages(None, None), constant(answers)
             return
         table, tested = np.concatenate(tables), np.concatenate(rows)
         splits = folds_of(answers, self.cv if isinstance(self.cv, Integral) else STAGE_FOLDS, rng, least=1)

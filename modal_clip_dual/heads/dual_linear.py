@@ -227,7 +227,8 @@ class DualLinearClassifier(CLIPClassifier):
             If there is no pool: then it learns from the text and the labels alone.
         """
         self._check_params()
-        return self._learn(X, check_labels(y), X_pool, sample_weight)
+        y = check_labels(y)
+        return self._learn(as_array(X, "X") if X is None else X, y, X_pool, sample_weight)  # None is refused
 
     def fit_unlabeled(self, X_pool: Any) -> DualLinearClassifier:
         """Learn from the pool and the class names alone, without any label.
@@ -384,6 +385,10 @@ class DualLinearClassifier(CLIPClassifier):
                 f"embeddings (n, {width})"
             )
         return self._external(width)
+
+    def _named_backbone(self) -> Any:
+        text = self.text_embeddings
+        return super()._named_backbone() if text is None or text is False else self._external(np.shape(text)[1])
 
     def _load_backbone(self, model_name: str, pretrained: str | os.PathLike[str] | None) -> Any:
         if not model_name:  # the fit used an encoder outside of open_clip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from inspect import signature
 from typing import Any, TypeVar
 
 import numpy as np
@@ -12,8 +11,11 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import get_tags
 from sklearn.utils.metaestimators import available_if
 
+from ..utils.delegated import DelegatedTransform
 from ..utils.labels import resolve_classes
+from ..utils.pool import check_pool, fit_with_pool, warn_of_lost_pool
 from ..utils.rollback import unchanged_on_error
+from ..utils.weights import without_weights
 
 Self = TypeVar("Self", bound="Wrapper")
 
@@ -22,19 +24,20 @@ def _inner_has(name: str) -> Any:
     return available_if(lambda self: hasattr(self.estimator, name))
 
 
-class Wrapper(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
+class Wrapper(DelegatedTransform, MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
     """Base of meta-estimators around one classifier.
 
     ``fit`` trains a clone, ``estimator_``.  Without `fit`, ``estimator`` is used as it is, fitted or zero-shot.
-    Neither is changed by any other method.
+    Neither is changed by any other method, except for `set_output`, which is theirs.
     """
 
     _parameter_constraints: dict[str, Any] = {"estimator": "no_validation"}
     estimator: Any
     estimator_: Any
 
-    def fit(self: Self, X: Any, y: Any, X_pool: Any = None) -> Self:
-        """Fit a clone of the wrapped estimator on labeled samples.
+    @without_weights
+    def fit(self: Self, X: Any, y: Any, *, X_pool: Any = None) -> Self:
+        """Fit a clone of the wrapped estimator on labeled samples, which all count alike.
 
         Parameters
         ----------
@@ -43,7 +46,8 @@ class Wrapper(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         y : array-like of shape (n,)
             Labels.
         X_pool : array-like, default=None
-            Unlabeled samples.  They are also passed on to the wrapped estimator, if its ``fit`` takes them.
+            Unlabeled samples.  They are also passed on to the wrapped estimator, if its ``fit`` takes them, and
+            through the steps of a Pipeline to the last one.
 
         Returns
         -------
@@ -53,13 +57,14 @@ class Wrapper(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         ------
         ValueError
             If a parameter does not fit, and what the wrapped estimator raises; an earlier fit is kept.
+        TypeError
+            If weights of samples are passed, which are not taken.
         """
         self._validate_params()
-        extra = {}
-        if X_pool is not None and "X_pool" in signature(self.estimator.fit).parameters:
-            extra["X_pool"] = X_pool
-        fitted = clone(self.estimator).fit(X, y, **extra)
-        self._adopt(fitted, X, y, X_pool)
+        if X_pool is not None:
+            check_pool(X_pool, X)
+            warn_of_lost_pool({"estimator": self.estimator}, type(self).__name__, stacklevel=6)
+        self._adopt(fit_with_pool(clone(self.estimator), X, y, X_pool), X, y, X_pool)
         return self
 
     @_inner_has("fit_unlabeled")  # type: ignore[untyped-decorator]  # scikit-learn has no types
@@ -98,6 +103,9 @@ class Wrapper(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         """Return the classifier in use; it must not be changed."""
         model = getattr(self, "estimator_", self.estimator)
         return model.estimator if isinstance(model, FrozenEstimator) else model
+
+    def _transforms_by(self) -> list[Any]:
+        return [self.estimator, self._model()]
 
     def _known_classes(self) -> np.ndarray:
         try:
@@ -151,7 +159,8 @@ class Wrapper(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         return embeddings
 
     @_inner_has("transform")  # type: ignore[untyped-decorator]  # scikit-learn has no types
-    def fit_transform(self, X: Any, y: Any, X_pool: Any = None) -> np.ndarray:
+    @without_weights
+    def fit_transform(self, X: Any, y: Any, *, X_pool: Any = None) -> np.ndarray:
         """Fit, and return what `transform` returns of X.
 
         Parameters
@@ -169,10 +178,10 @@ class Wrapper(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
 
         Raises
         ------
-        ValueError
+        ValueError, TypeError
             As for `fit`.
         """
-        embeddings: np.ndarray = self.fit(X, y, X_pool).transform(X)
+        embeddings: np.ndarray = self.fit(X, y, X_pool=X_pool).transform(X)
         return embeddings
 
     def __sklearn_is_fitted__(self) -> bool:

@@ -17,6 +17,7 @@ from ..data.images import as_array, image_key, kind_of, read_image
 from ..utils.arrays import blocks
 from ..utils.labels import check_labels, encode_labels
 from ..utils.selection import generator_of
+from ..utils.weights import without_weights
 from ._certainty import MERGES, shares, weights_of
 from ._wrapper import Wrapper
 
@@ -196,10 +197,12 @@ class TestTimeCentroids(Wrapper):
         self.merge = merge
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any, X_pool: Any = None) -> TestTimeCentroids:
+    @without_weights
+    def fit(self, X: Any, y: Any, *, X_pool: Any = None) -> TestTimeCentroids:
         """Fit a clone of the wrapped classifier, then adapt new centroids.
 
-        Labeled samples enter with their class, which is not in the paper; the pool follows in its order.
+        Labeled samples enter with their class, which is not in the paper; the pool follows in its order.  There is
+        no ``sample_weight``.
 
         Parameters
         ----------
@@ -219,10 +222,10 @@ class TestTimeCentroids(Wrapper):
         ValueError
             If a parameter or X or y does not fit; an earlier fit is kept.
         TypeError
-            If the estimator is not a classifier of this package.
+            If the estimator is not a classifier of this package, or weights of samples are passed.
         """
         self._check()
-        return super().fit(X, y, X_pool)
+        return super().fit(X, y, X_pool=X_pool)
 
     def _after_fit(self, X: Any, y: Any, X_pool: Any) -> None:
         if X is not None:
@@ -413,7 +416,7 @@ class TestTimeCentroids(Wrapper):
         if self.n_views == 1:
             ask = model.predict_proba if hasattr(model, "classes_") else model.zero_shot_proba
             text = np.asarray(ask(X), dtype=np.float64)
-            embeddings = model.transform(X)
+            embeddings = np.asarray(model.transform(X))
             for rows in blocks(len(text), VIEWS_AT_ONCE):
                 yield state.project(embeddings[rows])[:, None], text[rows, None]
             return
@@ -431,7 +434,7 @@ class TestTimeCentroids(Wrapper):
         for rows in blocks(len(array), max(1, VIEWS_AT_ONCE // self.n_views)):
             numbers = range(len(array))[rows]
             images = [view for row in numbers for view in self._views_of_one(array, row, seed, size)]
-            embeddings = quiet.transform(images)
+            embeddings = np.asarray(quiet.transform(images))
             text = np.asarray(quiet.proba_of_embeddings(embeddings), dtype=np.float64)
             shape = (len(numbers), self.n_views, -1)
             yield state.project(embeddings).reshape(shape), text.reshape(shape)

@@ -205,8 +205,8 @@ class SpuriousFeatureEraser(Wrapper):
         elif X_background is not None:
             raise ValueError("X_background was passed with images, whose backgrounds follow from them; expected None")
         given = kind_of(array) == "embeddings"
-        behind = model.transform(X_background) if given else self.background_embeddings(X)
-        return self._tuned(model, model.transform(X), behind)
+        behind = np.asarray(model.transform(X_background)) if given else self.background_embeddings(X)
+        return self._tuned(model, np.asarray(model.transform(X)), behind)
 
     def background_embeddings(self, X: Any) -> np.ndarray:
         """Return embeddings of the backgrounds alone; needs no `fit`.
@@ -233,7 +233,8 @@ class SpuriousFeatureEraser(Wrapper):
         if kind_of(array) == "embeddings":
             self._check_background(array, None)
         if callable(self.background):
-            found: np.ndarray = model.transform([self._callables_image(array, row) for row in range(len(array))])
+            given = [self._callables_image(array, row) for row in range(len(array))]
+            found: np.ndarray = np.asarray(model.transform(given))
             return found
         embeddings: np.ndarray = model.embeddings_of_pixels(self._background_pixels(model, X))
         return embeddings

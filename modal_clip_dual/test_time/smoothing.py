@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any
@@ -15,6 +16,7 @@ from sklearn.utils.validation import validate_data
 
 from ..data.images import as_array, kind_of
 from ..utils.selection import generator_of
+from ..utils.weights import without_weights
 from ._wrapper import Wrapper
 from .denoising import MOST_IMAGES, WienerDenoiser
 
@@ -129,8 +131,11 @@ class SmoothedClassifier(Wrapper):
         self.batch_size = batch_size
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any, X_pool: Any = None) -> SmoothedClassifier:
+    @without_weights
+    def fit(self, X: Any, y: Any, *, X_pool: Any = None) -> SmoothedClassifier:
         """Fit a clone of the wrapped classifier, without noise, and the denoiser if it is ``"wiener"``.
+
+        There is no ``sample_weight``.
 
         Parameters
         ----------
@@ -148,12 +153,17 @@ class SmoothedClassifier(Wrapper):
         Raises
         ------
         ValueError
-            If a parameter or X or y does not fit; an earlier fit is kept.
+            If a parameter or X or y does not fit, or X holds images and the estimator, such as a Pipeline, is not
+            itself a classifier of this package; an earlier fit is kept.
+        TypeError
+            If weights of samples are passed.
         """
         self._validate_params()
         if self._by_pixels():
             self._check_images(X)
-        return super().fit(X, y, X_pool)
+        else:
+            self._check_table(X)
+        return super().fit(X, y, X_pool=X_pool)
 
     def _after_fit(self, X: Any, y: Any, X_pool: Any) -> None:
         if self.denoiser == "wiener":
@@ -289,6 +299,19 @@ class SmoothedClassifier(Wrapper):
                 "(n, H, W[, 3]) of uint8 or file paths"
             )
 
+    def _check_table(self, X: Any) -> None:
+        """Refuse images and paths; what else is wrong with X the classifier itself says."""
+        try:
+            kind = kind_of(as_array(X))
+        except (TypeError, ValueError):
+            return
+        if kind != "embeddings":
+            raise ValueError(
+                f"X holds {kind}, but noise is added to pixels for a classifier of this package itself, and "
+                f"{type(self.estimator).__name__} is none, whatever is inside of it; expected a table (n, d) of "
+                "numbers, or SmoothedClassifier around the classifier of this package"
+            )
+
     def _inputs(self, X: Any) -> np.ndarray:
         """Return what noise is added to: pixels (n, 3, h, w), or the table (n, d), as floats."""
         model = self._model()
@@ -296,6 +319,7 @@ class SmoothedClassifier(Wrapper):
             self._check_images(X)
             pixels: np.ndarray = model.input_pixels(X)
             return pixels
+        self._check_table(X)
         table: np.ndarray = validate_data(self, X, reset=False, dtype=np.float64)
         return table
 
@@ -305,8 +329,19 @@ class SmoothedClassifier(Wrapper):
         if self._by_pixels():
             columns: np.ndarray = model.proba_of_pixels(inputs).argmax(axis=1)
             return columns
-        found: np.ndarray = np.searchsorted(model.classes_, model.predict(inputs))
+        with warnings.catch_warnings():  # the names of the columns of X were compared before noise was added
+            warnings.filterwarnings("ignore", "X does not have valid feature names", UserWarning)
+            labels = model.predict(self._named(inputs))
+        found: np.ndarray = np.searchsorted(model.classes_, labels)
         return found
+
+    def _named(self, inputs: np.ndarray) -> Any:
+        """Return a table with the names of columns that a Pipeline may choose by; other classifiers do without."""
+        if not hasattr(self._model(), "steps") or not hasattr(self, "feature_names_in_"):
+            return inputs
+        import pandas as pd
+
+        return pd.DataFrame(inputs, columns=self.feature_names_in_)
 
     def _votes(self, X: Any, sizes: tuple[int, ...]) -> list[np.ndarray]:
         """Return the votes (n, C) of as many noisy copies as each size says."""

@@ -2,13 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from numbers import Real
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from sklearn.utils import check_array
 
 from .arrays import as_sequence
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def without_weights(method: Function) -> Function:
+    """Let a method ``(X, y, X_pool)`` that takes no weights of samples say so, where it is given some.
+
+    The signature stays what it was, so that others do not take it for a method with weights.
+    """
+
+    @wraps(method)
+    def checked(self: Any, *args: Any, **kwargs: Any) -> Any:
+        name = f"{type(self).__name__}.{method.__name__}"
+        if "sample_weight" in kwargs:
+            raise TypeError(f"{name} takes no sample_weight; expected X, y and, by name, X_pool")
+        if len(args) > 2:
+            raise TypeError(
+                f"{name} got {len(args)} arguments by position; expected X and y. An unlabeled pool is passed as "
+                "X_pool=..., and sample_weight is not taken"
+            )
+        return method(self, *args, **kwargs)
+
+    return cast(Function, checked)
 
 
 def weighted_rows(sample_weight: Any, n: int) -> tuple[Any, np.ndarray | None]:

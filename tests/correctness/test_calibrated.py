@@ -1,6 +1,7 @@
 """Calibration of P(correct) out of fold: log-odds, weights and the interval against formulas, loops and draws."""
 
 import math
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -231,6 +232,37 @@ def test_a_judge_that_knows_the_pool(classifier, digits, embeddings):
     estimate, low, high = zero.accuracy_interval(embeddings[test])
     assert low < zero.score(embeddings[test], digits.target[test]) < high
     assert zero.transform(embeddings[:3]).shape == (3, 128)
+
+
+def test_two_labels_of_every_class(embeddings, digits):
+    """A fold of its own for each label would leave its class a label short, which is then hardly ever predicted."""
+    y, off = digits.target, []
+    for seed in range(3):
+        order = np.random.default_rng(seed).permutation(len(y))
+        rows = np.concatenate([order[y[order] == k][:2] for k in range(10)])
+        rest = np.setdiff1d(order, rows)
+        clf = CalibratedCorrectness(LogisticRegression(), random_state=seed).fit(embeddings[rows], y[rows])
+        accuracy = clf.score(embeddings[rest], y[rest])
+        off.append(abs(clf.accuracy_interval(embeddings[rest])[0] - accuracy))
+        assert accuracy > 0.65 and clf.right_.mean() > 0.5
+    assert np.mean(off) < 0.2
+
+
+def test_says_that_no_copy_could_be_right(embeddings, digits):
+    X, y = embeddings[:200], digits.target[:200]
+    one_each = np.unique(y, return_index=True)[1]
+    clf = CalibratedCorrectness(LogisticRegression(), random_state=0)
+    with pytest.warns(UserWarning, match="none of the 10 answers out of fold are right, and 10 of the 10") as told:
+        clf.fit(X[one_each], y[one_each])
+    assert not clf.right_.any() and told[0].filename == __file__
+    rows = np.append(one_each, np.flatnonzero(y == y[0])[:7])
+    with pytest.warns(UserWarning, match="CalibratedCorrectness: 9 of the 17 labels are of classes that the copy"):
+        clf.fit(X[rows], y[rows])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        clf.fit(X[:40], y[:40])  # random ones
+        knows = DualLinearClassifier(digits.class_names, model_name="demo", pretrained="bundled", device="cpu")
+        CalibratedCorrectness(knows, cv=3, random_state=0).fit(X[one_each], y[one_each], X_pool=X)
 
 
 def test_what_there_is_without_labels(iris):

@@ -16,12 +16,38 @@ def test_folds_are_a_partition_as_even_as_counts_allow(counts):
     y = np.random.default_rng(0).permutation(np.repeat(np.arange(len(counts)), counts))
     folds = folds_of(y, 5, np.random.default_rng(1))
     n_folds = len(y) if len(y) <= 10 else 5
+    n_folds = min(n_folds, counts[0]) if len(set(counts)) == 1 else n_folds
     assert len(folds) == n_folds
     np.testing.assert_array_equal(np.sort(np.concatenate([test for _, test in folds])), np.arange(len(y)))
     for train, test in folds:
         np.testing.assert_array_equal(np.sort(np.concatenate([train, test])), np.arange(len(y)))
         for label, count in enumerate(counts):
             assert np.ceil(count / n_folds) >= (y[test] == label).sum() >= count // n_folds
+
+
+@pytest.mark.parametrize("per_class", [2, 3, 4, 7])
+def test_with_equally_many_labels_no_fold_lacks_just_the_class_that_is_asked_for(per_class):
+    y = np.random.default_rng(0).permutation(np.repeat(np.arange(10), per_class))
+    folds = folds_of(y, 5, np.random.default_rng(1))
+    assert len(folds) == min(per_class, 5)
+    for train, test in folds[: per_class if per_class < 5 else 0]:
+        assert np.bincount(y[train]).tolist() == [per_class - 1] * 10
+        assert np.bincount(y[test]).tolist() == [1] * 10
+
+
+def test_folds_of_other_labels_are_what_they_were():
+    """The dealing that the published tables were measured with, written out once more."""
+    for seed, n in [(0, 12), (1, 12), (2, 36), (3, 9), (4, 1)]:
+        y = np.random.default_rng(seed).integers(0, 7, n)
+        shuffled = np.random.default_rng(9).permutation(n)
+        n_folds, fold_of, dealt = (n if n <= 10 else 5), {}, 0
+        for label in sorted(set(y)):
+            for row in shuffled[y[shuffled] == label]:
+                fold_of[row], dealt = dealt % n_folds, dealt + 1
+        expected = [sorted(row for row in range(n) if fold_of[row] == fold) for fold in range(n_folds)]
+        trains = [np.setdiff1d(np.arange(n), test) for test in expected]
+        expected = [test for test, train in zip(expected, trains) if len(set(y[train])) >= 2]
+        assert [sorted(test) for _, test in folds_of(y, 5, np.random.default_rng(9))] == expected
 
 
 def test_every_fold_trains_on_two_classes():
@@ -66,10 +92,19 @@ def test_isotonic_is_that_of_scikit_learn():
     np.testing.assert_array_equal(fit_calibrator(score, right, "isotonic", "it")(score), expected)
 
 
-@pytest.mark.parametrize("right", [True, False])
-def test_nothing_but_the_mean_can_be_learned(right):
+@pytest.mark.parametrize("method", ["isotonic", "sigmoid"])
+@pytest.mark.parametrize("shift", [0, 50])  # the final model may be far surer than those out of fold
+def test_nothing_but_the_mean_can_be_learned_from_wrong_answers(shift, method):
     score = np.linspace(-1, 1, 20)
-    with pytest.warns(UserWarning, match=f"it: {'all' if right else 'none'} of the 20 answers"):
-        p = fit_calibrator(score, np.full(20, right), "isotonic", "it")(score)
-    assert abs(p.mean() - (21 / 22 if right else 1 / 22)) < 0.02
+    with pytest.warns(UserWarning, match="it: none of the 20 answers .* P.correct. is 0.0455 for every sample"):
+        p = fit_calibrator(score, np.zeros(20, dtype=bool), method, "it")(score + shift)
+    np.testing.assert_allclose(p, 1 / 22)
+
+
+@pytest.mark.parametrize("method", ["isotonic", "sigmoid"])
+def test_scores_keep_their_order_where_all_answers_are_right(method):
+    score = np.linspace(-1, 1, 20)
+    with pytest.warns(UserWarning, match="it: all of the 20 answers .* P.correct. is 0.955 for a score like theirs"):
+        p = fit_calibrator(score, np.ones(20, dtype=bool), method, "it")(score)
+    assert abs(p.mean() - 21 / 22) < 0.02
     assert (np.diff(p) > 0).all()

@@ -10,7 +10,7 @@ from modAL.models import ActiveLearner
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 
-from modal_clip_dual import DualLinearClassifier, DualPromptLearner
+from modal_clip_dual import DualLinearClassifier, DualPromptLearner, TestTimeCentroids
 
 NO_POOL = "ignore:DualLinearClassifier has no pool"
 
@@ -45,6 +45,13 @@ def test_learns_without_a_label_and_better_with_some(make, parts, digits):
     with pytest.warns(UserWarning, match=r"has no pool.*fit\(X, y, X_pool=...\)"):
         alone = clone(clf).fit(pool[:20], y_pool[:20]).score(X, y)
     assert with_pool > alone + 0.05
+
+
+def test_labels_of_nothing_are_refused(make, parts):
+    pool, y_pool, _, _ = parts
+    for clf, extra in ((make(), {}), (make(), {"X_pool": pool}), (make().fit_unlabeled(pool[:200]), {})):
+        with pytest.raises((TypeError, ValueError), match="X has shape .*expected image embeddings"):
+            clf.fit(None, y_pool, **extra)
 
 
 def test_linear_in_its_embeddings(make, parts):
@@ -191,6 +198,21 @@ def test_text_embeddings_of_another_encoder(make, parts, text, demo, digits, not
     by_name.fit(pool[:30], names[y_pool[:30]], X_pool=pool)
     assert by_name.classes_.tolist() == sorted(digits.class_names)
     assert by_name.score(X, names[y]) == clf.score(X, y)
+
+
+def test_text_embeddings_before_a_fit(parts, text, demo, digits, nothing_loaded):
+    """The encoder is the one of the text: no other CLIP is asked for, and X is not said to hold images."""
+    X = parts[2]
+    clf = DualLinearClassifier(digits.class_names, text_embeddings=text * 3, logit_scale=demo.logit_scale)
+    assert clf.get_feature_names_out().tolist() == [f"duallinearclassifier{k}" for k in range(128)]
+    frame = clone(clf).set_output(transform="pandas").transform(X)
+    assert frame.columns.tolist() == clf.get_feature_names_out().tolist()
+    np.testing.assert_allclose(clf.zero_shot_coef(), text * demo.logit_scale, rtol=1e-4, atol=1e-3)
+    adapted = TestTimeCentroids(clf).adapt(X[:200])
+    assert adapted.score(X, parts[3]) > 0.5
+    with pytest.raises(ValueError, match="pixels cannot be encoded by an encoder outside of this package"):
+        clf.embeddings_of_pixels(np.zeros((1, 3, 8, 8)))
+    assert not nothing_loaded
 
 
 def test_without_text(parts, digits, nothing_loaded):

@@ -1,17 +1,25 @@
 """SmoothedClassifier: exact radii of linear classifiers, scipy's binomial bounds, and noise in the right place."""
 
+import warnings
+
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import LABELLED, make_classifier
 from modAL.models import ActiveLearner
+from PIL import Image
 from scipy.stats import binomtest, norm
+from sklearn.base import clone
+from sklearn.compose import make_column_transformer
 from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from modal_clip_dual import SmoothedClassifier
+from modal_clip_dual import CalibratedCorrectness, SmoothedClassifier
 from modal_clip_dual.strategies import smoothing_sampling
 from modal_clip_dual.test_time import WienerDenoiser
 from modal_clip_dual.test_time.smoothing import lower_bound
@@ -207,6 +215,59 @@ def test_the_denoiser_is_the_best_linear_map():
             WienerDenoiser().fit(wrong)
     with pytest.raises(ValueError, match="sigma=-1"):
         WienerDenoiser(-1)
+
+
+def test_the_denoiser_is_a_transformer():
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(60, 4)), np.arange(60) % 2
+    denoiser = clone(WienerDenoiser(0.5))
+    assert denoiser.get_params() == {"sigma": 0.5} and repr(denoiser) == "WienerDenoiser(sigma=0.5)"
+    pipe = make_pipeline(denoiser, LogisticRegression()).fit(X, y)
+    np.testing.assert_array_equal(pipe[:-1].transform(X), WienerDenoiser(0.5).fit(X)(X))
+    with pytest.raises(ValueError, match=r"noisy has shape \(60, 3\); expected \(n, 4\), as in fit"):
+        denoiser(X[:, :3])
+    holes = np.where(np.arange(240).reshape(60, 4) == 13, np.nan, X)
+    with pytest.raises(ValueError, match="noisy has values that are not finite, in row 3"):
+        denoiser.transform(holes)
+    with pytest.raises(ValueError, match="X has values that are not finite, in row 3"):
+        WienerDenoiser().fit(holes)
+    with pytest.raises(ValueError, match="X holds something that is no number"):
+        WienerDenoiser().fit(X.astype(str).astype(object) + "a")
+    with pytest.raises(ValueError, match="sigma=-2"):
+        WienerDenoiser().set_params(sigma=-2).fit(X)
+
+
+class Untrained(LogisticRegression):
+    """A classifier that must not be trained."""
+
+    def fit(self, X, y):
+        raise AssertionError("it was trained")
+
+
+def test_images_need_a_classifier_on_pixels(digits, tmp_path):
+    X, y = digits.images[:20], digits.target[:20]
+    digit = tmp_path / "a.png"
+    Image.fromarray(X[0]).save(digit)
+    for estimator in (make_pipeline("passthrough", Untrained()), CalibratedCorrectness(Untrained())):
+        name = type(estimator).__name__
+        with pytest.raises(ValueError, match=f"X holds images, but noise .* and {name} is none"):
+            SmoothedClassifier(estimator).fit(X, y)
+        with pytest.raises(ValueError, match="X holds paths, but noise"):
+            SmoothedClassifier(estimator).fit([str(digit)] * 2, [0, 1])
+
+
+def test_names_of_columns_are_known_behind_the_noise():
+    rng = np.random.default_rng(0)
+    y = np.arange(40) % 2
+    X = pd.DataFrame(rng.normal(size=(40, 2)) + 2 * y[:, None], columns=["a", "b"])
+    chosen = make_pipeline(make_column_transformer((StandardScaler(), ["b"])), LogisticRegression())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for estimator in (LogisticRegression(), chosen):
+            clf = SmoothedClassifier(estimator, 0.1, n_select=20, random_state=0).fit(X, y)
+            assert clf.score(X, y) > 0.8
+    with pytest.raises(ValueError, match="feature names"):
+        clf.predict(X.rename(columns={"a": "c"}))
 
 
 def test_denoising_keeps_more_votes(digits):
