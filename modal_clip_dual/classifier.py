@@ -180,6 +180,7 @@ class DualPromptClassifier(CLIPClassifier):
           classes, memory does not grow with their number, but in training they are encoded twice.
           ``"auto"`` is 256, None all at once.
         - ``callbacks__cosine_decay__warmup=False``: train the first epoch with a learning rate of 1e-5, as CoOp does.
+          ``callbacks__cosine_decay=None`` keeps ``lr`` as it is, or leaves it to a scheduler in ``callbacks``.
         - ``iterator_train__pseudo_batch_size=64``: pseudo-labeled samples per step, if there are any.
         - ``criterion__...``: arguments of the ``criterion``.  ``criterion__margin=0.0`` is the weight of a margin
           that grows with the distance of the classes' names [5]_.  ``"anchored"`` has
