@@ -18,6 +18,7 @@ from .data.files import looking_once
 from .data.images import EXPECTED, kind_of, rows_called
 from .data.stores import EMBEDDING_BYTES, MemoryStore
 from .nn.fitted import VISUAL_SETTINGS, FittedPrompts
+from .nn.kept import Kept
 from .utils.arrays import n_samples, unit_rows
 from .utils.catalog import names_in
 from .utils.labels import LABELS, check_labels, encode_labels, labels_of_partial_fit, resolve_classes, resolve_labels
@@ -179,6 +180,7 @@ class DualPromptClassifier(CLIPClassifier):
           classes, memory does not grow with their number, but in training they are encoded twice.
           ``"auto"`` is 256, None all at once.
         - ``callbacks__cosine_decay__warmup=False``: train the first epoch with a learning rate of 1e-5, as CoOp does.
+          ``callbacks__cosine_decay=None`` keeps ``lr`` as it is, or leaves it to a scheduler in ``callbacks``.
         - ``iterator_train__pseudo_batch_size=64``: pseudo-labeled samples per step, if there are any.
         - ``criterion__...``: arguments of the ``criterion``.  ``criterion__margin=0.0`` is the weight of a margin
           that grows with the distance of the classes' names [5]_.  ``"anchored"`` has
@@ -285,7 +287,7 @@ class DualPromptClassifier(CLIPClassifier):
     pseudo_labels_: np.ndarray
     _head: FittedPrompts
     _net: NeuralNetClassifier  # of a fit in this process, or rebuilt
-    _prompted_embeddings: MemoryStore  # of images, as a fit's visual prompts see them
+    _prompted_embeddings: Kept  # those of images, as the visual prompts see them, in a MemoryStore
 
     def __init__(
         self,
@@ -694,10 +696,11 @@ class DualPromptClassifier(CLIPClassifier):
             return self._encode(array, backbone)
         from .nn.inference import embed_by
 
-        if "_prompted_embeddings" not in self.__dict__:  # a fit's own, never pickled
-            self._prompted_embeddings = MemoryStore(EMBEDDING_BYTES)
-        source, store = self._source(array, backbone), self._prompted_embeddings
-        return embed_by(self._module(), source, store, self.encode_batch_size, self.verbose)
+        module, kept = self._module(), self.__dict__.get("_prompted_embeddings")
+        if kept is None or not kept.holds_for(module):
+            kept = self._prompted_embeddings = Kept(module)  # never pickled
+            kept.value = MemoryStore(EMBEDDING_BYTES)
+        return embed_by(module, self._source(array, backbone), kept.value, self.encode_batch_size, self.verbose)
 
     def _embed_pixels(self, normalized: torch.Tensor, backbone: Backbone) -> torch.Tensor:
         if "_head" not in self.__dict__ or self._head.visual["visual_prompts"] is None:
@@ -727,8 +730,11 @@ class DualPromptClassifier(CLIPClassifier):
             from .nn.module import module_of
 
             net = self._make_net(self._fitted_backbone(), self._names, 1, continued=True)
-            module_of(net).load_state_dict(self._module().state_dict())
+            module = module_of(net)
+            module.load_state_dict(self._module().state_dict())
             net.history = self.history_
+            # The same module predicts: prompts that are set in the net are those of the classifier, as after a fit.
+            self._head = FittedPrompts.of(module.eval(), self._head.complement, self._head.visual)
             self._net = net
         return self._net
 

@@ -89,8 +89,18 @@ def as_open_clip_reads(file: str, model_name: str) -> Iterator[tuple[str, dict[s
         raise _does_not_fit(file, model_name, content, weights, error) from error
 
 
-def check_loaded(file: str, model_name: str, model: Any, weights: Mapping[str, Any]) -> None:
+def weights_of(file: str) -> dict[str, Any]:
+    """Return the weights in a file by open_clip's names; none of a file whose form is not known."""
+    try:
+        return _weights_in(_read(file), file) or {}
+    except ValueError:
+        return {}
+
+
+def check_loaded(said: str, model_name: str, model: Any, weights: Mapping[str, Any]) -> None:
     """Refuse weights that are not finite; warn of those of a model that reads larger images or longer texts.
+
+    ``said`` begins the messages: what the user called the weights.
 
     Raises
     ------
@@ -101,7 +111,7 @@ def check_loaded(file: str, model_name: str, model: Any, weights: Mapping[str, A
     wrong = [n for n, v in state.items() if v.is_floating_point() and not bool(torch.isfinite(v).all())]
     if wrong:
         raise ValueError(
-            f"pretrained={file!r} holds NaN or infinity in {len(wrong)} of {len(state)} arrays, such as "
+            f"{said} holds NaN or infinity in {len(wrong)} of {len(state)} arrays, such as "
             f"{wrong[0]!r}; expected finite weights: did the training diverge, or is the precision too narrow?"
         )
     for name in ("visual.positional_embedding", "positional_embedding", "text.positional_embedding"):
@@ -116,7 +126,7 @@ def check_loaded(file: str, model_name: str, model: Any, weights: Mapping[str, A
             same = _models_of_size(model_name, size)
             others = f"; expected a model of that size, such as {same[0]!r}" if same else ""
         warnings.warn(
-            f"pretrained={file!r} was trained with {what} in {name!r}, and model_name={model_name!r} has "
+            f"{said} was trained with {what} in {name!r}, and model_name={model_name!r} has "
             f"{len(ours)}: they are interpolated, and what is computed differs{others}",
             UserWarning,
             stacklevel=7,

@@ -107,7 +107,7 @@ def encode(
 
         batch_rows = batch_size
     with encoding_advice(backbone, batch_size, size_name):
-        embeddings, left_out = embed(source, forward, StackedStores(*stores), batch_rows, verbose)
+        embeddings, left_out = embed(source, forward, StackedStores(*stores), batch_rows, verbose, backbone.precision)
     if left_out and cache:
         warnings.warn(
             f"{left_out} {features.kind} do not fit into the {memory.limit >> 20} MiB that are kept in memory, so "
@@ -124,10 +124,12 @@ def embed(
     store: MemoryStore | StackedStores,
     batch_size: int,
     verbose: int,
+    precision: str,
 ) -> tuple[np.ndarray, int]:
     """Return the embeddings of all images of a source, and how many of them the cache could not keep.
 
-    Each image is encoded once.  ``forward`` turns batches of rows into embeddings, lazily and in order.
+    Each image is encoded once.  ``forward`` turns batches of rows into embeddings, lazily and in order, computed in
+    ``precision``.
 
     Raises
     ------
@@ -148,7 +150,7 @@ def embed(
         total=len(rows), desc="Encoding images", unit="img", delay=BAR_DELAY, disable=not verbose
     ) as bar:
         for batch, embeddings in zip(batches, forward(batches)):
-            _check_finite(embeddings, batch)
+            _check_finite(embeddings, batch, precision)
             fresh = {key: row.copy() for key, row in zip(keys[batch], embeddings)}
             left_out += store.put(fresh)
             found |= fresh
@@ -156,12 +158,14 @@ def embed(
     return np.stack([found[key] for key in keys]), left_out
 
 
-def _check_finite(embeddings: np.ndarray, rows: np.ndarray) -> None:
+def _check_finite(embeddings: np.ndarray, rows: np.ndarray, precision: str) -> None:
     finite = np.isfinite(embeddings).all(axis=1)
     if not finite.all():
+        advice = f"{precision} may be too narrow for these weights: try precision='fp32'"
+        if precision == "fp32":
+            advice = "it computes in float32, so the weights, or what they were trained to, are the cause"
         raise FloatingPointError(
-            f"X[{rows[finite.argmin()]}]: the image tower produced non-finite values for this image; half "
-            "precision may be too narrow for these weights: try precision='fp32'"
+            f"X[{rows[finite.argmin()]}]: the image tower produced non-finite values for this image; {advice}"
         )
 
 

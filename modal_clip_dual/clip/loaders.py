@@ -17,8 +17,9 @@ import torch
 from open_clip.factory import parse_model_name
 from open_clip.transform import PreprocessCfg, image_transform_v2
 
-from .checkpoints import as_open_clip_reads, check_loaded, refuse_other_files
+from .checkpoints import as_open_clip_reads, check_loaded, refuse_other_files, weights_of
 from .files import preprocessing_of_file, warn_of_activation
+from .folders import errors_of_folder, file_of_weights
 from .names import DEMO_MODEL
 
 DEMO_FOLDER = Path(__file__).parents[1] / "assets" / "demo_clip"
@@ -106,17 +107,41 @@ def _load_from_open_clip(
         logging.getLogger().addFilter(_drop_random_weight_notice)
     tokenizer = load_tokenizer(model_name)  # first: if it cannot be made, no weights are read
     try:
-        model, _, preprocess = _create(model_name, pretrained, precision=precision, device=device)
+        how = {"precision": _precision_of_all_parts(model_name, precision), "device": device}
+        model, _, preprocess = _create(model_name, pretrained, **how)
     finally:
         logging.getLogger().removeFilter(_drop_random_weight_notice)
     name = identifier.replace("/", "-") if schema is None else model_name
     return model, preprocess, tokenizer, open_clip.get_model_config(name)["embed_dim"]
 
 
+def _precision_of_all_parts(model_name: str, precision: str) -> str:
+    """Return the precision that open_clip is asked for.
+
+    Its "bf16" and "fp16" keep the norms in float32.  They leave out the query of an attention pooling (CoCa) and do
+    not know a projection of texts with a bias (SigLIP with open_clip's own image tower); such models are made in half
+    precision throughout.
+    """
+    is_name = parse_model_name(model_name)[0] is None
+    config = open_clip.get_model_config(model_name.replace("/", "-") if is_name else model_name)
+    vision, text = config["vision_cfg"], config["text_cfg"]
+    left_out = "timm_model_name" not in vision and (vision.get("attentional_pool") or text.get("proj_bias"))
+    return f"pure_{precision}" if left_out and precision in ("bf16", "fp16") else precision
+
+
 def _create(model_name: str, pretrained: str | None, **how: Any) -> Any:
     """Make a model by open_clip; weights in a file with what a tag would have said of them."""
+    schema, folder = parse_model_name(model_name)
+    if schema == "local-dir":
+        found = file_of_weights(Path(folder))
+        with errors_of_folder(model_name, found):
+            made = open_clip.create_model_and_transforms(model_name, **how)
+        if found is not None:
+            said = f"model_name={model_name!r}: {found.name} in this folder"
+            check_loaded(said, model_name, made[0], weights_of(str(found)))
+        return made
     name = model_name.replace("/", "-")  # as open_clip's names are
-    is_file = pretrained is not None and os.path.isfile(pretrained) and parse_model_name(model_name)[0] is None
+    is_file = pretrained is not None and os.path.isfile(pretrained) and schema is None
     if not is_file or open_clip.get_pretrained_cfg(name, pretrained):
         return open_clip.create_model_and_transforms(model_name, pretrained=pretrained, **how)
     assert pretrained is not None
@@ -125,7 +150,7 @@ def _create(model_name: str, pretrained: str | None, **how: Any) -> Any:
     how |= preprocessing_of_file(name, pretrained)
     with as_open_clip_reads(pretrained, name) as (path, weights):
         made = open_clip.create_model_and_transforms(model_name, pretrained=path, **how)
-    check_loaded(pretrained, name, made[0], weights)
+    check_loaded(f"pretrained={pretrained!r}", name, made[0], weights)
     return made
 
 

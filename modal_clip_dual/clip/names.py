@@ -10,6 +10,8 @@ import open_clip
 import torch
 from open_clip.factory import parse_model_name
 
+from .folders import CONFIG, check_folder
+
 DEMO_MODEL, DEMO_TAG = "demo", "bundled"
 ENDINGS = (".pt", ".pth", ".bin", ".ckpt", ".tar", ".safetensors", ".npz", ".npy")  # of files of weights
 
@@ -45,12 +47,12 @@ def resolve_precision(precision: str, device: torch.device) -> str:
 
 
 def check_model_name(model_name: str, pretrained: str | os.PathLike[str] | None) -> None:
-    """Refuse a model name or tag that open_clip does not know, before anything is loaded.
+    """Refuse a model name or tag that open_clip does not know, or a folder without a CLIP, before anything is loaded.
 
     Raises
     ------
     ValueError
-        With the nearest known names or tags.
+        With the nearest known names or tags, or what is in the folder.
     """
     if model_name == DEMO_MODEL:
         if pretrained != DEMO_TAG:
@@ -60,11 +62,8 @@ def check_model_name(model_name: str, pretrained: str | os.PathLike[str] | None)
             )
         return
     schema, identifier = parse_model_name(model_name)
-    if schema == "local-dir" and not (Path(identifier) / "open_clip_config.json").is_file():
-        seen = "" if os.path.isabs(identifier) else f"; the path is relative, and seen from {os.getcwd()!r}"
-        raise ValueError(
-            f"model_name={model_name!r}: expected a folder with open_clip_config.json and weights{seen}"
-        )
+    if schema == "local-dir":
+        check_folder(model_name, Path(identifier))
     if schema is not None:
         return
     known = open_clip.list_models()
@@ -91,7 +90,7 @@ def _refuse_path(path: str) -> None:
     if os.path.isdir(path):
         names = sorted(os.listdir(path))
         held = f"it holds {', '.join(names[:5])}" if names else "it is empty"
-        hint = f"; model_name='local-dir:{path}' loads it" if "open_clip_config.json" in names else ""
+        hint = f"; model_name='local-dir:{path}' loads it" if CONFIG in names else ""
         raise ValueError(f"pretrained={path!r} is a folder ({held}); expected a file of weights, or a tag{hint}")
     if os.path.isfile(os.path.expanduser(path)):
         raise ValueError(f"pretrained={path!r}: ~ is the shell's; expected {os.path.expanduser(path)!r}")

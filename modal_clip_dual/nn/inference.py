@@ -70,7 +70,7 @@ def embed_by(
         return prefetch(embed_images(module, source.read(batches)))
 
     with encoding_advice(module.backbone, batch_size, "encode_batch_size"):
-        embeddings, _ = embed(source, forward, store, batch_size, verbose)
+        embeddings, _ = embed(source, forward, store, batch_size, verbose, module.backbone.precision)
     return embeddings
 
 

@@ -12,6 +12,7 @@ from torch import nn
 from ..clip.backbone import Backbone
 from ..clip.templates import template_embeddings
 from .image_encoder import PromptedImageEncoder
+from .kept import Kept
 from .prompts import visual_prompts_of
 from .text_encoder import CONTEXT_STD, PromptedTextEncoder
 
@@ -136,7 +137,7 @@ class DualPromptModule(nn.Module):
         self._frozen_text: torch.Tensor | None = None
         if "frozen_text" in self.needs:
             self._frozen_text = template_embeddings(backbone, names, templates or ["a photo of a {}."])
-        self._text_embeddings: torch.Tensor | None = None
+        self._kept_text: Kept | None = None
 
     @property
     def backbone(self) -> Backbone:
@@ -146,17 +147,21 @@ class DualPromptModule(nn.Module):
     def train(self, mode: bool = True) -> DualPromptModule:
         """Set the mode as `torch.nn.Module.train` does; training mode clears the kept embeddings."""
         if mode:
-            self._text_embeddings = None
+            self._kept_text = None
         return super().train(mode)
 
     def text_embeddings(self) -> torch.Tensor:
-        """Return unit text embeddings (2, C, D), positive prompt first; kept while evaluating."""
+        """Return unit text embeddings (2, C, D), positive prompt first; kept while evaluating the same prompts."""
         if self.training:
             return self._encode_text(self.negative)
-        if self._text_embeddings is None:
+        kept = self._kept_text
+        if kept is None or not kept.holds_for(self):
+            kept = Kept(self)
             with torch.no_grad():
-                self._text_embeddings = self._encode_text(negative=True)
-        return self._text_embeddings
+                kept.value = self._encode_text(negative=True)
+            self._kept_text = kept
+        text: torch.Tensor = kept.value
+        return text
 
     def _encode_text(self, negative: bool) -> torch.Tensor:
         contexts: list[torch.Tensor] = [self.context_positive]

@@ -21,6 +21,7 @@ from .callbacks import ClipEachGradient, StopIfNotFinite, diverged
 from .criteria import criterion_of
 from .inference import PREDICTION_BATCH
 from .module import DualPromptModule, module_of
+from .net_params import check_parts
 
 if TYPE_CHECKING:
     from ..clip.backbone import Backbone
@@ -84,13 +85,29 @@ def warm_cosine(
 class PromptNet(NeuralNetClassifier):
     """A `skorch.NeuralNetClassifier` whose forward passes outside of training give the two logits alone.
 
-    Other outputs may be None, and skorch moves every output of a forward pass to the CPU.
+    Other outputs may be None, and skorch moves every output of a forward pass to the CPU.  Callbacks get s+ / tau as
+    the predictions of a batch, so that skorch's `EpochScoring` scores what the classifier predicts.
     """
 
     def evaluation_step(self, batch: Any, training: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
         """Return s+ / tau and z, both (n, C), for a batch."""
         positive, clean = super().evaluation_step(batch, training=training)[:2]
         return positive, clean
+
+    def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
+        """Return the loss of a batch, and s+ / tau (n, C) as what callbacks get for predictions."""
+        return _with_logits(super().train_step_single(batch, **fit_params))
+
+    def validation_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
+        """Return the loss of a batch, and s+ / tau (n, C) as what callbacks get for predictions."""
+        return _with_logits(super().validation_step(batch, **fit_params))
+
+    def notify(self, method_name: str, **cb_kwargs: Any) -> None:
+        """Call a method of every callback; a batch comes with its labels, without weights that go with them."""
+        X, y = cb_kwargs.get("batch") or (None, None)
+        if isinstance(y, (tuple, list)):
+            cb_kwargs["batch"] = X, y[0]
+        super().notify(method_name, **cb_kwargs)
 
 
 def check_net_params(
@@ -130,9 +147,7 @@ def check_net_params(
         constraints[f"criterion__{name}"] = constraint
     settings = {name: value for name, value in net_params.items() if name in constraints}
     validate_parameter_constraints(constraints, settings, caller_name="net_params")
-    callbacks = net_params.get("callbacks")
-    if not isinstance(callbacks, (list, tuple, type(None))):
-        raise ValueError(f"net_params['callbacks']={callbacks!r}; expected a list of callbacks")
+    check_parts(net_params)
 
 
 def module_settings(net_params: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -310,6 +325,10 @@ def _is_early_stopping(error: BaseException) -> bool:
     while innermost.tb_next is not None:
         innermost = innermost.tb_next
     return isinstance(innermost.tb_frame.f_locals.get("self"), EarlyStopping)
+
+
+def _with_logits(step: dict[str, Any]) -> dict[str, Any]:
+    return {**step, "y_pred": step["y_pred"].positive.detach()}
 
 
 def _softmax(logits: torch.Tensor) -> torch.Tensor:

@@ -102,8 +102,8 @@ def test_random_weights_warn_and_are_always_the_same(nothing_loaded):
         ("ViT-B-32", "opnai", r"pretrained='opnai' is neither a file nor a tag.*nearest: 'openai'"),
         ("ViT-B-32", "no/such/file.pt", r"pretrained='no/such/file.pt': there is no such file"),
         ("demo", "openai", r"pretrained='openai' does not exist for model_name='demo'.*'bundled'"),
-        ("local-dir:no/such/folder", None, r"and weights; the path is relative, and seen from '.+'$"),
-        ("local-dir:/no/such/folder", None, r"expected a folder with open_clip_config.json and weights$"),
+        ("local-dir:no/such/folder", None, r"and there is no such folder; the path is relative, and seen from '.+'$"),
+        ("local-dir:/no/such/folder", None, r"open_clip_config.json and weights, and there is no such folder$"),
     ],
 )
 def test_unknown_names(model_name, pretrained, message):
