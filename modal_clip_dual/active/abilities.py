@@ -13,6 +13,7 @@ from ..base import CLIPClassifier
 from ..nn.criteria import criterion_of
 from ..strategies import auto_sampling, negative_prompt_sampling
 from ..utils.pool import pool_argument
+from ..utils.seeding import seed_parts
 from ..utils.validation import check_integer, check_option
 
 PSEUDO_LABELS = ("auto", "own", "transductive", "collaborative")
@@ -129,10 +130,14 @@ def check_calibration(estimator: Any, calibration: str | None) -> None:
 
 
 def seed(estimator: Any, random_state: int, *numbers: int) -> None:
-    """Set the ``random_state`` of an estimator that has one, by the learner's and numbers, the round first."""
+    """Set the ``random_state`` of an estimator that has one, by the learner's and numbers, the round first.
+
+    Those inside of it that are None follow from the learner's alone, and so stay what they are in later rounds.
+    """
     if "random_state" in estimator.get_params(deep=False):
         sequence = np.random.SeedSequence([random_state, *numbers])
         estimator.set_params(random_state=int(sequence.generate_state(1)[0] >> 1))
+    seed_parts(estimator, random_state)
 
 
 def fit_without_labels(estimator: Any, pool: Any, n_per_class: int | None) -> bool:

@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from ..clip.inputs import join
 from ..data.images import as_array
 from ..utils.labels import as_labels, check_labels, encode_labels, resolve_labels
+from ..utils.seeding import seed_parts
 from ..utils.selection import generator_of, select_highest_per_class
 from .pseudo_labels import THRESHOLDS, collaborative_pseudo_labels
 
@@ -91,6 +92,8 @@ class CollaborativePromptClassifier(ClassifierMixin, BaseEstimator):
         "probe": [HasMethods(["fit", "predict_proba"]), None],
         "random_state": ["random_state"],
     }
+
+    seeds_copies_of = ("estimator", "final")
 
     def __init__(
         self,
@@ -223,7 +226,9 @@ class CollaborativePromptClassifier(ClassifierMixin, BaseEstimator):
         final = clone(self.final)
         ours = {"random_state": int(rng.integers(2**31)), "class_names": self.estimator.class_names}
         given = final.get_params(deep=False)
-        return final.set_params(**{name: ours[name] for name in ours if given.get(name, "") is None})
+        final.set_params(**{name: ours[name] for name in ours if given.get(name, "") is None})
+        seed_parts(final, ours["random_state"])
+        return final
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return class probabilities, the mean of both final models.

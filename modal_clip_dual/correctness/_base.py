@@ -47,6 +47,8 @@ class CorrectnessClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         "random_state": ["random_state"],
     }
 
+    seeds_copies_of = ("estimator", "judge")  # by `fit_copy`
+
     estimator: Any
     cv: Any
     calibrate: Any

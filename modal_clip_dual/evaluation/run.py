@@ -18,6 +18,7 @@ from ..strategies.asking import check_can_ask
 from ..strategies.view import call_strategy
 from ..utils.labels import check_known, check_labels, check_one_kind
 from ..utils.pool import pool_argument
+from ..utils.seeding import seed_parts
 from .costs import PeakMemory, scoring_clock
 from .measurement import measure, measure_without_labels
 
@@ -49,8 +50,9 @@ def run_active_learning(
     Parameters
     ----------
     estimator : classifier
-        Estimator to clone; its ``random_state``, if it has one, becomes the given one.  With
-        ``n_per_class`` it must be one that `DualPromptLearner` takes.
+        Estimator to clone; its ``random_state``, if it has one, becomes the given one, and each inside of it that
+        is None, such as that of a Pipeline's step, follows from it.  With ``n_per_class`` it must be one that
+        `DualPromptLearner` takes.
     query_strategy : callable
         A modAL query strategy.  If its ``random_state`` is not set, it gets one
         derived from ``random_state`` and the round.
@@ -134,6 +136,7 @@ def run_active_learning(
     estimator = clone(estimator)
     if "random_state" in estimator.get_params():
         estimator.set_params(random_state=random_state)
+    seed_parts(estimator, random_state)
     make_loop: Any = _SelectionLoop
     if n_per_class != 0:
         make_loop = partial(_FullLoop, n_per_class=n_per_class, pseudo_labels=pseudo_labels)
