@@ -16,7 +16,7 @@ from sklearn.utils import Bunch
 from tqdm import tqdm
 
 from ..active import Protocol
-from .plan import Plan, Run, Strategies, find_samples, make_plan
+from .plan import Plan, Run, Strategies, find_samples, first_query_of, make_plan
 from .results import RoundFile, check_whole, folder_of_runs, frame_of, read_runs
 from .run import run_active_learning
 
@@ -37,7 +37,7 @@ def compare_strategies(
     n_per_class: int | str | None = "auto",
     pseudo_labels: str = "auto",
     seeds: int | Sequence[int] | np.ndarray = 3,
-    first_query: str = "random",
+    first_query: str | None = None,
     test_size: float = 1 / 3,
     from_zero: bool = False,
     path: str | os.PathLike[str] | None = None,
@@ -80,8 +80,9 @@ def compare_strategies(
         Who gives the pseudo-labels in ``"full"``; see `DualPromptLearner`.
     seeds : int or list of int, default=3
         Number of repetitions, or their seeds; each has its own first round, prompts and draws.
-    first_query : {"random", "strategy"}, default="random"
-        Selection of the first samples.  ``"strategy"`` needs strategies that work without labels.
+    first_query : {"random", "strategy"} or None, default=None
+        Selection of the first samples.  ``"strategy"`` needs strategies that work without labels.  None follows the
+        ``first_query`` of a `Protocol` that has one, and is ``"random"`` otherwise, also for a protocol by its name.
     test_size : float, default=1/3
         Share of X that each seed's split keeps for measuring, if X_test is None.
     from_zero : bool, default=False
@@ -135,8 +136,8 @@ def compare_strategies(
     """
     samples = find_samples(X, y, X_test, y_test, data, root, download)
     plan = make_plan(
-        samples, estimators, strategies, protocol, loop, n_per_class, seeds, first_query, test_size,
-        from_zero, pseudo_labels,
+        samples, estimators, strategies, protocol, loop, n_per_class, seeds, first_query_of(first_query, protocol),
+        test_size, from_zero, pseudo_labels,
     )  # fmt: skip
     return run_plan(plan, path, n_jobs, verbose)
 

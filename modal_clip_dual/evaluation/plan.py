@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
 from itertools import product
 from numbers import Integral
@@ -149,7 +149,7 @@ def make_plan(
 ) -> Plan:
     """Check the arguments of `compare_strategies` and list the runs, without running any.
 
-    ``samples`` are those of `find_samples`.
+    ``samples`` are those of `find_samples`, and ``first_query`` is what `first_query_of` returns.
     """
     protocol = _resolve_protocol(protocol)
     check_option("first_query", first_query, FIRST_QUERIES)
@@ -211,8 +211,31 @@ def _stored_protocol(protocol: Protocol) -> dict[str, Any]:
     """Return a protocol as version 0.1.0 wrote it; see `_stored`."""
     fields = asdict(protocol)
     fields["random_first_query"] = fields.pop("first_query") == "random"
-    fields["reported_rounds"] = (1, 2, 5) if protocol == PROTOCOLS["paper"] else ()
+    paper = PROTOCOLS["paper"]
+    is_papers = protocol in (paper, replace(paper, first_query="strategy"))
+    fields["reported_rounds"] = (1, 2, 5) if is_papers else ()
     return fields
+
+
+def first_query_of(first_query: str | None, protocol: str | Protocol) -> str:
+    """Return who chooses the first samples: what is asked for, else what a `Protocol` says, else ``"random"``.
+
+    A protocol by its name leaves it to ``first_query``.
+
+    Raises
+    ------
+    ValueError
+        If ``first_query`` is unknown, or a `Protocol` says something else; the message names both.
+    """
+    if first_query is not None:
+        check_option("first_query", first_query, FIRST_QUERIES)
+    said = protocol.first_query if isinstance(protocol, Protocol) else None
+    if first_query is not None and said is not None and said != first_query:
+        raise ValueError(
+            f"first_query={first_query!r}, but protocol={protocol} says first_query={said!r}; expected one of them, "
+            "or both alike"
+        )
+    return first_query or said or "random"
 
 
 def find_samples(

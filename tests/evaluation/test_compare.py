@@ -155,6 +155,30 @@ def test_given_test_set_and_strategies_that_choose_first(clf, data):
     assert losses.nunique() > 2  # seeds differ in the first rows, too
 
 
+@pytest.mark.parametrize(
+    ("arguments", "asked"),
+    [
+        ({}, [150]),
+        ({"protocol": Protocol(2, per_class=1, first_query="random")}, [150]),
+        ({"protocol": Protocol(2, per_class=1, first_query="strategy")}, [160, 150]),
+        ({"protocol": Protocol(2, per_class=1, first_query="strategy"), "first_query": "strategy"}, [160, 150]),
+        ({"first_query": "strategy"}, [160, 150]),
+        ({"protocol": "pcb", "first_query": "strategy"}, [*range(160, 80, -10)]),
+        ({"protocol": "paper"}, [*range(158, 148, -2)]),
+    ],
+)
+def test_who_chooses_the_first_samples(data, arguments, asked):
+    """The protocol says it, or the argument; by default they are drawn."""
+    sizes = []
+
+    def spying(learner, X, n_instances):
+        sizes.append(len(X))
+        return np.arange(n_instances)
+
+    compare(GaussianNB(), {"spy": spying}, **data, seeds=1, **arguments)
+    assert sizes == asked
+
+
 def test_images_are_embedded_once_and_give_the_same(clf, digits, data, monkeypatch):
     from modal_clip_dual.clip.backbone import Backbone
 
@@ -476,6 +500,10 @@ def test_names_of_any_kind(data, tmp_path):
         ({"seeds": [0.5]}, ValueError, r"seeds=\[0.5\]; expected a number of repetitions"),
         ({"seeds": [-1]}, ValueError, r"seeds=\[-1\]; expected a number of repetitions"),
         ({"first_query": "best"}, ValueError, "first_query='best'"),
+        (
+            {"first_query": "random", "protocol": Protocol(2, per_class=1, first_query="strategy")}, ValueError,
+            r"first_query='random', but protocol=Protocol\(.*first_query='strategy'\) says first_query='strategy'",
+        ),
         ({"test_size": 1}, ValueError, "test_size=1;"),
     ],
 )  # fmt: skip
