@@ -148,13 +148,19 @@ def fit_without_labels(estimator: Any, pool: Any, n_per_class: int | None) -> bo
     fit_unlabeled = getattr(estimator, "fit_unlabeled", None)
     if fit_unlabeled is None:
         return False
-    if "n_per_class" not in signature(fit_unlabeled).parameters:
+    if trains_without_labels(estimator, full=False):
         fit_unlabeled(pool)
         return True
     n_per_class = len(pool) if n_per_class is None else n_per_class
     if n_per_class:
         fit_unlabeled(pool, n_per_class=n_per_class)
     return bool(n_per_class)
+
+
+def trains_without_labels(estimator: Any, full: bool) -> bool:
+    """Tell whether a loop calls ``fit_unlabeled``: the ``full`` one, or any where this needs no pseudo-labels."""
+    fit_unlabeled = getattr(estimator, "fit_unlabeled", None)
+    return fit_unlabeled is not None and (full or "n_per_class" not in signature(fit_unlabeled).parameters)
 
 
 def unfit(estimator: Any) -> None:

@@ -52,8 +52,9 @@ def compare_strategies(
     Parameters
     ----------
     estimators : classifier, list of classifiers or dict of {name: classifier}
-        Estimators to compare, cloned for every run.  One whose ``class_names`` is None gets the names and
-        the template of ``data``.  In a list, each is named after its class.
+        Estimators with ``predict_proba`` to compare, cloned for every run.  One whose ``class_names`` is None gets
+        the names and the template of ``data``, also inside of a Pipeline or a meta-estimator.  In a list, each is
+        named after its class.
     strategies : list of str or callable, or dict of {name: str or callable}
         Names of `available_strategies`, or query strategies.
     X, y : array-like of n samples, array-like of shape (n,), default=None
@@ -78,7 +79,7 @@ def compare_strategies(
         Number of pseudo-labels per class in ``"full"``; None for the whole pool.  See `DualPromptLearner`.
     pseudo_labels : {"auto", "own", "transductive", "collaborative"}, default="auto"
         Who gives the pseudo-labels in ``"full"``; see `DualPromptLearner`.
-    seeds : int or list of int, default=3
+    seeds : int or array-like of int, default=3
         Number of repetitions, or their seeds; each has its own first round, prompts and draws.
     first_query : {"random", "strategy"} or None, default=None
         Selection of the first samples.  ``"strategy"`` needs strategies that work without labels.  None follows the

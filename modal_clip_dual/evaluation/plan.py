@@ -23,6 +23,7 @@ from ..active.abilities import (
     check_pseudo_labels,
     kind_of_pseudo_labels,
     number_of_pseudo_labels,
+    trains_without_labels,
 )
 from ..active.protocols import FIRST_QUERIES
 from ..base import CLIPClassifier
@@ -171,6 +172,12 @@ def make_plan(
     named, asked = _resolve_estimators(estimators, samples, loops, plan.from_zero), _resolve_strategies(strategies)
     for estimator in named.values() if "full" in loops else ():
         check_pseudo_labels(estimator, pseudo_labels)
+    for name, estimator in named.items():
+        if _without_names(estimator) and trains_without_labels(estimator, "full" in loops):
+            raise ValueError(
+                f"estimators: {name!r} is trained before there is a label, but its class_names is None, and the data "
+                "names no classes; expected class_names, a list of names or a mapping"
+            )
     for (name, estimator), (strategy_name, strategy) in product(named.items(), asked.items()):
         check_can_ask(estimator, strategy, f"strategies: {strategy_name!r}", f"{name!r} of estimators")
     every = product(named.items(), loops, asked.items(), _resolve_seeds(seeds))
@@ -330,14 +337,34 @@ def _resolve_estimators(
                 f"estimators: {name!r} is a {type(estimator).__name__}; loop='full' expects a classifier with "
                 "fit_unlabeled, such as DualPromptClassifier"
             )
-        if isinstance(estimator, CLIPClassifier) and estimator.class_names is None:
-            named[name] = clone(estimator).set_params(class_names=samples.class_names)
-            if samples.get("template"):
-                named[name].set_params(template=samples.template)
+        if not hasattr(estimator, "predict_proba") and not hasattr(estimator, "predict_logits"):
+            raise TypeError(
+                f"estimators: {name!r} is a {type(estimator).__name__} without predict_proba; expected a classifier "
+                "that gives class probabilities, which are measured"
+            )
+        named[name] = _with_names(estimator, samples)
         check_known(getattr(named[name], "class_names", None), samples.y, samples.y_test, "y", "y_test")
         if from_zero:
             check_from_zero(named[name], f"estimators: {name!r}")
     return named
+
+
+def _without_names(estimator: Any) -> list[str]:
+    """Return where the classifiers on a CLIP are that have no names: prefixes of parameters, "" for itself."""
+    inside = {f"{name}__": value for name, value in estimator.get_params(deep=True).items()} | {"": estimator}
+    return [
+        prefix for prefix, part in inside.items() if isinstance(part, CLIPClassifier) and part.class_names is None
+    ]
+
+
+def _with_names(estimator: Any, samples: Bunch) -> Any:
+    """Return an estimator whose classifiers on a CLIP have names and template of the data where they have none."""
+    found = _without_names(estimator)
+    if not found:
+        return estimator
+    given = {"class_names": samples.class_names}
+    given |= {"template": samples.template} if samples.get("template") else {}
+    return clone(estimator).set_params(**{f"{at}{name}": value for at in found for name, value in given.items()})
 
 
 def _resolve_strategies(strategies: Any) -> dict[str, Callable[..., Any]]:
@@ -368,7 +395,9 @@ def _resolve_seeds(seeds: int | Sequence[int] | np.ndarray) -> list[int]:
     if isinstance(seeds, Integral):
         check_integer("seeds", seeds, least=1)
         return list(range(int(seeds)))
-    listed = list(seeds) if isinstance(seeds, (Sequence, np.ndarray)) else []
+    listed: list[Any] = list(seeds) if isinstance(seeds, Sequence) else []
+    if hasattr(seeds, "__array__"):  # NumPy's and others, such as a Series
+        listed = list(np.atleast_1d(np.asarray(seeds)))
     if not listed or not all(isinstance(seed, Integral) and int(seed) >= 0 for seed in listed):
         raise ValueError(f"seeds={seeds!r}; expected a number of repetitions or a list of seeds")
     if len(set(listed)) < len(listed):

@@ -14,6 +14,8 @@ from joblib import Parallel, delayed
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import make_pipeline
+from sklearn.svm import LinearSVC
 from sklearn.utils import Bunch
 
 from modal_clip_dual import DualLinearClassifier, DualPromptLearner, negative_prompt_sampling, random_sampling
@@ -477,6 +479,14 @@ def test_names_of_any_kind(data, tmp_path):
         ({"estimators": "clf"}, TypeError, "'str' is a str; expected a classifier"),
         ({"estimators": [GaussianNB(), GaussianNB()]}, ValueError, "several of one class"),
         ({"estimators": GaussianNB(), "loop": "full"}, TypeError, "expects a classifier with fit_unlabeled"),
+        (
+            {"estimators": {"svm": make_pipeline(LinearSVC())}, "strategies": "random"}, TypeError,
+            "estimators: 'svm' is a Pipeline without predict_proba; expected a classifier that gives",
+        ),
+        (
+            {"estimators": {"head": DualLinearClassifier(model_name="demo", pretrained="bundled")}}, ValueError,
+            "estimators: 'head' is trained before there is a label, but its class_names is None",
+        ),
         ({"strategies": ["best"]}, ValueError, "strategies='best'; expected one of"),
         ({"strategies": []}, ValueError, "strategies=.*at least one"),
         ({"strategies": {}}, ValueError, "strategies is empty"),
