@@ -17,6 +17,7 @@ from ..active.protocols import FIRST_QUERIES
 from ..strategies.asking import check_can_ask
 from ..strategies.view import call_strategy
 from ..utils.labels import check_known, check_labels, check_one_kind
+from ..utils.notes import add_note
 from ..utils.pool import pool_argument
 from ..utils.seeding import seed_parts
 from .costs import PeakMemory, scoring_clock
@@ -141,7 +142,7 @@ def run_active_learning(
     if n_per_class != 0:
         make_loop = partial(_FullLoop, n_per_class=n_per_class, pseudo_labels=pseudo_labels)
     arguments = (estimator, query_strategy, X_pool, y_pool, n_instances, random_state)
-    rounds = _rounds(partial(make_loop, *arguments), n_rounds, first_query, from_zero)
+    rounds = _rounds(partial(make_loop, *arguments), n_rounds, first_query, from_zero, random_state)
     records: list[dict[str, Any]] = []
     for round_ in range(0 if from_zero else 1, n_rounds + 1):
         with PeakMemory() as memory:
@@ -188,7 +189,7 @@ def _resolve_first_query(
 
 
 def _rounds(
-    make_loop: Callable[[], _Loop], n_rounds: int, first_query: np.ndarray | None, from_zero: bool
+    make_loop: Callable[[], _Loop], n_rounds: int, first_query: np.ndarray | None, from_zero: bool, random_state: int
 ) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
     """Yield the labeled rows and the figures of each round."""
     loop = make_loop()
@@ -200,7 +201,17 @@ def _rounds(
             new, seconds = first_query, nothing_asked
         else:
             new, seconds = _timed_query(loop.estimator, loop.query(round_))
-        loop.teach(new)
+        try:
+            loop.teach(new)
+        except Exception as error:
+            labels = loop.y[np.union1d(loop.rows, new)]
+            if len(np.unique(labels)) == 1:
+                add_note(
+                    error,
+                    f"with random_state={random_state} the {len(labels)} labels of round {round_ + 1} are of one "
+                    f"class, {labels[0]}, which many classifiers refuse; expected more labels per round or other seeds",
+                )
+            raise
         yield loop.rows, loop.figures() | seconds
 
 
@@ -208,6 +219,7 @@ class _Loop(Protocol):
     """A loop: ``query`` prepares what is timed, ``teach`` trains, ``figures`` are those of the last training."""
 
     estimator: Any
+    y: np.ndarray
 
     @property
     def rows(self) -> np.ndarray: ...

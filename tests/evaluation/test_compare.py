@@ -556,18 +556,6 @@ def test_labels_are_checked_before_any_run(clf, data, digits, given_as, change, 
         compare(estimator, ["random"], **parts)
 
 
-def test_failing_run_is_named_and_finished_ones_are_kept(data, tmp_path):
-    def failing(learner, X, n_instances):
-        raise RuntimeError("broken")
-
-    strategies = {"good": random_sampling, "bad": failing}
-    with pytest.raises(RuntimeError, match="broken") as caught:
-        compare(GaussianNB(), strategies, **data, path=tmp_path)
-    if hasattr(caught.value, "__notes__"):
-        assert "'strategy': 'bad'" in caught.value.__notes__[0]
-    assert read_results(tmp_path)["strategy"].tolist() == ["good"] * 4
-
-
 def test_no_results(tmp_path):
     for path in (tmp_path, tmp_path / "none"):
         with pytest.raises(FileNotFoundError, match="no folder with finished runs"):
