@@ -34,7 +34,7 @@ from ..strategies.registry import get_strategy
 from ..utils.labels import check_known, check_labels, check_one_kind
 from ..utils.validation import check_integer, check_number, check_option
 from ._fingerprints import description_of, digest_of
-from .run import check_from_zero
+from .run import check_from_zero, check_measurable
 
 LOOPS = ("selection", "full")
 # Increase this number when the same settings give different figures, so that stored runs are not mixed up.
@@ -337,11 +337,7 @@ def _resolve_estimators(
                 f"estimators: {name!r} is a {type(estimator).__name__}; loop='full' expects a classifier with "
                 "fit_unlabeled, such as DualPromptClassifier"
             )
-        if not hasattr(estimator, "predict_proba") and not hasattr(estimator, "predict_logits"):
-            raise TypeError(
-                f"estimators: {name!r} is a {type(estimator).__name__} without predict_proba; expected a classifier "
-                "that gives class probabilities, which are measured"
-            )
+        check_measurable(estimator, f"estimators: {name!r}")
         named[name] = _with_names(estimator, samples)
         check_known(getattr(named[name], "class_names", None), samples.y, samples.y_test, "y", "y_test")
         if from_zero:
