@@ -47,6 +47,7 @@ class CorrectnessClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         "random_state": ["random_state"],
     }
 
+    hands_on_predictions = True  # they are those of the fitted copy, for query strategies too
     seeds_copies_of = ("estimator", "judge")  # by `fit_copy`
 
     estimator: Any

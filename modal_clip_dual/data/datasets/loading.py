@@ -186,8 +186,8 @@ def _data_set(name: Any) -> DataSet:
     hint = f"did you mean {' or '.join(map(repr, meant))}? " if meant else ""
     if str(name).lower().endswith(TABLES):
         hint = (
-            f"embeddings in a file are compared by examples/compare_learners.py --data {name}, which takes an .npz, or "
-            "by compare_strategies with X and y; "
+            f"embeddings in a file are compared by examples/compare_learners.py --data {name}, which takes an .npz, "
+            "or by compare_strategies with X and y; "
         )
     raise ValueError(f"name={name!r} is no benchmark; {hint}expected one of {', '.join(every)}")
 
