@@ -13,6 +13,7 @@ from ..base import CLIPClassifier
 from ..nn.criteria import criterion_of
 from ..strategies import auto_sampling, negative_prompt_sampling
 from ..utils.pool import pool_argument
+from ..utils.seeding import seed_parts
 from ..utils.validation import check_integer, check_option
 
 PSEUDO_LABELS = ("auto", "own", "transductive", "collaborative")
@@ -129,10 +130,14 @@ def check_calibration(estimator: Any, calibration: str | None) -> None:
 
 
 def seed(estimator: Any, random_state: int, *numbers: int) -> None:
-    """Set the ``random_state`` of an estimator that has one, by the learner's and numbers, the round first."""
+    """Set the ``random_state`` of an estimator that has one, by the learner's and numbers, the round first.
+
+    Those inside of it that are None follow from the learner's alone, and so stay what they are in later rounds.
+    """
     if "random_state" in estimator.get_params(deep=False):
         sequence = np.random.SeedSequence([random_state, *numbers])
         estimator.set_params(random_state=int(sequence.generate_state(1)[0] >> 1))
+    seed_parts(estimator, random_state)
 
 
 def fit_without_labels(estimator: Any, pool: Any, n_per_class: int | None) -> bool:
@@ -143,13 +148,19 @@ def fit_without_labels(estimator: Any, pool: Any, n_per_class: int | None) -> bo
     fit_unlabeled = getattr(estimator, "fit_unlabeled", None)
     if fit_unlabeled is None:
         return False
-    if "n_per_class" not in signature(fit_unlabeled).parameters:
+    if trains_without_labels(estimator, full=False):
         fit_unlabeled(pool)
         return True
     n_per_class = len(pool) if n_per_class is None else n_per_class
     if n_per_class:
         fit_unlabeled(pool, n_per_class=n_per_class)
     return bool(n_per_class)
+
+
+def trains_without_labels(estimator: Any, full: bool) -> bool:
+    """Tell whether a loop calls ``fit_unlabeled``: the ``full`` one, or any where this needs no pseudo-labels."""
+    fit_unlabeled = getattr(estimator, "fit_unlabeled", None)
+    return fit_unlabeled is not None and (full or "n_per_class" not in signature(fit_unlabeled).parameters)
 
 
 def unfit(estimator: Any) -> None:

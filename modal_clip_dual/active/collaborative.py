@@ -16,6 +16,7 @@ from ..clip.inputs import join
 from ..data.images import as_array
 from ..utils.delegated import DelegatedTransform
 from ..utils.labels import as_labels, check_labels, encode_labels, resolve_labels
+from ..utils.seeding import seed_parts
 from ..utils.selection import generator_of, select_highest_per_class
 from ..utils.weights import without_weights
 from .pseudo_labels import THRESHOLDS, collaborative_pseudo_labels
@@ -93,6 +94,8 @@ class CollaborativePromptClassifier(DelegatedTransform, ClassifierMixin, BaseEst
         "probe": [HasMethods(["fit", "predict_proba"]), None],
         "random_state": ["random_state"],
     }
+
+    seeds_copies_of = ("estimator", "final")
 
     def __init__(
         self,
@@ -230,7 +233,9 @@ class CollaborativePromptClassifier(DelegatedTransform, ClassifierMixin, BaseEst
         final = clone(self.final)
         ours = {"random_state": int(rng.integers(2**31)), "class_names": self.estimator.class_names}
         given = final.get_params(deep=False)
-        return final.set_params(**{name: ours[name] for name in ours if given.get(name, "") is None})
+        final.set_params(**{name: ours[name] for name in ours if given.get(name, "") is None})
+        seed_parts(final, ours["random_state"])
+        return final
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return class probabilities, the mean of both final models.

@@ -473,8 +473,8 @@ class DualPromptLearner(Training, Correcting, Resuming, Watching, Pooled, Shown,
         """
         protocol = protocol_of(protocol)
         oracle = oracle_of(oracle, n_samples(self.X_pool, "X_pool", EXPECTED))
-        if protocol.first_query == "random":
-            self.first_query = "random"
+        if protocol.first_query is not None:
+            self.first_query = protocol.first_query
         check_settings(self)
         check_can_ask(self.estimator, self.query_strategy)
         self.train()

@@ -21,8 +21,9 @@ class Protocol:
         Labels per round as a fraction of the pool, above 0 and at most 1.
     per_class : int, default=None
         Labels per round as a multiple of the number of classes, at least 1; in place of ``fraction``.
-    first_query : {"strategy", "random"}, default="strategy"
-        How the first round's samples are chosen.
+    first_query : {"strategy", "random"} or None, default=None
+        How the first round's samples are chosen.  None leaves it to what follows the protocol:
+        `DualPromptLearner` asks its own ``first_query``, by default the strategy; `compare_strategies` draws them.
 
     Raises
     ------
@@ -48,7 +49,7 @@ class Protocol:
     n_rounds: int
     fraction: float | None = None
     per_class: int | None = None
-    first_query: str = "strategy"
+    first_query: str | None = None
 
     def __post_init__(self) -> None:
         check_integer("n_rounds", self.n_rounds, least=1)
@@ -59,7 +60,8 @@ class Protocol:
         if (self.fraction is None) == (self.per_class is None):
             given = "neither fraction nor" if self.fraction is None else "both fraction and"
             raise ValueError(f"{self} has {given} per_class; expected one of them")
-        check_option("first_query", self.first_query, FIRST_QUERIES)
+        if self.first_query is not None:
+            check_option("first_query", self.first_query, FIRST_QUERIES)
 
     def n_instances(self, n_pool: int, n_classes: int) -> int:
         """Return the number of labels per round.

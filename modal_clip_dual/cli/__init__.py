@@ -43,4 +43,4 @@ def main(argv: list[str] | None = None) -> int:
     except FAILURES as error:
         if args.traceback:
             raise
-        return refuse(error)
+        return refuse(error, has_traceback=True)

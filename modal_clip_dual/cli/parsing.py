@@ -6,10 +6,12 @@ import argparse
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from traceback import walk_tb
 from typing import Any
 
 from ..scores import SCORES
 from ..strategies.registry import available_strategies
+from ..utils.notes import notes_of
 from ..utils.text_files import read_text
 
 LINEAR, PROMPTS = "DualLinear", "DualPrompt"  # what the output calls the learners
@@ -205,7 +207,22 @@ def check_output_folder(path: Path, argument: str) -> None:
     check_writable(there, f"; {argument} DIR writes elsewhere")
 
 
-def refuse(error: object) -> int:
-    """Say what is wrong; return the exit status."""
-    print(f"error: {error}", file=sys.stderr)
+def refuse(error: object, has_traceback: bool = False) -> int:
+    """Say what is wrong, with the notes of an error; return the exit status.
+
+    ``has_traceback`` where the option --traceback would show it: this is said of errors that come from elsewhere.
+    """
+    print("\n".join([f"error: {error}", *notes_of(error)]), file=sys.stderr)
+    if has_traceback and isinstance(error, BaseException) and _comes_from_elsewhere(error):
+        print("modal-clip-dual --traceback COMMAND ... shows where in the code this came from", file=sys.stderr)
     return 2
+
+
+def _comes_from_elsewhere(error: BaseException) -> bool:
+    """Tell whether another package raised an error, or what failed in a run; of another process nothing is known."""
+    if isinstance(error, RuntimeError):
+        from ..evaluation import FailedRunsError
+
+        error = error.errors[0] if isinstance(error, FailedRunsError) else error
+    frames = [frame.f_globals.get("__name__", "") for frame, _ in walk_tb(error.__traceback__)]
+    return not frames or frames[-1].partition(".")[0] != __package__.partition(".")[0]

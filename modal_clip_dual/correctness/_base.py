@@ -50,6 +50,9 @@ class CorrectnessClassifier(DelegatedTransform, MetaEstimatorMixin, ClassifierMi
         "random_state": ["random_state"],
     }
 
+    hands_on_predictions = True  # they are those of the fitted copy, for query strategies too
+    seeds_copies_of = ("estimator", "judge")  # by `fit_copy`
+
     estimator: Any
     cv: Any
     calibrate: Any

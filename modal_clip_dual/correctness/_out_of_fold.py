@@ -10,6 +10,7 @@ from sklearn.base import clone
 from sklearn.utils import _safe_indexing
 
 from ..utils.pool import fit_with_pool
+from ..utils.seeding import seed_parts
 
 
 class Fold(NamedTuple):
@@ -48,10 +49,11 @@ def folds_of(
 
 
 def seeded_copy(estimator: Any, seed: int) -> Any:
-    """Return a copy that is not fitted, with a seed if it has none of its own."""
+    """Return a copy that is not fitted, with a seed, outside and inside, where it has none of its own."""
     copied = clone(estimator)
     if copied.get_params(deep=False).get("random_state", 0) is None:
         copied.set_params(random_state=seed)
+    seed_parts(copied, seed)
     return copied
 
 

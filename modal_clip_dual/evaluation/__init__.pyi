@@ -5,6 +5,7 @@ from .curves import (
     labels_to_reach as labels_to_reach,
     summarize as summarize,
 )
+from .failures import FailedRunsError as FailedRunsError
 from .metrics import (
     area_under_risk_coverage as area_under_risk_coverage,
     auroc_of_correctness as auroc_of_correctness,

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from traceback import clear_frames
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,9 @@ from sklearn.utils import Bunch
 from tqdm import tqdm
 
 from ..active import Protocol
-from .plan import Plan, Run, Strategies, find_samples, make_plan
+from ..utils.notes import add_note
+from .failures import IN_RUN, Failure, failed_runs
+from .plan import Plan, Run, Strategies, find_samples, first_query_of, make_plan
 from .results import RoundFile, check_whole, folder_of_runs, frame_of, read_runs
 from .run import run_active_learning
 
@@ -37,7 +40,7 @@ def compare_strategies(
     n_per_class: int | str | None = "auto",
     pseudo_labels: str = "auto",
     seeds: int | Sequence[int] | np.ndarray = 3,
-    first_query: str = "random",
+    first_query: str | None = None,
     test_size: float = 1 / 3,
     from_zero: bool = False,
     path: str | os.PathLike[str] | None = None,
@@ -52,8 +55,9 @@ def compare_strategies(
     Parameters
     ----------
     estimators : classifier, list of classifiers or dict of {name: classifier}
-        Estimators to compare, cloned for every run.  One whose ``class_names`` is None gets the names and
-        the template of ``data``.  In a list, each is named after its class.
+        Estimators with ``predict_proba`` to compare, cloned for every run.  One whose ``class_names`` is None gets
+        the names and the template of ``data``, also inside of a Pipeline or a meta-estimator.  In a list, each is
+        named after its class.
     strategies : list of str or callable, or dict of {name: str or callable}
         Names of `available_strategies`, or query strategies.
     X, y : array-like of n samples, array-like of shape (n,), default=None
@@ -78,10 +82,11 @@ def compare_strategies(
         Number of pseudo-labels per class in ``"full"``; None for the whole pool.  See `DualPromptLearner`.
     pseudo_labels : {"auto", "own", "transductive", "collaborative"}, default="auto"
         Who gives the pseudo-labels in ``"full"``; see `DualPromptLearner`.
-    seeds : int or list of int, default=3
+    seeds : int or array-like of int, default=3
         Number of repetitions, or their seeds; each has its own first round, prompts and draws.
-    first_query : {"random", "strategy"}, default="random"
-        Selection of the first samples.  ``"strategy"`` needs strategies that work without labels.
+    first_query : {"random", "strategy"} or None, default=None
+        Selection of the first samples.  ``"strategy"`` needs strategies that work without labels.  None follows the
+        ``first_query`` of a `Protocol` that has one, and is ``"random"`` otherwise, also for a protocol by its name.
     test_size : float, default=1/3
         Share of X that each seed's split keeps for measuring, if X_test is None.
     from_zero : bool, default=False
@@ -107,6 +112,8 @@ def compare_strategies(
     ------
     TypeError, ValueError, FileNotFoundError
         If an argument does not fit, before anything is run.
+    FailedRunsError
+        If a run failed, after all others have ended; it names the failed ones and holds the table of the others.
 
     See Also
     --------
@@ -135,8 +142,8 @@ def compare_strategies(
     """
     samples = find_samples(X, y, X_test, y_test, data, root, download)
     plan = make_plan(
-        samples, estimators, strategies, protocol, loop, n_per_class, seeds, first_query, test_size,
-        from_zero, pseudo_labels,
+        samples, estimators, strategies, protocol, loop, n_per_class, seeds, first_query_of(first_query, protocol),
+        test_size, from_zero, pseudo_labels,
     )  # fmt: skip
     return run_plan(plan, path, n_jobs, verbose)
 
@@ -163,6 +170,12 @@ def run_plan(
         Whether to embed images before the runs. Otherwise each run gets the images, and classifiers with a
         cache embed them once, too; their embeddings are then scaled to length 1 once, not twice,
         which may change the last digits.
+
+    Raises
+    ------
+    FailedRunsError
+        If a run failed, after all others have ended.  What ``on_round`` raises, a full disk, Ctrl-C and a worker that
+        is killed again and again end all runs at once.
     """
     folder = folder_of_runs(path)
     done = {run.key for run in plan.runs if folder is not None and (folder / run.file_name).exists()}
@@ -170,7 +183,8 @@ def run_plan(
         check_whole([folder / run.file_name for run in plan.runs if run.key in done], plan.n_records)
     left = [run for run in plan.runs if run.key not in done]
     inputs = plan.embed(left) if embed else {run.key: [plan.X, plan.X_test] for run in left}
-    records = {}
+    records: dict[str, list[dict[str, Any]]] = {}
+    failures: dict[str, Failure] = {}
     total = len(plan.runs) * plan.n_records
     with tqdm(total=total, initial=len(done) * plan.n_records, unit="round", disable=not verbose) as bar:
 
@@ -179,24 +193,40 @@ def run_plan(
             if on_round is not None:
                 on_round(row)
 
+        def keep(key: str, outcome: list[dict[str, Any]] | Failure) -> None:
+            if isinstance(outcome, Failure):
+                if failures:  # a debugger is led to the first one; what the others hold may be large
+                    clear_frames(outcome.error.__traceback__)
+                failures[key] = outcome
+                bar.n = (len(done) + len(records) + len(failures)) * plan.n_records
+                bar.refresh()
+            else:
+                records[key] = outcome
+
         if n_jobs in (None, 1):
             for run in left:
                 bar.set_description(f"{run.names['estimator']}, {run.names['strategy']}, seed {run.names['seed']}")
-                _, records[run.key] = _execute(run, inputs[run.key], plan, folder, report)
+                keep(*_execute(run, inputs[run.key], plan, folder, report))
         else:
-            for key, rows in _in_parallel(left, inputs, plan, folder, n_jobs):
-                records[key] = rows
-                for row in rows:
+            for key, outcome in _in_parallel(left, inputs, plan, folder, n_jobs):
+                for row in () if isinstance(outcome, Failure) else outcome:
                     report(row)
+                keep(key, outcome)
+    ended = [run for run in plan.runs if run.key not in failures]
     if folder is not None:
-        return read_runs([folder / run.file_name for run in plan.runs])
-    return frame_of([row for run in plan.runs for row in records[run.key]])
+        frame = read_runs(folder / run.file_name for run in ended)
+    else:
+        frame = frame_of([row for run in ended for row in records[run.key]])
+    if failures:
+        failed = [(run.names, failures[run.key].error) for run in plan.runs if run.key in failures]
+        raise failed_runs(failed, frame if ended else None, path) from failed[0][1]
+    return frame
 
 
 def _in_parallel(
     runs: Sequence[Run], inputs: dict[str, Any], plan: Plan, folder: Path | None, n_jobs: int
-) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """Yield the key and the rows of each run as they end, from the processes of joblib's backend.
+) -> Iterator[tuple[str, list[dict[str, Any]] | Failure]]:
+    """Yield the key and the rows of each run as they end, or what failed, from the processes of joblib's backend.
 
     A process that is killed loses its run, not the others: what is left starts again, as long as some run
     has ended in between.
@@ -207,9 +237,9 @@ def _in_parallel(
         execute = delayed(_execute_in_worker)
         tasks = (execute(run, inputs[run.key], plan.without_data(), folder) for run in list(left.values()))
         try:
-            for key, rows in Parallel(n_jobs, return_as="generator_unordered")(tasks):
+            for key, outcome in Parallel(n_jobs, return_as="generator_unordered")(tasks):
                 del left[key]
-                yield key, rows
+                yield key, outcome
         except BrokenProcessPool:
             if len(left) == n_before:
                 raise
@@ -227,21 +257,26 @@ def _execute(
     plan: Plan,
     folder: Path | None,
     report: Callable[[dict[str, Any]], Any] | None = None,
-) -> tuple[str, list[dict[str, Any]]]:
-    """Do one run; return its key and its rows."""
+) -> tuple[str, list[dict[str, Any]] | Failure]:
+    """Do one run; return its key and its rows, or what failed in it."""
     seed = run.names["seed"]
     X, X_test = inputs
     pool, test = plan.split(seed)
     whole = plan.y_test is not None
     file = None if folder is None else RoundFile(folder / run.file_name, run.settings)
-    rows = []
+    rows: list[dict[str, Any]] = []
+    not_the_runs = []  # errors of a disk or of who is told, which other runs will not escape
 
     def on_round(record: dict[str, Any]) -> None:
         rows.append({**run.names, **record})
-        if file is not None:
-            file.write(rows[-1])
-        if report is not None:
-            report(rows[-1])
+        try:
+            if file is not None:
+                file.write(rows[-1])
+            if report is not None:
+                report(rows[-1])
+        except Exception as error:
+            not_the_runs.append(error)
+            raise
 
     try:
         run_active_learning(
@@ -263,15 +298,18 @@ def _execute(
     except BaseException as error:
         if file is not None:
             file.discard()
-        if isinstance(error, Exception) and hasattr(error, "add_note"):
-            error.add_note(f"in the run {run.names}")
-        raise
+        if not isinstance(error, Exception):
+            raise
+        add_note(error, f"{IN_RUN}{run.names}")
+        if error in not_the_runs:
+            raise
+        return run.key, Failure(error)
     if file is not None:
         file.finish()
     return run.key, rows
 
 
-def _execute_in_worker(*args: Any) -> tuple[str, list[dict[str, Any]]]:
+def _execute_in_worker(*args: Any) -> tuple[str, list[dict[str, Any]] | Failure]:
     """Do the same as `_execute` in a process of loky, which mistakes a loaded model for a memory leak.
 
     loky ends a worker whose memory has grown by 300 MB since its first task; this happens if the first

@@ -27,7 +27,9 @@ def measure(estimator: Any, X: Any, y: Any) -> dict[str, float]:
     ----------
     estimator : classifier or Pipeline
         Estimator with ``predict_proba``; the correctness scores of ``predict_logits`` and
-        ``predict_correct_proba`` are measured if it has these methods.
+        ``predict_correct_proba`` are measured if it has these methods.  Its labels are those of its ``predict``,
+        which need not be the likeliest ones: `sklearn.svm.SVC` and `sklearn.model_selection.FixedThresholdClassifier`
+        predict others.
     X, y : array-like of n samples, array-like of shape (n,)
         Samples that were not used in training, and their labels.
 
@@ -40,23 +42,38 @@ def measure(estimator: Any, X: Any, y: Any) -> dict[str, float]:
         and ``auroc_entropy`` of the class probabilities; with a negative prompt
         ``auroc_clean`` (z at the prediction), ``auroc_normalized`` (of its softmax),
         ``auroc_clean_margin``; and of P(correct) ``auroc_correct``, ``ece_correct`` and its mean,
-        ``mean_correct``: what the classifier itself takes its accuracy for.  For the largest probability and for
-        P(correct) also ``prr_max_proba`` and ``prr_correct`` (`prediction_rejection_ratio`), and
+        ``mean_correct``: what the classifier itself takes its accuracy for.  ``max_proba`` and ``ece_proba`` take the
+        probability of the predicted label, and ``margin`` what it exceeds the largest other one by.  For that
+        probability and for P(correct) also ``prr_max_proba`` and ``prr_correct`` (`prediction_rejection_ratio`), and
         ``coverage_max_proba`` and ``coverage_correct`` (`coverage_at_accuracy` of 0.95, the best threshold).
+
+    Raises
+    ------
+    TypeError
+        If the estimator has no ``predict_proba``.
+    NotFittedError
+        If it was never fitted.
     """
     y = np.asarray(y)
     view = View(estimator, X)
-    dual = view.find("predict_logits", required=False).has("predict_logits")
+    # A template inside of a meta-estimator is not what predicts: it is not fitted, or to something else.
+    logits_of = view.find("predict_logits", required=False, through_templates=False)
+    dual = logits_of.has("predict_logits")
     if dual:
-        logits, z = view.find("predict_logits").ask("predict_logits")
+        logits, z = logits_of.ask("predict_logits")
         proba = softmax(logits.astype(np.float64), axis=1)  # float32 would tie the surest ones
     else:
-        proba = np.asarray(view.find("predict_proba").ask("predict_proba"), dtype=np.float64)
+        found = view.find("predict_proba", through_templates=False)
+        proba = np.asarray(found.ask("predict_proba"), dtype=np.float64)
     classes = view.classes
     column = proba.argmax(axis=1)
-    predicted = classes[column]
+    predicted, of_prediction = classes[column], proba.max(axis=1)
+    labels_of = view.find("predict", required=False, through_templates=False)
+    if labels_of.has("predict") and not _predicts_the_likeliest(labels_of.object):
+        predicted = np.asarray(labels_of.ask("predict"))
+        column, of_prediction = _at_labels(predicted, classes, proba)
     correct = predicted == y
-    highest = np.clip(proba.max(axis=1), 0, 1)
+    highest = np.clip(of_prediction, 0, 1)
     measured = {
         "accuracy": float(correct.mean()),
         "balanced_accuracy": float(balanced_accuracy_score(y, predicted)),
@@ -64,7 +81,7 @@ def measure(estimator: Any, X: Any, y: Any) -> dict[str, float]:
         "nll": negative_log_likelihood(*_of_all_classes(proba, classes, y)),
         "ece_proba": expected_calibration_error(highest, correct),
         "auroc_max_proba": auroc_of_correctness(highest, correct),
-        "auroc_margin": auroc_of_correctness(_margin(proba), correct),
+        "auroc_margin": auroc_of_correctness(_margin(proba, column, of_prediction), correct),
         "auroc_entropy": auroc_of_correctness(-entr(proba).sum(axis=1), correct),
         "prr_max_proba": prediction_rejection_ratio(highest, correct),
         "coverage_max_proba": coverage_at_accuracy(highest, correct),
@@ -74,7 +91,7 @@ def measure(estimator: Any, X: Any, y: Any) -> dict[str, float]:
             if score.of_logits is not None:
                 confidence, _ = score.of_logits(z, column)
                 measured[f"auroc_{score.column}"] = auroc_of_correctness(confidence, correct)
-    says = view.find("predict_correct_proba", required=False)
+    says = view.find("predict_correct_proba", required=False, through_templates=False)
     if says.has("predict_correct_proba"):
         probability = says.ask("predict_correct_proba")
         measured["auroc_correct"] = auroc_of_correctness(probability, correct)
@@ -118,11 +135,37 @@ class _ZeroShot:
         self.classes_, _, _ = resolve_labels(estimator.class_names, None)
 
 
-def _margin(proba: np.ndarray) -> np.ndarray:
+def _predicts_the_likeliest(estimator: Any) -> bool:
+    """Tell whether ``predict`` is the class of the largest probability by the way it is made.
+
+    Classifiers of this package need not be asked, which for images is a second pass.  Those of the room
+    ``correctness`` hand on what the classifier inside says.
+    """
+    kind = type(estimator)
+    methods = [getattr(kind, name) for name in ("predict", "predict_proba", "predict_logits") if hasattr(kind, name)]
+    where = [str(getattr(method, "__module__", "")).split(".") for method in methods]
+    if any(module[0] != __package__.partition(".")[0] for module in where):
+        return False
+    inside = getattr(estimator, "estimator_", None)
+    return inside is None or "correctness" not in where[0] or _predicts_the_likeliest(inside)
+
+
+def _at_labels(labels: np.ndarray, classes: np.ndarray, proba: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the column (n,) of each label and its probability (n,), 0 for a label that has no column."""
+    known = {label: column for column, label in enumerate(classes.tolist())}
+    found = np.array([known.get(label, -1) for label in labels.tolist()], dtype=np.intp)
+    column = np.where(found < 0, proba.argmax(axis=1), found)
+    return column, np.where(found < 0, 0.0, proba[np.arange(len(proba)), column])
+
+
+def _margin(proba: np.ndarray, column: np.ndarray, of_prediction: np.ndarray) -> np.ndarray:
+    """Return what the probability of each prediction exceeds the largest other one by (n,)."""
     if proba.shape[1] == 1:
         return np.ones(len(proba))
-    two = np.partition(proba, proba.shape[1] - 2, axis=1)[:, -2:]
-    return two[:, 1] - two[:, 0]
+    others = proba.copy()
+    others[np.arange(len(others)), column] = -np.inf
+    margin: np.ndarray = of_prediction - others.max(axis=1)
+    return margin
 
 
 def _of_all_classes(

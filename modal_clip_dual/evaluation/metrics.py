@@ -36,6 +36,35 @@ def as_correct(correct: Any) -> np.ndarray:
     return booleans
 
 
+def as_confidence(confidence: Any, name: str = "confidence") -> np.ndarray:
+    """Return a confidence per prediction as numbers (n,); all metrics and figures of correctness ask this.
+
+    Messages call it ``name``.
+
+    Raises
+    ------
+    ValueError
+        If it has not one axis, such as a table (n, C) of class probabilities, or holds nan or something that is no
+        number.
+    """
+    expected = "expected (n,), a number per prediction"
+    array = as_array(confidence)
+    if array.ndim != 1:
+        shape = array.shape
+        hint = f"; {name}[:, 0] is the column" if array.ndim == 2 and shape[1] == 1 else ""
+        raise ValueError(f"{name} has shape {shape}; {expected}{hint}")
+    if array.dtype.kind == "O":
+        try:
+            array = array.astype(np.float64)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{name} holds something that is no number ({error}); {expected}") from error
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{name} has the type {array.dtype}; {expected}")
+    if np.isnan(array).any():
+        raise ValueError(f"{name} has {np.isnan(array).sum()} nan; {expected}")
+    return array
+
+
 def auroc_of_correctness(score: Any, correct: Any) -> float:
     """Compute the area under the ROC curve of a confidence score for "the prediction is right".
 
@@ -57,7 +86,7 @@ def auroc_of_correctness(score: Any, correct: Any) -> float:
     Raises
     ------
     ValueError
-        If the two lengths differ, or ``correct`` is neither of booleans nor of 0 and 1.
+        If the score has not one axis, the two lengths differ, or ``correct`` is neither of booleans nor of 0 and 1.
 
     See Also
     --------
@@ -69,7 +98,7 @@ def auroc_of_correctness(score: Any, correct: Any) -> float:
     >>> auroc_of_correctness([0.9, 0.8, 0.3], [True, False, False])
     1.0
     """
-    correct = as_correct(correct)
+    score, correct = as_confidence(score, "score"), as_correct(correct)
     check_consistent_length(score, correct)
     if correct.all() or not correct.any():
         return float("nan")
@@ -104,8 +133,8 @@ def expected_calibration_error(
     Raises
     ------
     ValueError
-        If the lengths differ, there is no sample, a confidence is outside [0, 1], ``correct`` is neither of
-        booleans nor of 0 and 1, n_bins is less than 1, or binning is unknown.
+        If the confidence has not one axis, the lengths differ, there is no sample, a confidence is outside [0, 1],
+        ``correct`` is neither of booleans nor of 0 and 1, n_bins is less than 1, or binning is unknown.
 
     References
     ----------
@@ -144,7 +173,7 @@ def calibration_bins(
     ValueError
         As for `expected_calibration_error`.
     """
-    confidence = np.asarray(confidence, dtype=np.float64)
+    confidence = as_confidence(confidence).astype(np.float64)
     correct = as_correct(correct).astype(np.float64)
     check_consistent_length(confidence, correct)
     if len(confidence) == 0:
@@ -244,8 +273,8 @@ def area_under_risk_coverage(score: Any, correct: Any) -> float:
     Raises
     ------
     ValueError
-        If the lengths differ, there is no sample, a score is nan, or ``correct`` is neither of booleans nor of
-        0 and 1.
+        If the score has not one axis, the lengths differ, there is no sample, a score is nan, or ``correct`` is
+        neither of booleans nor of 0 and 1.
 
     See Also
     --------
@@ -306,7 +335,7 @@ def prediction_rejection_ratio(score: Any, correct: Any) -> float:
     >>> prediction_rejection_ratio([0.9, 0.8, 0.3], [True, True, False])
     1.0
     """
-    correct = as_correct(correct)
+    score, correct = as_confidence(score, "score"), as_correct(correct)
     area = area_under_risk_coverage(score, correct)
     if correct.all() or not correct.any():
         return float("nan")
@@ -343,8 +372,9 @@ def coverage_at_accuracy(
     TypeError
         If accuracy is not a number.
     ValueError
-        If the lengths differ, there is no sample, a score is nan, accuracy or, with ``"stated"``, a score is
-        outside [0, 1], ``correct`` is neither of booleans nor of 0 and 1, or threshold is unknown.
+        If the score has not one axis, the lengths differ, there is no sample, a score is nan, accuracy or, with
+        ``"stated"``, a score is outside [0, 1], ``correct`` is neither of booleans nor of 0 and 1, or
+        threshold is unknown.
 
     References
     ----------
@@ -363,9 +393,8 @@ def coverage_at_accuracy(
     """
     check_number("accuracy", accuracy, 0, 1, ends="low high")
     check_option("threshold", threshold, THRESHOLDS)
-    correct = as_correct(correct)
+    score, correct = as_confidence(score, "score"), as_correct(correct)
     coverage, risk = risk_coverage(score, correct)
-    score = np.asarray(score)
     if threshold == "stated":
         if not ((score >= 0) & (score <= 1)).all():
             raise ValueError("score has values outside [0, 1]; expected probabilities for threshold='stated'")
@@ -394,13 +423,11 @@ def risk_coverage(score: Any, correct: Any) -> tuple[np.ndarray, np.ndarray]:
     ValueError
         As for `area_under_risk_coverage`.
     """
-    score = np.asarray(score)
+    score = as_confidence(score, "score")
     wrong = 1.0 - as_correct(correct)
     check_consistent_length(score, wrong)
     if len(score) == 0:
         raise ValueError("score is empty; expected at least one sample")
-    if np.isnan(score).any():
-        raise ValueError(f"score has {np.isnan(score).sum()} nan; expected a number per prediction")
     n = len(score)
     # In a random order of equal scores the expected number of errors grows along a line.
     values, sizes = np.unique(score, return_counts=True)

@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
 from itertools import product
 from numbers import Integral
@@ -23,6 +23,7 @@ from ..active.abilities import (
     check_pseudo_labels,
     kind_of_pseudo_labels,
     number_of_pseudo_labels,
+    trains_without_labels,
 )
 from ..active.protocols import FIRST_QUERIES
 from ..base import CLIPClassifier
@@ -35,7 +36,7 @@ from ..strategies.registry import get_strategy
 from ..utils.labels import check_known, check_labels, check_one_kind
 from ..utils.validation import check_integer, check_number, check_option
 from ._fingerprints import description_of, digest_of
-from .run import check_from_zero
+from .run import check_from_zero, check_measurable
 
 LOOPS = ("selection", "full")
 # Increase this number when the same settings give different figures, so that stored runs are not mixed up.
@@ -153,7 +154,7 @@ def make_plan(
 ) -> Plan:
     """Check the arguments of `compare_strategies` and list the runs, without running any.
 
-    ``samples`` are those of `find_samples`.
+    ``samples`` are those of `find_samples`, and ``first_query`` is what `first_query_of` returns.
     """
     protocol = _resolve_protocol(protocol)
     check_option("first_query", first_query, FIRST_QUERIES)
@@ -175,6 +176,12 @@ def make_plan(
     named, asked = _resolve_estimators(estimators, samples, loops, plan.from_zero), _resolve_strategies(strategies)
     for estimator in named.values() if "full" in loops else ():
         check_pseudo_labels(estimator, pseudo_labels)
+    for name, estimator in named.items():
+        if _without_names(estimator) and trains_without_labels(estimator, "full" in loops):
+            raise ValueError(
+                f"estimators: {name!r} is trained before there is a label, but its class_names is None, and the data "
+                "names no classes; expected class_names, a list of names or a mapping"
+            )
     for (name, estimator), (strategy_name, strategy) in product(named.items(), asked.items()):
         check_can_ask(estimator, strategy, f"strategies: {strategy_name!r}", f"{name!r} of estimators")
     every = product(named.items(), loops, asked.items(), _resolve_seeds(seeds))
@@ -236,8 +243,31 @@ def _stored_protocol(protocol: Protocol) -> dict[str, Any]:
     """Return a protocol as version 0.1.0 wrote it; see `_stored`."""
     fields = asdict(protocol)
     fields["random_first_query"] = fields.pop("first_query") == "random"
-    fields["reported_rounds"] = (1, 2, 5) if protocol == PROTOCOLS["paper"] else ()
+    paper = PROTOCOLS["paper"]
+    is_papers = protocol in (paper, replace(paper, first_query="strategy"))
+    fields["reported_rounds"] = (1, 2, 5) if is_papers else ()
     return fields
+
+
+def first_query_of(first_query: str | None, protocol: str | Protocol) -> str:
+    """Return who chooses the first samples: what is asked for, else what a `Protocol` says, else ``"random"``.
+
+    A protocol by its name leaves it to ``first_query``.
+
+    Raises
+    ------
+    ValueError
+        If ``first_query`` is unknown, or a `Protocol` says something else; the message names both.
+    """
+    if first_query is not None:
+        check_option("first_query", first_query, FIRST_QUERIES)
+    said = protocol.first_query if isinstance(protocol, Protocol) else None
+    if first_query is not None and said is not None and said != first_query:
+        raise ValueError(
+            f"first_query={first_query!r}, but protocol={protocol} says first_query={said!r}; expected one of them, "
+            "or both alike"
+        )
+    return first_query or said or "random"
 
 
 def find_samples(
@@ -332,14 +362,30 @@ def _resolve_estimators(
                 f"estimators: {name!r} is a {type(estimator).__name__}; loop='full' expects a classifier with "
                 "fit_unlabeled, such as DualPromptClassifier"
             )
-        if isinstance(estimator, CLIPClassifier) and estimator.class_names is None:
-            named[name] = clone(estimator).set_params(class_names=samples.class_names)
-            if samples.get("template"):
-                named[name].set_params(template=samples.template)
+        check_measurable(estimator, f"estimators: {name!r}")
+        named[name] = _with_names(estimator, samples)
         check_known(getattr(named[name], "class_names", None), samples.y, samples.y_test, "y", "y_test")
         if from_zero:
             check_from_zero(named[name], f"estimators: {name!r}")
     return named
+
+
+def _without_names(estimator: Any) -> list[str]:
+    """Return where the classifiers on a CLIP are that have no names: prefixes of parameters, "" for itself."""
+    inside = {f"{name}__": value for name, value in estimator.get_params(deep=True).items()} | {"": estimator}
+    return [
+        prefix for prefix, part in inside.items() if isinstance(part, CLIPClassifier) and part.class_names is None
+    ]
+
+
+def _with_names(estimator: Any, samples: Bunch) -> Any:
+    """Return an estimator whose classifiers on a CLIP have names and template of the data where they have none."""
+    found = _without_names(estimator)
+    if not found:
+        return estimator
+    given = {"class_names": samples.class_names}
+    given |= {"template": samples.template} if samples.get("template") else {}
+    return clone(estimator).set_params(**{f"{at}{name}": value for at in found for name, value in given.items()})
 
 
 def _resolve_strategies(strategies: Any) -> dict[str, Callable[..., Any]]:
@@ -370,7 +416,9 @@ def _resolve_seeds(seeds: int | Sequence[int] | np.ndarray) -> list[int]:
     if isinstance(seeds, Integral):
         check_integer("seeds", seeds, least=1)
         return list(range(int(seeds)))
-    listed = list(seeds) if isinstance(seeds, (Sequence, np.ndarray)) else []
+    listed: list[Any] = list(seeds) if isinstance(seeds, Sequence) else []
+    if hasattr(seeds, "__array__"):  # NumPy's and others, such as a Series
+        listed = list(np.atleast_1d(np.asarray(seeds)))
     if not listed or not all(isinstance(seed, Integral) and int(seed) >= 0 for seed in listed):
         raise ValueError(f"seeds={seeds!r}; expected a number of repetitions or a list of seeds")
     if len(set(listed)) < len(listed):

@@ -35,7 +35,7 @@ def certified_accuracy(labels: Any, radii: Any, y: Any, radius: float = 0.0) -> 
     Raises
     ------
     ValueError
-        If the lengths differ, there is no sample, or the radius is negative.
+        If an array has not one axis, the lengths differ, there is no sample, or the radius is negative.
     TypeError
         If the radius is not a number.
 
@@ -47,7 +47,7 @@ def certified_accuracy(labels: Any, radii: Any, y: Any, radius: float = 0.0) -> 
     """
     check_number("radius", radius, 0, np.inf, ends="low")
     labels, radii, y = np.asarray(labels), np.asarray(radii, dtype=np.float64), np.asarray(y)
-    _check_samples(labels, radii, y)
+    _check_samples(labels=labels, radii=radii, y=y)
     return float(np.mean((labels == y) & (radii >= radius)))
 
 
@@ -69,7 +69,7 @@ def worst_group_accuracy(y: Any, predicted: Any, group: Any) -> float:
     Raises
     ------
     ValueError
-        If the lengths differ, or there is no sample.
+        If an array has not one axis, the lengths differ, or there is no sample.
 
     References
     ----------
@@ -82,12 +82,15 @@ def worst_group_accuracy(y: Any, predicted: Any, group: Any) -> float:
     0.5
     """
     y, predicted, group = np.asarray(y), np.asarray(predicted), np.asarray(group)
-    _check_samples(y, predicted, group)
+    _check_samples(y=y, predicted=predicted, group=group)
     right = y == predicted
     return float(min(right[group == one].mean() for one in np.unique(group)))
 
 
-def _check_samples(*arrays: np.ndarray) -> None:
-    check_consistent_length(*arrays)
-    if not len(arrays[0]):
+def _check_samples(**arrays: np.ndarray) -> None:
+    for name, array in arrays.items():
+        if array.ndim != 1:
+            raise ValueError(f"{name} has shape {array.shape}; expected (n,), one per sample")
+    check_consistent_length(*arrays.values())
+    if not len(next(iter(arrays.values()))):
         raise ValueError("there are no samples; expected at least one")

@@ -12,19 +12,24 @@ from sklearn.base import clone
 
 from .._compat import format_query
 from ..active import DualPromptLearner
-from ..active.abilities import fit_without_labels
+from ..active.abilities import check_abilities, check_n_per_class, fit_without_labels
 from ..active.protocols import FIRST_QUERIES
+from ..data.images import as_array
 from ..strategies.asking import check_can_ask
+from ..strategies.registry import get_strategy
 from ..strategies.view import call_strategy
 from ..utils.labels import check_known, check_labels, check_one_kind
+from ..utils.notes import add_note
 from ..utils.pool import pool_argument
+from ..utils.seeding import seed_parts
+from ..utils.validation import check_integer
 from .costs import PeakMemory, scoring_clock
 from .measurement import measure, measure_without_labels
 
 
 def run_active_learning(
     estimator: Any,
-    query_strategy: Callable[..., Any],
+    query_strategy: str | Callable[..., Any],
     X_pool: Any,
     y_pool: Any,
     X_test: Any,
@@ -49,14 +54,15 @@ def run_active_learning(
     Parameters
     ----------
     estimator : classifier
-        Estimator to clone; its ``random_state``, if it has one, becomes the given one.  With
-        ``n_per_class`` it must be one that `DualPromptLearner` takes.
-    query_strategy : callable
-        A modAL query strategy.  If its ``random_state`` is not set, it gets one
+        Estimator to clone; its ``random_state``, if it has one, becomes the given one, and each inside of it that
+        is None, such as that of a Pipeline's step, follows from it.  With ``n_per_class`` it must be one that
+        `DualPromptLearner` takes.
+    query_strategy : str or callable
+        A name of `available_strategies`, or a modAL query strategy.  If its ``random_state`` is not set, it gets one
         derived from ``random_state`` and the round.
-    X_pool, y_pool : array of n_pool samples, ndarray of shape (n_pool,)
+    X_pool, y_pool : array-like of n_pool samples, array-like of shape (n_pool,)
         The pool, and the labels that the loop reveals.
-    X_test, y_test : array, ndarray
+    X_test, y_test : array-like of n samples, array-like of shape (n,)
         Test set for measuring; never used in training.
     n_instances : int
         Number of labels per round.
@@ -93,12 +99,14 @@ def run_active_learning(
     Raises
     ------
     ValueError
-        If the rounds need more labels than the pool has, labels are missing or of several kinds, or are not those of
+        If samples are not as many as their labels, a number is out of its range, there is no strategy of that name,
+        the rounds need more labels than the pool has, labels are missing or of several kinds, or are not those of
         the estimator's ``class_names``, or ``first_query`` does not fit; if ``from_zero`` and the estimator's
         ``class_names`` is None.
     TypeError
-        If ``n_per_class`` is given with an estimator that `DualPromptLearner` does not take; if ``from_zero`` and
-        the estimator cannot classify without labels; if the strategy asks for a method that it does not have.
+        If a number is no integer, or the estimator lacks a method, such as ``predict_proba``; if ``n_per_class`` is
+        given with an estimator that `DualPromptLearner` does not take; if ``from_zero`` and the estimator cannot
+        classify without labels; if the strategy asks for a method that it does not have.
 
     See Also
     --------
@@ -121,6 +129,15 @@ def run_active_learning(
     y_pool, y_test = check_labels(y_pool, "y_pool"), check_labels(y_test, "y_test")
     check_one_kind(y_pool, y_test, "y_pool", "y_test")
     check_known(getattr(estimator, "class_names", None), y_pool, y_test, "y_pool", "y_test")
+    X_pool, X_test = _samples(X_pool, y_pool, "X_pool"), _samples(X_test, y_test, "X_test")
+    for name, value, least in (
+        ("n_instances", n_instances, 1), ("n_rounds", n_rounds, 1), ("random_state", random_state, 0),
+    ):  # fmt: skip
+        check_integer(name, value, least=least)
+    check_n_per_class(n_per_class, least=0)
+    query_strategy = get_strategy(query_strategy, name="query_strategy")
+    check_abilities(estimator)
+    check_measurable(estimator, "estimator")
     n_pool = len(y_pool)
     if n_instances * n_rounds > n_pool:
         raise ValueError(
@@ -134,11 +151,12 @@ def run_active_learning(
     estimator = clone(estimator)
     if "random_state" in estimator.get_params():
         estimator.set_params(random_state=random_state)
+    seed_parts(estimator, random_state)
     make_loop: Any = _SelectionLoop
     if n_per_class != 0:
         make_loop = partial(_FullLoop, n_per_class=n_per_class, pseudo_labels=pseudo_labels)
     arguments = (estimator, query_strategy, X_pool, y_pool, n_instances, random_state)
-    rounds = _rounds(partial(make_loop, *arguments), n_rounds, first_query, from_zero)
+    rounds = _rounds(partial(make_loop, *arguments), n_rounds, first_query, from_zero, random_state)
     records: list[dict[str, Any]] = []
     for round_ in range(0 if from_zero else 1, n_rounds + 1):
         with PeakMemory() as memory:
@@ -151,6 +169,23 @@ def run_active_learning(
         if on_round is not None:
             on_round(record)
     return records
+
+
+def _samples(X: Any, y: np.ndarray, name: str) -> Any:
+    """Return samples as an array, if they are as many as their labels; sparse ones stay as they are."""
+    array = X if hasattr(X, "toarray") else as_array(X, name)
+    if array.shape[0] != len(y):
+        raise ValueError(f"{name} has {array.shape[0]} samples, {name.replace('X', 'y')} {len(y)} labels")
+    return array
+
+
+def check_measurable(estimator: Any, name: str) -> None:
+    """Refuse a classifier that gives no class probabilities; messages call it by ``name``."""
+    if not hasattr(estimator, "predict_proba") and not hasattr(estimator, "predict_logits"):
+        raise TypeError(
+            f"{name} is a {type(estimator).__name__} without predict_proba; expected a classifier that gives class "
+            "probabilities, which are measured"
+        )
 
 
 def check_from_zero(estimator: Any, name: str) -> None:
@@ -185,7 +220,7 @@ def _resolve_first_query(
 
 
 def _rounds(
-    make_loop: Callable[[], _Loop], n_rounds: int, first_query: np.ndarray | None, from_zero: bool
+    make_loop: Callable[[], _Loop], n_rounds: int, first_query: np.ndarray | None, from_zero: bool, random_state: int
 ) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
     """Yield the labeled rows and the figures of each round."""
     loop = make_loop()
@@ -197,7 +232,18 @@ def _rounds(
             new, seconds = first_query, nothing_asked
         else:
             new, seconds = _timed_query(loop.estimator, loop.query(round_))
-        loop.teach(new)
+        try:
+            loop.teach(new)
+        except Exception as error:
+            labels = loop.y[np.union1d(loop.rows, new)]
+            if len(np.unique(labels)) == 1:
+                add_note(
+                    error,
+                    f"with random_state={random_state} the {len(labels)} labels of round {round_ + 1} are of one "
+                    f"class, {labels[0]}, which many classifiers refuse; expected more labels per round or other "
+                    "seeds",
+                )
+            raise
         yield loop.rows, loop.figures() | seconds
 
 
@@ -205,6 +251,7 @@ class _Loop(Protocol):
     """A loop: ``query`` prepares what is timed, ``teach`` trains, ``figures`` are those of the last training."""
 
     estimator: Any
+    y: np.ndarray
 
     @property
     def rows(self) -> np.ndarray: ...

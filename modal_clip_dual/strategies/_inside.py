@@ -29,7 +29,8 @@ class Inside:
 
     modAL's learners and fitted searches pass X on unchanged.  A Pipeline transforms it once, when the
     object behind its steps is first asked about X.  scikit-learn's other meta-estimators hold a template
-    of the estimators that they fit; templates are searched last.
+    of the estimators that they fit; templates are searched last.  One whose predictions are those of one fitted copy
+    says so by ``hands_on_predictions``, and what is behind it is that copy.
     """
 
     def __init__(self, inner: Any, samples: Samples):
@@ -45,6 +46,9 @@ class Inside:
     def behind(self) -> Inside | None:
         """The object that this one passes X on to; None if it is the innermost one."""
         inner, samples = self.object, self._samples
+        if self._is_judge:
+            copy = getattr(inner, "estimator_", inner.estimator)
+            return None if copy is None else Inside(copy, samples)
         if _is_learner(inner) or self.is_template_holder:
             return Inside(inner.estimator, samples)
         if hasattr(inner, "best_estimator_"):
@@ -60,7 +64,13 @@ class Inside:
     def is_template_holder(self) -> bool:
         """Whether the estimator behind it is a template that it copies, not the one that it uses."""
         hands_on = any(hasattr(self.object, name) for name in ("best_estimator_", "steps", "cv_results_"))
-        return hasattr(self.object, "estimator") and not hands_on and not _is_learner(self.object)
+        hands_on |= self._is_judge or _is_learner(self.object)
+        return hasattr(self.object, "estimator") and not hands_on
+
+    @property
+    def _is_judge(self) -> bool:
+        """Whether it judges predictions that it hands on."""
+        return bool(getattr(self.object, "hands_on_predictions", False))
 
     def hands_on(self, method: str) -> bool:
         """Whether the object behind it gives the same answers.
@@ -68,7 +78,7 @@ class Inside:
         modAL's learners have methods that their estimator may lack; a subclass of Pipeline or
         of a search may have a method that does more than scikit-learn's.
         """
-        if _is_learner(self.object):
+        if _is_learner(self.object) or (self._is_judge and method == "coef_"):  # its own are of the judgment
             return True
         if not hasattr(self.object, "best_estimator_") and not hasattr(self.object, "steps"):
             return False

@@ -16,6 +16,7 @@ from precision import of_probabilities
 from processes import run_script
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
+from sklearn.naive_bayes import GaussianNB
 from sklearn.preprocessing import StandardScaler
 
 from modal_clip_dual import (
@@ -186,6 +187,21 @@ def test_labels_and_truth_may_be_of_either_kind(make, digits, pool, names_are):
         # Names are sorted, so the classes' order, and with it the last digits, differ.
         assert values[0][:2] == values[1][:2], name
     assert mixed.log_[2]["accuracy"] > 0.5 and mixed.log_[2]["pseudo_accuracy"] > 0.5
+
+
+@pytest.mark.parametrize("own", ["random", "strategy"])
+@pytest.mark.parametrize("said", ["random", "strategy", None])
+def test_a_protocol_may_say_who_chooses_the_first_samples(pool, own, said):
+    X, y = pool
+    sizes = []
+
+    def spying(learner, X, n_instances):
+        sizes.append(len(X))
+        return np.arange(n_instances)
+
+    learner = DualPromptLearner(GaussianNB(), X, query_strategy=spying, first_query=own)
+    learner.run(y, protocol=Protocol(2, fraction=10 / len(X), first_query=said))
+    assert (sizes[0] == len(X)) == ((said or own) == "strategy")
 
 
 def test_run_goes_on_after_ctrl_c(make, pool, monkeypatch):

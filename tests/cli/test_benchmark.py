@@ -44,6 +44,7 @@ def test_benchmark_and_report(tmp_path, capsys, monkeypatch):
     ["arguments", "message"],
     [
         (["--data", "digts"], "digts"),
+        (["--data", "mine/x.npz"], "embeddings in a file are compared by examples/compare_learners.py"),
         (["--data", "eurosat", "--root", "/nowhere"], "/nowhere"),
         (["--rounds", "200"], "200 rounds of 12 labels are more than the pool of 1198"),
         (["--strategies", "random,random"], None),

@@ -14,6 +14,8 @@ from joblib import Parallel, delayed
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import make_pipeline
+from sklearn.svm import LinearSVC
 from sklearn.utils import Bunch
 
 from modal_clip_dual import DualLinearClassifier, DualPromptLearner, negative_prompt_sampling, random_sampling
@@ -153,6 +155,30 @@ def test_given_test_set_and_strategies_that_choose_first(clf, data):
     assert frame["n_labels"].tolist() == [10, 20]
     losses = compare(clf, ["random"], X[:200], y[:200], X[200:], y[200:])["nll"]
     assert losses.nunique() > 2  # seeds differ in the first rows, too
+
+
+@pytest.mark.parametrize(
+    ("arguments", "asked"),
+    [
+        ({}, [150]),
+        ({"protocol": Protocol(2, per_class=1, first_query="random")}, [150]),
+        ({"protocol": Protocol(2, per_class=1, first_query="strategy")}, [160, 150]),
+        ({"protocol": Protocol(2, per_class=1, first_query="strategy"), "first_query": "strategy"}, [160, 150]),
+        ({"first_query": "strategy"}, [160, 150]),
+        ({"protocol": "pcb", "first_query": "strategy"}, [*range(160, 80, -10)]),
+        ({"protocol": "paper"}, [*range(158, 148, -2)]),
+    ],
+)
+def test_who_chooses_the_first_samples(data, arguments, asked):
+    """The protocol says it, or the argument; by default they are drawn."""
+    sizes = []
+
+    def spying(learner, X, n_instances):
+        sizes.append(len(X))
+        return np.arange(n_instances)
+
+    compare(GaussianNB(), {"spy": spying}, **data, seeds=1, **arguments)
+    assert sizes == asked
 
 
 def test_images_are_embedded_once_and_give_the_same(clf, digits, data, monkeypatch):
@@ -453,6 +479,14 @@ def test_names_of_any_kind(data, tmp_path):
         ({"estimators": "clf"}, TypeError, "'str' is a str; expected a classifier"),
         ({"estimators": [GaussianNB(), GaussianNB()]}, ValueError, "several of one class"),
         ({"estimators": GaussianNB(), "loop": "full"}, TypeError, "expects a classifier with fit_unlabeled"),
+        (
+            {"estimators": {"svm": make_pipeline(LinearSVC())}, "strategies": "random"}, TypeError,
+            "estimators: 'svm' is a Pipeline without predict_proba; expected a classifier that gives",
+        ),
+        (
+            {"estimators": {"head": DualLinearClassifier(model_name="demo", pretrained="bundled")}}, ValueError,
+            "estimators: 'head' is trained before there is a label, but its class_names is None",
+        ),
         ({"strategies": ["best"]}, ValueError, "strategies='best'; expected one of"),
         ({"strategies": []}, ValueError, "strategies=.*at least one"),
         ({"strategies": {}}, ValueError, "strategies is empty"),
@@ -476,6 +510,10 @@ def test_names_of_any_kind(data, tmp_path):
         ({"seeds": [0.5]}, ValueError, r"seeds=\[0.5\]; expected a number of repetitions"),
         ({"seeds": [-1]}, ValueError, r"seeds=\[-1\]; expected a number of repetitions"),
         ({"first_query": "best"}, ValueError, "first_query='best'"),
+        (
+            {"first_query": "random", "protocol": Protocol(2, per_class=1, first_query="strategy")}, ValueError,
+            r"first_query='random', but protocol=Protocol\(.*first_query='strategy'\) says first_query='strategy'",
+        ),
         ({"test_size": 1}, ValueError, "test_size=1;"),
     ],
 )  # fmt: skip
@@ -516,18 +554,6 @@ def test_labels_are_checked_before_any_run(clf, data, digits, given_as, change, 
         parts, estimator = {"data": Bunch(name="mine", class_names=digits.class_names, **parts)}, GaussianNB()
     with pytest.raises(ValueError, match=f"^{message}"):
         compare(estimator, ["random"], **parts)
-
-
-def test_failing_run_is_named_and_finished_ones_are_kept(data, tmp_path):
-    def failing(learner, X, n_instances):
-        raise RuntimeError("broken")
-
-    strategies = {"good": random_sampling, "bad": failing}
-    with pytest.raises(RuntimeError, match="broken") as caught:
-        compare(GaussianNB(), strategies, **data, path=tmp_path)
-    if hasattr(caught.value, "__notes__"):
-        assert "'strategy': 'bad'" in caught.value.__notes__[0]
-    assert read_results(tmp_path)["strategy"].tolist() == ["good"] * 4
 
 
 def test_no_results(tmp_path):

@@ -99,6 +99,36 @@ def test_answers_that_are_neither_right_nor_wrong_are_refused(metric, correct, m
         metric([0.1, 0.2], correct)
 
 
+@pytest.mark.parametrize("metric", OF_CORRECTNESS, ids=lambda f: getattr(f, "__name__", "stated"))
+@pytest.mark.parametrize(
+    ("confidence", "message"),
+    [
+        (np.full((2, 3), 0.3), r"has shape \(2, 3\); expected \(n,\), a number per prediction$"),
+        (np.full((2, 2), 0.3), r"has shape \(2, 2\); expected \(n,\)"),
+        (torch.full((2, 1), 0.3), r"has shape \(2, 1\); .*; (score|confidence)\[:, 0\] is the column"),
+        (pd.DataFrame({"sure": [0.1, 0.2]}), r"has shape \(2, 1\); expected \(n,\)"),
+        (0.5, r"has shape \(\); expected \(n,\)"),
+        (["0.5", "high"], r"has the type <U4; expected \(n,\)"),
+        ([0.5, None], r"has 1 nan; expected \(n,\)"),
+        (np.array([0.5, "high"], dtype=object), r"holds something that is no number \(.*high'\); expected \(n,\)"),
+    ],
+    ids=str,
+)
+def test_confidences_that_are_no_number_per_prediction_are_refused(metric, confidence, message):
+    """A table of class probabilities gave a number, which was wrong."""
+    with pytest.raises(ValueError, match=f"^(score|confidence) {message}"):
+        metric(confidence, [True, False])
+
+
+@pytest.mark.parametrize(
+    "confidence", [torch.tensor([0.75, 0.5, 0.25]), pd.Series([0.75, 0.5, 0.25], dtype="Float64"), (0.75, 0.5, 0.25)]
+)
+def test_confidences_of_any_type_are_the_same(confidence):
+    plain, correct = [0.75, 0.5, 0.25], [True, False, True]
+    for metric in OF_CORRECTNESS[:2] + OF_CORRECTNESS[3:7]:
+        assert metric(confidence, correct) == metric(plain, correct)
+
+
 @pytest.mark.parametrize(
     "correct",
     [[1, 0, 1], [1.0, 0.0, 1.0], np.array([1, 0, 1], np.uint8), np.array([True, 0, np.True_], object),

@@ -6,8 +6,10 @@ import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.exceptions import DataConversionWarning
 from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import make_pipeline
+from sklearn.utils import Bunch
 
-from modal_clip_dual import TipAdapterClassifier
+from modal_clip_dual import CalibratedCorrectness, TipAdapterClassifier
 from modal_clip_dual.active import Protocol
 from modal_clip_dual.evaluation.plan import FORMAT, find_samples, make_plan
 
@@ -39,6 +41,39 @@ def test_stored_runs_are_found_again():
         "data-GaussianNB-selection-margin-0-f1e4428e7070b93b.csv",
         "data-GaussianNB-selection-margin-7-c27fe49782bf01da.csv",
     ]
+
+
+def test_a_protocol_says_what_it_did():
+    """Runs that 0.1.0 stored are found again, in whatever words the protocol is written."""
+    same = [Protocol(6, fraction=0.1), Protocol(6, fraction=0.1, first_query="strategy")]
+    keys = [make_plan(SAMPLES, Plain(), "random", protocol, seeds=[0]).runs[0].key for protocol in same]
+    assert keys == ["a63b02ad19632e75"] * 2
+    papers = ["paper", Protocol(6, fraction=0.01), Protocol(6, fraction=0.01, first_query="strategy")]
+    keys = [make_plan(SAMPLES, Plain(), "random", protocol, seeds=[0]).runs[0].key for protocol in papers]
+    assert keys == ["6c84cc512ce97c5e"] * 3
+
+
+@pytest.mark.parametrize("around", [lambda clf: make_pipeline("passthrough", clf), CalibratedCorrectness])
+def test_names_of_the_data_reach_what_is_inside(around):
+    data = {"X_train": SAMPLES.X, "y_train": SAMPLES.y, "class_names": list("abc"), "template": "letter {}"}
+    samples, protocol = find_samples(data=Bunch(name="mine", **data)), Protocol(2, per_class=1)
+    head = TipAdapterClassifier(model_name="demo", pretrained="bundled")
+    own = clone(head).set_params(class_names=list("xyz"), template="own {}")
+    for given, expected in [(head, (list("abc"), "letter {}")), (own, (list("xyz"), "own {}"))]:
+        outer = around(given)
+        (run,) = make_plan(samples, outer, "random", protocol, seeds=1).runs
+        inner = run.estimator[-1] if around is not CalibratedCorrectness else run.estimator.estimator
+        assert (inner.class_names, inner.template) == expected
+    assert head.class_names is None  # the user's own is left alone
+
+
+@pytest.mark.parametrize(
+    "seeds",
+    [pd.Series([4, 1], index=[7, 8]), np.array([4, 1]), (4, 1), pd.Index([4, 1]), pd.Series([4, 1], dtype="Int64")],
+)
+def test_seeds_of_any_container(seeds):
+    runs = make_plan(SAMPLES, Plain(), "random", Protocol(2, per_class=1), seeds=seeds).runs
+    assert [run.names["seed"] for run in runs] == [4, 1]
 
 
 def test_labels_may_be_a_column_or_come_in_other_containers():

@@ -57,5 +57,9 @@ def test_bad_input_is_refused():
         worst_group_accuracy([], [], [])
     with pytest.raises(ValueError, match="inconsistent"):
         worst_group_accuracy(y, labels, y[:3])
+    with pytest.raises(ValueError, match=r"y has shape \(50, 1\); expected \(n,\), one per sample"):
+        certified_accuracy(labels, radii, y[:, None])
+    with pytest.raises(ValueError, match=r"group has shape \(50, 1\); expected"):
+        worst_group_accuracy(y, labels, y[:, None])
     with pytest.raises(ValueError, match="empty dict"):
         plot_certified_accuracy({}, y)

@@ -1,8 +1,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+from modAL.uncertainty import margin_sampling
+from scipy.sparse import csr_matrix
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
+from sklearn.svm import LinearSVC
 
 from modal_clip_dual import DualLinearClassifier, negative_prompt_sampling, random_sampling
 from modal_clip_dual.evaluation import (
@@ -156,6 +159,44 @@ def test_labels_of_a_shuffled_table(classifier, split):
         for labels in (y, pd.Series(y, index=index))
     ]
     assert tables[0][0]["class_coverage"] == tables[1][0]["class_coverage"]
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"X_pool": np.zeros((3, 128))}, ValueError, "X_pool has 3 samples, y_pool 200 labels"),
+        ({"X_test": np.zeros((3, 128))}, ValueError, "X_test has 3 samples, y_test 100 labels"),
+        ({"X_pool": {}}, ValueError, r"X_pool has shape \(\)"),
+        ({"n_instances": 2.5}, TypeError, "n_instances=2.5 is a float; expected an integer"),
+        ({"n_instances": 0}, ValueError, "n_instances=0; expected at least 1"),
+        ({"n_rounds": 0}, ValueError, "n_rounds=0; expected at least 1"),
+        ({"random_state": None}, TypeError, "random_state=None is a NoneType; expected an integer"),
+        ({"random_state": -1}, ValueError, "random_state=-1; expected at least 0"),
+        ({"query_strategy": "margn"}, ValueError, "query_strategy='margn'; expected one of"),
+        ({"query_strategy": 3}, TypeError, "query_strategy=3; expected a query strategy"),
+        ({"n_per_class": -1}, ValueError, "n_per_class=-1; expected at least 0"),
+        ({"estimator": LogisticRegression}, TypeError, "estimator is the class LogisticRegression"),
+        ({"estimator": LinearSVC()}, TypeError, "estimator is a LinearSVC without predict_proba; expected"),
+    ],
+)
+def test_arguments_are_checked_before_the_first_round(split, change, error, message, monkeypatch):
+    monkeypatch.setattr("modal_clip_dual.evaluation.run._rounds", None)
+    arguments = dict(zip(("X_pool", "y_pool", "X_test", "y_test"), split))
+    arguments |= {"estimator": LogisticRegression(), "query_strategy": random_sampling}
+    arguments |= {"n_instances": 10, "n_rounds": 1}
+    with pytest.raises(error, match=f"^{message}"):
+        run_active_learning(**arguments | change)
+
+
+@pytest.mark.parametrize("container", [pd.DataFrame, lambda X: X.tolist(), csr_matrix])
+def test_samples_of_any_container_and_a_strategy_by_its_name(split, container):
+    X, y, X_test, y_test = split
+    expected = run_active_learning(LogisticRegression(), margin_sampling, *split, n_instances=20, n_rounds=2)
+    params = dict(n_instances=np.int64(20), n_rounds=2)
+    records = run_active_learning(
+        LogisticRegression(), "margin", container(X), y.tolist(), container(X_test), list(y_test), **params
+    )
+    assert [r["accuracy"] for r in records] == pytest.approx([r["accuracy"] for r in expected], abs=0.02)
 
 
 def test_budget_beyond_the_pool(classifier, split):

@@ -16,6 +16,7 @@ from ._dataset import PARTS, Contents, DataSet, Torchvision
 from ._layouts import read_split_file
 
 LAYOUTS = ("coop", "torchvision")
+TABLES = (".npz", ".npy", ".csv", ".parquet")  # what people keep embeddings in
 COOP_PAGE = "https://github.com/KaiyangZhou/CoOp/blob/main/DATASETS.md"
 
 
@@ -183,6 +184,11 @@ def _data_set(name: Any) -> DataSet:
     close = get_close_matches(str(name).lower(), known, n=3)
     meant = list(dict.fromkeys(known[match] for match in close))
     hint = f"did you mean {' or '.join(map(repr, meant))}? " if meant else ""
+    if str(name).lower().endswith(TABLES):
+        hint = (
+            f"embeddings in a file are compared by examples/compare_learners.py --data {name}, which takes an .npz, "
+            "or by compare_strategies with X and y; "
+        )
     raise ValueError(f"name={name!r} is no benchmark; {hint}expected one of {', '.join(every)}")
 
 

@@ -43,8 +43,8 @@ def plot_reliability(
     Raises
     ------
     ValueError
-        If the lengths differ, there is no sample, a confidence is outside [0, 1], ``correct`` is neither of
-        booleans nor of 0 and 1, n_bins is less than 1, or binning is unknown.
+        If the confidence has not one axis, the lengths differ, there is no sample, a confidence is outside [0, 1],
+        ``correct`` is neither of booleans nor of 0 and 1, n_bins is less than 1, or binning is unknown.
 
     Examples
     --------
@@ -92,8 +92,8 @@ def plot_risk_coverage(score: Any, correct: Any, ax: Axes | None = None) -> Axes
     Raises
     ------
     ValueError
-        If there is no score or no sample, the lengths differ, a score is nan, or ``correct`` is neither of
-        booleans nor of 0 and 1.
+        If there is no score or no sample, a score has not one axis, the lengths differ, a score is nan, or
+        ``correct`` is neither of booleans nor of 0 and 1.
 
     Examples
     --------
