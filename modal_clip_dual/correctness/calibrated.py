@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 from ..utils.logistic import fit_logistic
 from ..utils.odds import against_rest
 from ..utils.pool import width_of
+from ..utils.predicted import predicts_the_likeliest
 from ..utils.rollback import unchanged_on_error
 from ..utils.selection import generator_of
 from ._base import CorrectnessClassifier, base_has
@@ -80,9 +81,10 @@ class Odds:
     def of(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
         """Return labels (n,) and log-odds (n, 1), or (n, 2) with a judge."""
         if self.confidence == "proba":
-            proba = np.asarray(self.estimator.predict_proba(X))
-            labels = self.estimator.classes_[proba.argmax(axis=1)]
-            own = _at(labels, self.estimator.classes_, proba)
+            proba, classes = np.asarray(self.estimator.predict_proba(X)), self.estimator.classes_
+            likeliest = predicts_the_likeliest(self.estimator)
+            labels = classes[proba.argmax(axis=1)] if likeliest else np.asarray(self.estimator.predict(X))
+            own = _at(labels, classes, proba)
         else:
             labels = self.estimator.predict(X)
             right = np.asarray(self.estimator.predict_correct_proba(X), dtype=np.float64)

@@ -11,6 +11,7 @@ from sklearn.metrics import balanced_accuracy_score, f1_score
 from ..scores import SCORES
 from ..strategies.view import View
 from ..utils.labels import as_labels, resolve_labels
+from ..utils.predicted import predicts_the_likeliest
 from .metrics import (
     auroc_of_correctness,
     coverage_at_accuracy,
@@ -69,7 +70,7 @@ def measure(estimator: Any, X: Any, y: Any) -> dict[str, float]:
     column = proba.argmax(axis=1)
     predicted, of_prediction = classes[column], proba.max(axis=1)
     labels_of = view.find("predict", required=False, through_templates=False)
-    if labels_of.has("predict") and not _predicts_the_likeliest(labels_of.object):
+    if labels_of.has("predict") and not predicts_the_likeliest(labels_of.object):
         predicted = np.asarray(labels_of.ask("predict"))
         column, of_prediction = _at_labels(predicted, classes, proba)
     correct = predicted == y
@@ -133,21 +134,6 @@ class _ZeroShot:
     def __init__(self, estimator: Any):
         self.predict_proba = estimator.zero_shot_proba
         self.classes_, _, _ = resolve_labels(estimator.class_names, None)
-
-
-def _predicts_the_likeliest(estimator: Any) -> bool:
-    """Tell whether ``predict`` is the class of the largest probability by the way it is made.
-
-    Classifiers of this package need not be asked, which for images is a second pass.  Those of the room
-    ``correctness`` hand on what the classifier inside says.
-    """
-    kind = type(estimator)
-    methods = [getattr(kind, name) for name in ("predict", "predict_proba", "predict_logits") if hasattr(kind, name)]
-    where = [str(getattr(method, "__module__", "")).split(".") for method in methods]
-    if any(module[0] != __package__.partition(".")[0] for module in where):
-        return False
-    inside = getattr(estimator, "estimator_", None)
-    return inside is None or "correctness" not in where[0] or _predicts_the_likeliest(inside)
 
 
 def _at_labels(labels: np.ndarray, classes: np.ndarray, proba: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
