@@ -101,7 +101,9 @@ def write_checkpoint(folder, kind="clip", seed=0):
         torch.manual_seed(seed)
         model = classes.get(kind, open_clip.CustomTextCLIP)(**arguments)
         # Far from the initial values, where many terms are too small to be seen.
-        for parameter in model.parameters():
+        for name, parameter in model.named_parameters():
+            if name == "text_decoder.text_projection":  # open_clip leaves it as the memory was, NaN at times
+                parameter.data.zero_()
             parameter.data += torch.randn_like(parameter) * 0.05
         model.logit_scale.data.fill_(np.log(50.0))
     folder.mkdir(parents=True, exist_ok=True)

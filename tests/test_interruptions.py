@@ -581,8 +581,11 @@ def test_diverging_loop_goes_on_with_the_last_good_prompts(classifier, embedding
     assert len(learner.rows_) == 12
 
 
+@pytest.mark.parametrize(
+    ("precision", "advice"), [("fp32", "computes in float32, so the weights"), ("bf16", "try precision='fp32'")]
+)
 def test_embeddings_that_are_not_finite_are_neither_returned_nor_kept(
-    classifier, digits, monkeypatch, nothing_loaded
+    classifier, digits, monkeypatch, nothing_loaded, precision, advice
 ):
     encode = Backbone.encode_images
 
@@ -590,9 +593,9 @@ def test_embeddings_that_are_not_finite_are_neither_returned_nor_kept(
         embeddings = encode(backbone, pixels)
         return embeddings.clone().index_fill_(0, torch.tensor([1]), float("nan"))
 
-    clf = classifier(encode_batch_size=4)
+    clf = classifier(encode_batch_size=4, precision=precision)
     monkeypatch.setattr(Backbone, "encode_images", overflow)
-    with pytest.raises(FloatingPointError, match=r"X\[1\]: the image tower .*precision='fp32'"):
+    with pytest.raises(FloatingPointError, match=rf"X\[1\]: the image tower .*{advice}"):
         clf.transform(digits.images[:10])
     monkeypatch.undo()
     assert np.isfinite(clf.transform(digits.images[:10])).all()
