@@ -88,16 +88,21 @@ class UnreadableImagesError(ValueError):
 def unreadable_error(
     found: dict[int, str], n: int, name: str = "X", files: Mapping[int, Any] | None = None
 ) -> UnreadableImagesError:
-    """Return the error that names all unreadable files among n; ``found`` says by row what is wrong."""
+    """Return the error that names all unreadable images among n; ``found`` says by row what is wrong.
+
+    ``files`` has their paths by row; None for images that are no files.
+    """
     rows = sorted(found)
     reasons, paths = [found[row] for row in rows], [] if files is None else [str(files[row]) for row in rows]
     if len(rows) == 1:
         return UnreadableImagesError(f"{name}[{rows[0]}]: {reasons[0]}", rows, reasons, paths)
     shown = "; ".join(f"{name}[{row}]: {found[row]}" for row in rows[:SHOWN])
     more = f"; and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
+    what = "images cannot be converted" if files is None else "files cannot be read as images"
+    advice = "To go on without them, modal_clip_dual.data.drop_unreadable leaves them out of paths and labels"
     return UnreadableImagesError(
-        f"{len(rows)} of {n} files cannot be read as images: {shown}{more}. All rows: {_listed(rows)}. To go on "
-        "without them, modal_clip_dual.data.drop_unreadable leaves them out of paths and labels",
+        f"{len(rows)} of {n} {what}: {shown}{more}. All rows: {_listed(rows)}"
+        + ("" if files is None else f". {advice}"),
         rows,
         reasons,
         paths,
@@ -304,12 +309,9 @@ def _pictures(column: np.ndarray, name: str) -> np.ndarray:
                 raise ValueError(f"it has {image.width} x {image.height} pixels")
             converted.append(_as_rgb(ImageOps.exif_transpose(image)))
         except Exception as error:  # images that are closed or broken make Pillow raise nearly anything
-            wrong[row] = f"is a PIL image that cannot be converted: {error}"
+            wrong[row] = f"a PIL image that cannot be converted: {error}"
     if wrong:
-        shown = "; ".join(f"{name}[{row}] {wrong[row]}" for row in list(wrong)[:SHOWN])
-        several = f"{len(wrong)} of {len(column)} images: " if len(wrong) > 1 else ""
-        more = f"; all rows: {_listed(list(wrong))}" if len(wrong) > 1 else ""
-        raise UnreadableImagesError(f"{several}{shown}{more}", list(wrong), list(wrong.values()))
+        raise unreadable_error(wrong, len(column), name)
     highest = [image.info[HIGHEST] for image in converted if image.info[HIGHEST] is not None]
     if highest:
         warn_of_range(highest, f"images of {name}")

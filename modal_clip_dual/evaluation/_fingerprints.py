@@ -14,15 +14,16 @@ from functools import cached_property, partial
 from hashlib import blake2b
 from pathlib import PurePath
 from types import FunctionType, ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
 from sklearn.utils import Bunch, check_random_state
 
-from ..data.files import digests_of, looking_once
-from ..data.images import check_files, image_key, kind_of
+from ..active.identity import keys_of
+from ..data.files import looking_once
+from ..data.images import check_files, kind_of
 from ._own_code import (
     OURS,
     digest_of_code,
@@ -33,9 +34,6 @@ from ._own_code import (
     read_by,
     source_of,
 )
-
-if TYPE_CHECKING:
-    from ..data.cache import DiskCache
 
 SCALARS = {str, bytes, int, float, complex, bool, type(None), type(...), range, slice}
 SHOWN_WHOLE = (np.generic, np.dtype, PurePath, date, time, timedelta, Decimal, Fraction)  # by repr
@@ -366,15 +364,15 @@ def _values_of(thing: Any) -> list[Any] | None:
     return None
 
 
-def digest_of(bunch: Bunch, disk: DiskCache | None = None) -> str:
+def digest_of(bunch: Bunch, cache: Any = None) -> str:
     """Return a digest of pool, test set and labels; images in files are taken by what the files hold.
 
     Parameters
     ----------
     bunch : Bunch
         ``X``, ``y``, ``X_test``, ``y_test``; those of a test set may be None.
-    disk : DiskCache, default=None
-        Where checksums of files are kept; see `data.files.digests_of`.
+    cache : str or None, default=None
+        Where checksums of files are kept, as classifiers take it.
 
     Raises
     ------
@@ -388,19 +386,13 @@ def digest_of(bunch: Bunch, disk: DiskCache | None = None) -> str:
             continue
         if name.startswith("X") and part.ndim == 1:
             digest.update(f"{name} {part.shape} {kind_of(part)}".encode())
-            digest.update(b"".join(_keys_of(part, name, disk)))
+            with looking_once():
+                if kind_of(part) == "paths":
+                    check_files(part, name)
+                digest.update(keys_of(part, cache).tobytes())
             continue
         part = part.astype(str) if part.dtype == object else part
         digest.update(f"{name} {part.shape} {part.dtype}".encode())
         for start in range(0, len(part), 65536):
             digest.update(np.ascontiguousarray(part[start : start + 65536]).data)
     return digest.hexdigest()
-
-
-def _keys_of(part: np.ndarray, name: str, disk: DiskCache | None) -> list[bytes]:
-    """Return a checksum of each image: of its file, or of the pixels of an image of Pillow."""
-    if kind_of(part) == "images":
-        return [image_key(part, row) for row in range(len(part))]
-    with looking_once():
-        check_files(part, name)
-        return digests_of(part, disk)

@@ -29,7 +29,6 @@ from ..active.protocols import FIRST_QUERIES
 from ..base import CLIPClassifier
 from ..clip.inputs import check_cache, digest_cache
 from ..data import load_benchmark
-from ..data.cache import DiskCache
 from ..data.images import as_array, kind_of
 from ..strategies.asking import check_can_ask
 from ..strategies.registry import get_strategy
@@ -221,16 +220,15 @@ def _digest(settings: list[Any], size: int) -> bytes:
     return blake2b(stored.encode(), digest_size=size).digest()
 
 
-def _cache_of(estimators: Iterable[Any], samples: Bunch) -> DiskCache | None:
-    """Return the first estimator's cache on disk that can keep checksums of image files; None without one."""
+def _cache_of(estimators: Iterable[Any], samples: Bunch) -> Any:
+    """Return the first estimator's cache on disk, which can keep checksums of image files; None without one."""
     if all(samples[name] is None or kind_of(samples[name]) != "paths" for name in ("X", "X_test")):
         return None
     for estimator in estimators:
         if isinstance(estimator, CLIPClassifier):
             check_cache(estimator.cache, estimator.n_jobs)
-            disk = digest_cache(estimator.cache)
-            if disk is not None:
-                return disk
+            if digest_cache(estimator.cache) is not None:
+                return estimator.cache
     return None
 
 

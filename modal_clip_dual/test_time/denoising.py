@@ -87,13 +87,13 @@ class WienerDenoiser(TransformerMixin, BaseEstimator):
         self.gains_ = variance / np.maximum(variance + noise, np.finfo(np.float32).tiny)
         return self
 
-    def __call__(self, noisy: np.ndarray) -> np.ndarray:
-        """Return denoised images.
+    def transform(self, X: Any) -> np.ndarray:
+        """Return denoised images; a call does the same.
 
         Parameters
         ----------
-        noisy : ndarray of shape (n, ...)
-            Images of the same shape as in `fit`.
+        X : array-like of shape (n, ...)
+            Noisy images of the same shape as in `fit`.
 
         Returns
         -------
@@ -108,34 +108,16 @@ class WienerDenoiser(TransformerMixin, BaseEstimator):
         """
         if "mean_" not in self.__dict__:
             raise NotFittedError("This WienerDenoiser was never fitted; call fit with unlabeled images")
-        noisy = _numbers(noisy, "noisy")
+        noisy = _numbers(X, "X")
         if noisy.shape[1:] != self._shape:
-            raise ValueError(
-                f"noisy has shape {noisy.shape}; expected (n, {', '.join(map(str, self._shape))}), as in fit"
-            )
+            expected = ", ".join(map(str, self._shape))
+            raise ValueError(f"X has shape {noisy.shape}; expected (n, {expected}), as in fit")
         centered = noisy.reshape(len(noisy), -1) - self.mean_
         flat = self.mean_ + (centered @ self.components_.T * self.gains_) @ self.components_
         denoised: np.ndarray = flat.reshape(noisy.shape).astype(np.float32)
         return denoised
 
-    def transform(self, X: Any) -> np.ndarray:
-        """Return denoised images, as a call does.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, ...)
-            Images of the same shape as in `fit`.
-
-        Returns
-        -------
-        denoised : ndarray of the same shape, float32
-
-        Raises
-        ------
-        NotFittedError, ValueError
-            As for a call.
-        """
-        return self(X)
+    __call__ = transform
 
 
 def _numbers(X: Any, name: str) -> np.ndarray:

@@ -465,11 +465,11 @@ def pictures_of(kind, tmp_path):
 @pytest.mark.parametrize("form", [list, tuple, pd.Series])
 def test_pil_images_that_cannot_be_read_are_named(tmp_path, kind, form):
     good = Image.new("RGB", (40, 40), "white")
-    with pytest.raises(UnreadableImagesError, match=r"^X\[1\] is a PIL image that cannot be converted: ") as info:
+    with pytest.raises(UnreadableImagesError, match=r"^X\[1\]: a PIL image that cannot be converted: ") as info:
         as_array(form([good, pictures_of(kind, tmp_path), good]))
     assert info.value.rows.tolist() == [1] and not info.value.paths
     bad = pictures_of(kind, tmp_path)
-    both = r"^2 of 3 images: y\[0\] is .*; y\[2\] is .*; all rows: 0, 2$"
+    both = r"^2 of 3 images cannot be converted: y\[0\]: a PIL .*; y\[2\]: a PIL .*\. All rows: 0, 2$"
     with pytest.raises(UnreadableImagesError, match=both) as info:
         as_array(form([bad, good, bad]), "y")
     assert info.value.rows.tolist() == [0, 2]

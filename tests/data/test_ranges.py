@@ -69,7 +69,7 @@ def test_range_of_pil_images(tmp_path):
     image = Image.fromarray((values / 63).astype(np.float32))
     image.save(tmp_path / "a.tif")
     advice = r"mode 'F' with values from 0 to 1; expected 8 or 16 bits, for example \(255 \* values\).round\(\)"
-    with pytest.raises(ValueError, match=rf"X\[1\] is a PIL image that cannot be converted: {advice}"):
+    with pytest.raises(ValueError, match=rf"X\[1\]: a PIL image that cannot be converted: {advice}"):
         as_array([Image.fromarray(values.astype(np.uint8)), image])
     with pytest.raises(ValueError, match=advice):
         read_image(as_array([tmp_path / "a.tif"]), 0)

@@ -224,13 +224,14 @@ def test_the_denoiser_is_a_transformer():
     assert denoiser.get_params() == {"sigma": 0.5} and repr(denoiser) == "WienerDenoiser(sigma=0.5)"
     pipe = make_pipeline(denoiser, LogisticRegression()).fit(X, y)
     np.testing.assert_array_equal(pipe[:-1].transform(X), WienerDenoiser(0.5).fit(X)(X))
-    with pytest.raises(ValueError, match=r"noisy has shape \(60, 3\); expected \(n, 4\), as in fit"):
+    with pytest.raises(ValueError, match=r"X has shape \(60, 3\); expected \(n, 4\), as in fit"):
         denoiser(X[:, :3])
     holes = np.where(np.arange(240).reshape(60, 4) == 13, np.nan, X)
-    with pytest.raises(ValueError, match="noisy has values that are not finite, in row 3"):
+    with pytest.raises(ValueError, match="X has values that are not finite, in row 3"):
         denoiser.transform(holes)
     with pytest.raises(ValueError, match="X has values that are not finite, in row 3"):
         WienerDenoiser().fit(holes)
+    assert denoiser.transform(X).tolist() == denoiser(X).tolist()
     with pytest.raises(ValueError, match="X holds something that is no number"):
         WienerDenoiser().fit(X.astype(str).astype(object) + "a")
     with pytest.raises(ValueError, match="sigma=-2"):
