@@ -59,7 +59,8 @@ def test_unreadable_files_are_told_before_training(files, digits, monkeypatch, v
 
 
 def test_many_rows_are_cut_in_the_message():
-    error = unreadable_error({row: f"cannot read '{row}'" for row in range(50, 0, -1)}, 100, files=dict.fromkeys(range(1, 51), "a.png"))
+    files = {row: f"{row}.png" for row in range(1, 51)}
+    error = unreadable_error({row: f"cannot read '{row}'" for row in range(50, 0, -1)}, 100, files=files)
     assert str(error).startswith("50 of 100 files cannot be read as images: X[1]: cannot read '1'; X[2]: ")
     assert "and 47 more" in str(error)
     assert error.rows.tolist() == list(range(1, 51))
